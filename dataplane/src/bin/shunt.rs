@@ -1,0 +1,2 @@
+//! shunt
+fn main() {}

@@ -1,0 +1,2 @@
+//! shuntd
+fn main() {}

@@ -1,0 +1,91 @@
+//! Forwarding methods and schedulers by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// All of them, in the order they are documented.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+
+            /// The name as configuration, command line and listings write it.
+            pub const fn name(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(s: &str) -> Result<$name, String> {
+                Self::ALL.iter().copied().find(|v| v.name() == s).ok_or_else(|| {
+                    let names: Vec<_> = Self::ALL.iter().map(|v| v.name()).collect();
+                    format!(concat!("unknown ", $what, " {:?} (expected {})"), s, names.join(", "))
+                })
+            }
+        }
+    };
+}
+
+named! {
+    /// How a packet reaches its real server.
+    ForwardMethod, "forwarding method" {
+        /// MAC rewrite on the director's own segment (LVS-DR).
+        Dr = "dr",
+        /// IPv4 in IPv4, RFC 2003 (LVS-TUN).
+        Ipip = "ipip",
+        /// GRE, RFC 2784.
+        Gre = "gre",
+    }
+}
+
+impl ForwardMethod {
+    /// Bytes the method adds in front of the inner packet (outer IPv4 and tunnel header).
+    pub const fn overhead(self) -> u16 {
+        match self {
+            ForwardMethod::Dr => 0,
+            ForwardMethod::Ipip => 20,
+            ForwardMethod::Gre => 24,
+        }
+    }
+}
+
+named! {
+    /// How a virtual service picks the real server of a new flow.
+    SchedulerKind, "scheduler" {
+        /// Round robin.
+        Rr = "rr",
+        /// Weighted round robin.
+        Wrr = "wrr",
+        /// Least connections.
+        Lc = "lc",
+        /// Weighted least connections.
+        Wlc = "wlc",
+        /// Source hashing.
+        Sh = "sh",
+        /// Maglev hashing.
+        Mh = "mh",
+    }
+}
+
+impl SchedulerKind {
+    /// Whether the pick depends on the packet's addresses only, so that another director, or a
+    /// restarted one, picks the same real server.
+    pub const fn is_hash(self) -> bool {
+        matches!(self, SchedulerKind::Sh | SchedulerKind::Mh)
+    }
+}

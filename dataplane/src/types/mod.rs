@@ -1,0 +1,14 @@
+//! Newtypes every layer shares. No clock, no I/O, no allocation.
+#![forbid(unsafe_code)]
+
+mod ids;
+mod key;
+mod mac;
+mod method;
+mod tick;
+
+pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
+pub use key::{FlowKey, Protocol, ServiceKey};
+pub use mac::{Mac, ParseMacError};
+pub use method::{ForwardMethod, SchedulerKind};
+pub use tick::Tick;

@@ -1,0 +1,1 @@
+//! Raw bindings to DPDK (see README of the workspace). No logic.
