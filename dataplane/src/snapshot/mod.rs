@@ -1,1 +1,5 @@
-//! (layer snapshot)
+//! The compiled configuration and its publication to workers.
+#![forbid(unsafe_code)]
+
+pub mod route;
+pub mod spec;
