@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, Traffic};
-use crate::types::{FlowKey, ForwardMethod, Mac, Protocol, ServiceKey};
+use crate::types::{FlowKey, Mac, NeighborState, Protocol, ServiceKey};
 
 /// The running data plane. All calls may come from several threads at once; none of them makes a
 /// worker wait.
@@ -126,37 +126,6 @@ pub struct FlowPage {
     /// Cursor of the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
-}
-
-/// A neighbor's state, RFC 4861 section 7.3.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NeighborState {
-    /// Asked for, no answer yet.
-    Incomplete,
-    /// Confirmed lately.
-    Reachable,
-    /// Not confirmed lately; used, and probed.
-    Stale,
-    /// Being asked again, by unicast.
-    Probe,
-    /// Does not answer.
-    Failed,
-    /// Configured.
-    Static,
-}
-
-impl std::fmt::Display for NeighborState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            NeighborState::Incomplete => "incomplete",
-            NeighborState::Reachable => "reachable",
-            NeighborState::Stale => "stale",
-            NeighborState::Probe => "probe",
-            NeighborState::Failed => "failed",
-            NeighborState::Static => "static",
-        })
-    }
 }
 
 /// Whether packets to a real server's next hop can be sent now.
