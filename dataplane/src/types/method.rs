@@ -88,4 +88,9 @@ impl SchedulerKind {
     pub const fn is_hash(self) -> bool {
         matches!(self, SchedulerKind::Sh | SchedulerKind::Mh)
     }
+
+    /// Whether the pick depends on the connection counts of the real servers.
+    pub const fn counts_connections(self) -> bool {
+        matches!(self, SchedulerKind::Lc | SchedulerKind::Wlc)
+    }
 }
