@@ -26,8 +26,14 @@ const FUNCTIONS: &[&str] = &[
 ];
 const TYPES: &[&str] =
     &["shim_mbuf_layout", "rte_eth_(conf|dev_info|rxconf|txconf|stats)", "rte_ether_addr"];
-const VARS: &[&str] =
-    &["SHIM_.*", "RTE_LOG_[A-Z]+", "RTE_PKTMBUF_HEADROOM", "RTE_MAX_LCORE", "RTE_ETH_NAME_MAX_LEN"];
+const VARS: &[&str] = &[
+    "SHIM_.*",
+    "RTE_LOG_[A-Z]+",
+    "RTE_PKTMBUF_HEADROOM",
+    "RTE_MAX_LCORE",
+    "RTE_MAX_ETHPORTS",
+    "RTE_ETH_NAME_MAX_LEN",
+];
 /// Reached by pointer or by the shim's offsets only, so no Rust code can depend on their layout.
 const OPAQUE: &[&str] = &["rte_mbuf", "rte_mempool", "rte_device", "rte_arp_.*", "rte_eth_rxseg"];
 

@@ -43,6 +43,10 @@ enum shim_mbuf_layout {
 #define SHIM_OFFSET(name, field) SHIM_MBUF_##name = offsetof(struct rte_mbuf, field),
 	SHIM_MBUF_FIELDS(SHIM_OFFSET)
 #undef SHIM_OFFSET
+#define SHIM_WIDTH(name, field) \
+	SHIM_MBUF_##name##_BYTES = sizeof(((struct rte_mbuf *)0)->field),
+	SHIM_MBUF_FIELDS(SHIM_WIDTH)
+#undef SHIM_WIDTH
 	SHIM_MBUF_SIZE = sizeof(struct rte_mbuf),
 	SHIM_MBUF_L2_LEN_SHIFT = RTE_MBUF_L2_LEN_OFS,
 	SHIM_MBUF_L3_LEN_SHIFT = RTE_MBUF_L3_LEN_OFS,
