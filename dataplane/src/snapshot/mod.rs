@@ -115,6 +115,12 @@ impl Snapshot {
         self.reals.get(id.index())?.as_ref()
     }
 
+    /// The slots of a real server's address, in ascending order: one per virtual service it serves.
+    pub fn reals_at(&self, address: Ipv4Addr) -> impl Iterator<Item = RealId> + '_ {
+        let here = move |real: &Option<Real>| real.as_ref().is_some_and(|r| r.address == address);
+        self.reals.iter().enumerate().filter(move |(_, r)| here(r)).map(|(i, _)| RealId(i as u32))
+    }
+
     /// A port by its place in the configuration.
     #[inline(always)]
     pub fn port(&self, id: PortId) -> Option<&PortInfo> {
