@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Background processes of a lab: started with a record, ended by that record alone.
 #
-# A record is $STATE/proc/LABEL, "PID STARTTIME SIGNAL".
+# A record is $RECORDS/LABEL, "PID STARTTIME SIGNAL".
 # A pid alone could have been given to somebody else since; the start time tells.
 # A process writes its own record before it becomes the command, so that a lab killed
 # at any moment leaves either no process or a record of it.
@@ -9,7 +9,7 @@
 # When the process of this pid started, in clock ticks since boot; fails when there is none.
 start_time() {
     local stat
-    { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
     # The state is field 3 and the start is field 22; the name before them may contain anything.
     read -ra stat <<<"${stat##*) }"
     [[ ${stat[0]} != [ZX] ]] && echo "${stat[19]}"
@@ -25,7 +25,7 @@ BECOME='read -r stat </proc/self/stat; rest=(${stat##*) })
 spawn() {
     local label=$1 log=$2 node=$3
     shift 3
-    setsid ip netns exec "$NAME-$node" bash -c "$BECOME" - "$STATE/proc/$label" TERM "$@" \
+    setsid ip netns exec "$NAME-$node" bash -c "$BECOME" - "$RECORDS/$label" TERM "$@" \
         </dev/null >>"$log" 2>&1 9>&- &
     await_record "$label" "$log"
 }
@@ -35,14 +35,14 @@ spawn_tree() {
     local label=$1 log=$2 node=$3
     shift 3
     setsid ip netns exec "$NAME-$node" unshare --pid --fork --kill-child \
-        bash -c "$BECOME" - "$STATE/proc/$label" KILL "$@" </dev/null >>"$log" 2>&1 9>&- &
+        bash -c "$BECOME" - "$RECORDS/$label" KILL "$@" </dev/null >>"$log" 2>&1 9>&- &
     await_record "$label" "$log"
 }
 
 await_record() {
     local i
     for ((i = 0; i < 250; i++)); do
-        [[ ! -e $STATE/proc/$1 ]] || return 0
+        [[ ! -e $RECORDS/$1 ]] || return 0
         sleep 0.02
     done
     die "cannot start $1; see $2"
@@ -51,7 +51,7 @@ await_record() {
 # running LABEL: whether the recorded process is there and still is that process.
 running() {
     local pid start
-    { read -r pid start _ <"$STATE/proc/$1"; } 2>/dev/null || return 1
+    { read -r pid start _ <"$RECORDS/$1"; } 2>/dev/null || return 1
     [[ $(start_time "$pid") == "$start" ]]
 }
 
@@ -61,7 +61,7 @@ stop() {
     for force in '' KILL; do
         for label in "$@"; do
             running "$label" || continue
-            read -r pid _ signal <"$STATE/proc/$label"
+            read -r pid _ signal <"$RECORDS/$label"
             kill -"${force:-$signal}" "$pid" 2>/dev/null || true
         done
         for ((i = 0; i < 60; i++)); do
@@ -71,7 +71,7 @@ stop() {
     done
     for label in "$@"; do
         ! running "$label" || echo "lab: the process of '$label' does not end" >&2
-        rm -f "$STATE/proc/$label"
+        rm -f "$RECORDS/$label"
     done
 }
 
