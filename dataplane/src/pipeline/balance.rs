@@ -3,7 +3,6 @@
 use super::{Env, FlowOf, Output, Pipeline, Target};
 use crate::flow::{Cause, Event as FlowEvent, Flags, Lookup, Removed, State, Transition};
 use crate::packet::buf::PacketBuf;
-use crate::packet::parse::Ipv4Packet;
 use crate::schedule::{Load, Loads};
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
@@ -59,7 +58,6 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         buf: B,
-        ip: &Ipv4Packet,
         flow: &FlowOf,
     ) -> Option<(B, Target)> {
         let found = match self.find(env, flow) {
@@ -67,13 +65,7 @@ impl<B: PacketBuf> Pipeline<B> {
             None => self.schedule(env, flow),
         };
         match found {
-            Ok(real) => {
-                if let Some(stats) = self.stats.service(flow.service) {
-                    stats.packets.add(1);
-                    stats.bytes.add(u64::from(ip.total_len));
-                }
-                Some((buf, real))
-            }
+            Ok(real) => Some((buf, real)),
             Err(NoTarget::Drop(reason)) => {
                 self.drop_packet(reason, buf);
                 None

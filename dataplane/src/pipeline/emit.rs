@@ -48,9 +48,14 @@ impl<B: PacketBuf> Pipeline<B> {
                 return self.drop_packet(DropReason::TooLong, buf);
             }
         }
+        let bytes = u64::from(ip.total_len);
         if let Some(stats) = self.stats.real(target) {
             stats.packets.add(1);
-            stats.bytes.add(u64::from(ip.total_len));
+            stats.bytes.add(bytes);
+        }
+        if let Some(stats) = self.stats.service(real.service) {
+            stats.packets.add(1);
+            stats.bytes.add(bytes);
         }
         match (hop, oversize) {
             (NextHop::Known(_), false) => self.stage(env, real.port, buf),

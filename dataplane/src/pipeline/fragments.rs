@@ -130,7 +130,6 @@ impl<B: PacketBuf> Pipeline<B> {
         flow: &FlowOf,
     ) {
         if let Some(real) = self.find(env, flow) {
-            self.count_packet(ip, flow);
             self.forward(env, ingress, buf, ip, real);
             self.learn_fragment(env, FragmentKey::of(ip), real);
         } else if self.workers > 1 {
@@ -149,7 +148,7 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &Ipv4Packet,
         flow: &FlowOf,
     ) {
-        let Some((buf, real)) = self.balance(env, ingress, buf, ip, flow) else { return };
+        let Some((buf, real)) = self.balance(env, ingress, buf, flow) else { return };
         self.forward(env, ingress, buf, ip, real);
         self.learn_fragment(env, FragmentKey::of(ip), real);
         for step in 1..self.workers {
@@ -170,7 +169,6 @@ impl<B: PacketBuf> Pipeline<B> {
         flow: &FlowOf,
     ) -> Result<(), Handoff<B>> {
         let Some(real) = self.find(env, flow) else { return Err(packet) };
-        self.count_packet(ip, flow);
         let note = PeerMessage::FragmentOwner { fragment: FragmentKey::of(ip), real };
         if env.out.tell(packet.origin, note).is_err() {
             self.stats.event(Event::PeerNotesLost).add(1);
@@ -190,7 +188,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let key = FragmentKey::of(ip);
         match self.fragments.find(&key, env.now) {
             Some(real) if Self::is_homed(env.snapshot, real) => {
-                self.forward_later(env, ingress, buf, ip, real);
+                self.forward(env, ingress, buf, ip, real);
             }
             _ => {
                 let until = env.now.after(HOLD_MS);
@@ -203,22 +201,6 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    fn forward_later<P: BufPool<B>, O: Output<B>>(
-        &mut self,
-        env: &mut Env<'_, P, O>,
-        ingress: PortId,
-        buf: B,
-        ip: &Ipv4Packet,
-        real: RealId,
-    ) {
-        let service = env.snapshot.real(real).map(|r| r.service);
-        if let Some(stats) = service.and_then(|id| self.stats.service(id)) {
-            stats.packets.add(1);
-            stats.bytes.add(u64::from(ip.total_len));
-        }
-        self.forward(env, ingress, buf, ip, real);
-    }
-
     /// Notes where a packet's fragments go, and sends those that waited for that.
     pub(super) fn learn_fragment<P: BufPool<B>, O: Output<B>>(
         &mut self,
@@ -229,19 +211,12 @@ impl<B: PacketBuf> Pipeline<B> {
         self.fragments.note(key, real, env.now);
         while let Some(held) = self.fragments.take_held(&key) {
             self.count_held();
-            self.forward_later(env, held.ingress, held.buf, &held.ip, real);
+            self.forward(env, held.ingress, held.buf, &held.ip, real);
         }
     }
 
     pub(super) fn count_held(&self) {
         self.stats.event(Event::Held).set(self.fragments.waiting() as u64);
-    }
-
-    fn count_packet(&self, ip: &Ipv4Packet, flow: &FlowOf) {
-        if let Some(stats) = self.stats.service(flow.service) {
-            stats.packets.add(1);
-            stats.bytes.add(u64::from(ip.total_len));
-        }
     }
 }
 

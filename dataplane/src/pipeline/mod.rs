@@ -155,7 +155,7 @@ impl<B: PacketBuf> Pipeline<B> {
         // 3. Look up all, 4. rewrite all. A packet sees the flows of those before it.
         for item in work {
             let flow = item.flow();
-            if let Some((buf, real)) = self.balance(env, ingress, item.buf, &item.ip, &flow) {
+            if let Some((buf, real)) = self.balance(env, ingress, item.buf, &flow) {
                 self.forward(env, ingress, buf, &item.ip, real);
             }
         }
