@@ -44,6 +44,13 @@ impl Loads for ServiceLoads<'_> {
     }
 }
 
+/// Whether a packet without a flow makes one when it is scheduled. A connection that is over needs
+/// none; a malformed segment deserves none.
+#[inline(always)]
+pub(super) const fn makes_flow(event: FlowEvent) -> bool {
+    !matches!(event, FlowEvent::Rst | FlowEvent::Other)
+}
+
 /// Why a packet has no real server.
 pub(super) enum NoTarget {
     Drop(DropReason),
@@ -139,8 +146,7 @@ impl<B: PacketBuf> Pipeline<B> {
             }
             return Err(NoTarget::Drop(DropReason::NoRealServer));
         };
-        // A connection that is over needs no flow; a malformed segment deserves none.
-        if !matches!(flow.event, FlowEvent::Rst | FlowEvent::Other) {
+        if makes_flow(flow.event) {
             self.remember(env, flow, real, Flags::NONE);
         }
         Ok(real)
@@ -213,8 +219,9 @@ impl<B: PacketBuf> Pipeline<B> {
         self.stats.event(Event::Flows).set(self.shard.len() as u64);
     }
 
-    /// Whether a flow's real server is still configured.
-    pub(super) fn is_homed(snapshot: &Snapshot, real: RealId) -> bool {
-        snapshot.real(real).is_some()
+    /// Whether a real server that this worker was told of, or noted, is still configured and this
+    /// service's. Only flows keep a slot from being given to another; notes and messages do not.
+    pub(super) fn is_homed(snapshot: &Snapshot, real: RealId, service: ServiceId) -> bool {
+        snapshot.real(real).is_some_and(|r| r.service == service)
     }
 }

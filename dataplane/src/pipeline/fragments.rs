@@ -12,10 +12,12 @@
 
 use arrayvec::ArrayVec;
 
+use super::balance::makes_flow;
 use super::{Env, FlowOf, Handoff, Output, PeerMessage, Pipeline};
 use crate::flow::Seed;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
+use crate::snapshot::Snapshot;
 use crate::stats::{DropReason, Event};
 use crate::types::{PortId, RealId, Tick, WorkerId};
 
@@ -151,6 +153,9 @@ impl<B: PacketBuf> Pipeline<B> {
         let Some((buf, real)) = self.balance(env, ingress, buf, flow) else { return };
         self.forward(env, ingress, buf, ip, real);
         self.learn_fragment(env, FragmentKey::of(ip), real);
+        if !makes_flow(flow.event) {
+            return;
+        }
         for step in 1..self.workers {
             let to = WorkerId((self.me.0 + step) % self.workers);
             let replica = PeerMessage::Replica { key: flow.key, event: flow.event, real };
@@ -187,7 +192,7 @@ impl<B: PacketBuf> Pipeline<B> {
     ) {
         let key = FragmentKey::of(ip);
         match self.fragments.find(&key, env.now) {
-            Some(real) if Self::is_homed(env.snapshot, real) => {
+            Some(real) if Self::is_noted(env.snapshot, real, ip) => {
                 self.forward(env, ingress, buf, ip, real);
             }
             _ => {
@@ -199,6 +204,12 @@ impl<B: PacketBuf> Pipeline<B> {
                 self.count_held();
             }
         }
+    }
+
+    /// Whether a noted real server still stands for this packet's VIP and protocol.
+    fn is_noted(snapshot: &Snapshot, real: RealId, ip: &Ipv4Packet) -> bool {
+        let service = snapshot.real(real).and_then(|r| snapshot.service(r.service));
+        service.is_some_and(|s| s.key.vip == ip.dst && s.key.protocol as u8 == ip.protocol)
     }
 
     /// Notes where a packet's fragments go, and sends those that waited for that.
