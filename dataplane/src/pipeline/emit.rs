@@ -80,7 +80,8 @@ impl<B: PacketBuf> Pipeline<B> {
         match &real.tunnel {
             None => forward::dr::forward(buf, real.src_mac, dst),
             Some(tunnel) => {
-                self.ip_id = self.ip_id.wrapping_add(1);
+                // Only a packet that may be fragmented uses one up.
+                self.ip_id = self.ip_id.wrapping_add(u16::from(!ip.fragment.df()));
                 tunnel.forward(buf, real.src_mac, dst, ip, self.ip_id)
             }
         }
