@@ -44,6 +44,13 @@ struct Note {
     until: Tick,
 }
 
+impl Note {
+    /// Whether it still serves. A deadline that passed 24 days ago would look ahead again.
+    fn is_live(&self, now: Tick) -> bool {
+        (1..=NOTE_MS).contains(&self.until.remaining(now))
+    }
+}
+
 /// A later fragment that waits for its first one.
 pub(super) struct Held<B> {
     key: FragmentKey,
@@ -85,7 +92,7 @@ impl<B> Fragments<B> {
 
     fn find(&self, key: &FragmentKey, now: Tick) -> Option<RealId> {
         let set = &self.notes[self.set(key)];
-        set.iter().flatten().find(|n| n.key == *key && !n.until.reached(now)).map(|n| n.real)
+        set.iter().flatten().find(|n| n.key == *key && n.is_live(now)).map(|n| n.real)
     }
 
     /// Notes, in place of the same packet's note, a stale one, or the oldest.
@@ -94,8 +101,8 @@ impl<B> Fragments<B> {
         let set = &mut self.notes[set];
         let rank = |note: &Option<Note>| match note {
             Some(n) if n.key == key => 0,
-            None => 1,
-            Some(n) => 2 + n.until.remaining(now),
+            Some(n) if n.is_live(now) => 2 + n.until.remaining(now),
+            _ => 1,
         };
         if let Some(place) = set.iter_mut().min_by_key(|n| rank(n)) {
             *place = Some(Note { key, real, until: now.after(NOTE_MS) });
@@ -246,6 +253,8 @@ mod tests {
         assert_eq!(fragments.find(&key(1), Tick(NOTE_MS - 1)), Some(RealId(5)));
         assert_eq!(fragments.find(&key(1), Tick(NOTE_MS)), None);
         assert_eq!(fragments.find(&key(2), Tick(1)), None);
+        let month = Tick(31 * 24 * 3600 * 1000);
+        assert_eq!(fragments.find(&key(1), month), None, "not even when ticks wrap");
     }
 
     #[test]
