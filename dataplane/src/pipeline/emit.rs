@@ -125,6 +125,9 @@ impl<B: PacketBuf> Pipeline<B> {
         real: &Real,
         buf: B,
     ) {
+        if real.port.index() >= self.staged.len() {
+            return self.drop_packet(DropReason::PortDown, buf);
+        }
         self.flush_port(env, real.port);
         let mut pieces: ArrayVec<B, BURST> = ArrayVec::new();
         let (stats, pool, out) = (&self.stats, env.pool, &mut *env.out);
