@@ -3,7 +3,6 @@
 use super::{Env, FlowOf, Output, Pipeline, Target};
 use crate::flow::{Cause, Event as FlowEvent, Flags, Lookup, Removed, State, Transition};
 use crate::packet::buf::PacketBuf;
-use crate::packet::parse::Ipv4Packet;
 use crate::schedule::{Load, Loads};
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
@@ -45,6 +44,13 @@ impl Loads for ServiceLoads<'_> {
     }
 }
 
+/// Whether a packet without a flow makes one when it is scheduled. A connection that is over needs
+/// none; a malformed segment deserves none.
+#[inline(always)]
+pub(super) const fn makes_flow(event: FlowEvent) -> bool {
+    !matches!(event, FlowEvent::Rst | FlowEvent::Other)
+}
+
 /// Why a packet has no real server.
 pub(super) enum NoTarget {
     Drop(DropReason),
@@ -59,7 +65,6 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         buf: B,
-        ip: &Ipv4Packet,
         flow: &FlowOf,
     ) -> Option<(B, Target)> {
         let found = match self.find(env, flow) {
@@ -67,13 +72,7 @@ impl<B: PacketBuf> Pipeline<B> {
             None => self.schedule(env, flow),
         };
         match found {
-            Ok(real) => {
-                if let Some(stats) = self.stats.service(flow.service) {
-                    stats.packets.add(1);
-                    stats.bytes.add(u64::from(ip.total_len));
-                }
-                Some((buf, real))
-            }
+            Ok(real) => Some((buf, real)),
             Err(NoTarget::Drop(reason)) => {
                 self.drop_packet(reason, buf);
                 None
@@ -147,8 +146,7 @@ impl<B: PacketBuf> Pipeline<B> {
             }
             return Err(NoTarget::Drop(DropReason::NoRealServer));
         };
-        // A connection that is over needs no flow; a malformed segment deserves none.
-        if !matches!(flow.event, FlowEvent::Rst | FlowEvent::Other) {
+        if makes_flow(flow.event) {
             self.remember(env, flow, real, Flags::NONE);
         }
         Ok(real)
@@ -221,8 +219,9 @@ impl<B: PacketBuf> Pipeline<B> {
         self.stats.event(Event::Flows).set(self.shard.len() as u64);
     }
 
-    /// Whether a flow's real server is still configured.
-    pub(super) fn is_homed(snapshot: &Snapshot, real: RealId) -> bool {
-        snapshot.real(real).is_some()
+    /// Whether a real server that this worker was told of, or noted, is still configured and this
+    /// service's. Only flows keep a slot from being given to another; notes and messages do not.
+    pub(super) fn is_homed(snapshot: &Snapshot, real: RealId, service: ServiceId) -> bool {
+        snapshot.real(real).is_some_and(|r| r.service == service)
     }
 }

@@ -48,9 +48,14 @@ impl<B: PacketBuf> Pipeline<B> {
                 return self.drop_packet(DropReason::TooLong, buf);
             }
         }
+        let bytes = u64::from(ip.total_len);
         if let Some(stats) = self.stats.real(target) {
             stats.packets.add(1);
-            stats.bytes.add(u64::from(ip.total_len));
+            stats.bytes.add(bytes);
+        }
+        if let Some(stats) = self.stats.service(real.service) {
+            stats.packets.add(1);
+            stats.bytes.add(bytes);
         }
         match (hop, oversize) {
             (NextHop::Known(_), false) => self.stage(env, real.port, buf),
@@ -75,7 +80,8 @@ impl<B: PacketBuf> Pipeline<B> {
         match &real.tunnel {
             None => forward::dr::forward(buf, real.src_mac, dst),
             Some(tunnel) => {
-                self.ip_id = self.ip_id.wrapping_add(1);
+                // Only a packet that may be fragmented uses one up.
+                self.ip_id = self.ip_id.wrapping_add(u16::from(!ip.fragment.df()));
                 tunnel.forward(buf, real.src_mac, dst, ip, self.ip_id)
             }
         }
@@ -119,6 +125,9 @@ impl<B: PacketBuf> Pipeline<B> {
         real: &Real,
         buf: B,
     ) {
+        if real.port.index() >= self.staged.len() {
+            return self.drop_packet(DropReason::PortDown, buf);
+        }
         self.flush_port(env, real.port);
         let mut pieces: ArrayVec<B, BURST> = ArrayVec::new();
         let (stats, pool, out) = (&self.stats, env.pool, &mut *env.out);

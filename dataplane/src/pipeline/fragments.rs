@@ -12,10 +12,12 @@
 
 use arrayvec::ArrayVec;
 
+use super::balance::makes_flow;
 use super::{Env, FlowOf, Handoff, Output, PeerMessage, Pipeline};
 use crate::flow::Seed;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
+use crate::snapshot::Snapshot;
 use crate::stats::{DropReason, Event};
 use crate::types::{PortId, RealId, Tick, WorkerId};
 
@@ -40,6 +42,13 @@ struct Note {
     key: FragmentKey,
     real: RealId,
     until: Tick,
+}
+
+impl Note {
+    /// Whether it still serves. A deadline that passed 24 days ago would look ahead again.
+    fn is_live(&self, now: Tick) -> bool {
+        (1..=NOTE_MS).contains(&self.until.remaining(now))
+    }
 }
 
 /// A later fragment that waits for its first one.
@@ -83,7 +92,7 @@ impl<B> Fragments<B> {
 
     fn find(&self, key: &FragmentKey, now: Tick) -> Option<RealId> {
         let set = &self.notes[self.set(key)];
-        set.iter().flatten().find(|n| n.key == *key && !n.until.reached(now)).map(|n| n.real)
+        set.iter().flatten().find(|n| n.key == *key && n.is_live(now)).map(|n| n.real)
     }
 
     /// Notes, in place of the same packet's note, a stale one, or the oldest.
@@ -92,8 +101,8 @@ impl<B> Fragments<B> {
         let set = &mut self.notes[set];
         let rank = |note: &Option<Note>| match note {
             Some(n) if n.key == key => 0,
-            None => 1,
-            Some(n) => 2 + n.until.remaining(now),
+            Some(n) if n.is_live(now) => 2 + n.until.remaining(now),
+            _ => 1,
         };
         if let Some(place) = set.iter_mut().min_by_key(|n| rank(n)) {
             *place = Some(Note { key, real, until: now.after(NOTE_MS) });
@@ -130,7 +139,6 @@ impl<B: PacketBuf> Pipeline<B> {
         flow: &FlowOf,
     ) {
         if let Some(real) = self.find(env, flow) {
-            self.count_packet(ip, flow);
             self.forward(env, ingress, buf, ip, real);
             self.learn_fragment(env, FragmentKey::of(ip), real);
         } else if self.workers > 1 {
@@ -149,9 +157,12 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &Ipv4Packet,
         flow: &FlowOf,
     ) {
-        let Some((buf, real)) = self.balance(env, ingress, buf, ip, flow) else { return };
+        let Some((buf, real)) = self.balance(env, ingress, buf, flow) else { return };
         self.forward(env, ingress, buf, ip, real);
         self.learn_fragment(env, FragmentKey::of(ip), real);
+        if !makes_flow(flow.event) {
+            return;
+        }
         for step in 1..self.workers {
             let to = WorkerId((self.me.0 + step) % self.workers);
             let replica = PeerMessage::Replica { key: flow.key, event: flow.event, real };
@@ -170,7 +181,6 @@ impl<B: PacketBuf> Pipeline<B> {
         flow: &FlowOf,
     ) -> Result<(), Handoff<B>> {
         let Some(real) = self.find(env, flow) else { return Err(packet) };
-        self.count_packet(ip, flow);
         let note = PeerMessage::FragmentOwner { fragment: FragmentKey::of(ip), real };
         if env.out.tell(packet.origin, note).is_err() {
             self.stats.event(Event::PeerNotesLost).add(1);
@@ -189,8 +199,8 @@ impl<B: PacketBuf> Pipeline<B> {
     ) {
         let key = FragmentKey::of(ip);
         match self.fragments.find(&key, env.now) {
-            Some(real) if Self::is_homed(env.snapshot, real) => {
-                self.forward_later(env, ingress, buf, ip, real);
+            Some(real) if Self::is_noted(env.snapshot, real, ip) => {
+                self.forward(env, ingress, buf, ip, real);
             }
             _ => {
                 let until = env.now.after(HOLD_MS);
@@ -203,20 +213,10 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    fn forward_later<P: BufPool<B>, O: Output<B>>(
-        &mut self,
-        env: &mut Env<'_, P, O>,
-        ingress: PortId,
-        buf: B,
-        ip: &Ipv4Packet,
-        real: RealId,
-    ) {
-        let service = env.snapshot.real(real).map(|r| r.service);
-        if let Some(stats) = service.and_then(|id| self.stats.service(id)) {
-            stats.packets.add(1);
-            stats.bytes.add(u64::from(ip.total_len));
-        }
-        self.forward(env, ingress, buf, ip, real);
+    /// Whether a noted real server still stands for this packet's VIP and protocol.
+    fn is_noted(snapshot: &Snapshot, real: RealId, ip: &Ipv4Packet) -> bool {
+        let service = snapshot.real(real).and_then(|r| snapshot.service(r.service));
+        service.is_some_and(|s| s.key.vip == ip.dst && s.key.protocol as u8 == ip.protocol)
     }
 
     /// Notes where a packet's fragments go, and sends those that waited for that.
@@ -229,19 +229,12 @@ impl<B: PacketBuf> Pipeline<B> {
         self.fragments.note(key, real, env.now);
         while let Some(held) = self.fragments.take_held(&key) {
             self.count_held();
-            self.forward_later(env, held.ingress, held.buf, &held.ip, real);
+            self.forward(env, held.ingress, held.buf, &held.ip, real);
         }
     }
 
     pub(super) fn count_held(&self) {
         self.stats.event(Event::Held).set(self.fragments.waiting() as u64);
-    }
-
-    fn count_packet(&self, ip: &Ipv4Packet, flow: &FlowOf) {
-        if let Some(stats) = self.stats.service(flow.service) {
-            stats.packets.add(1);
-            stats.bytes.add(u64::from(ip.total_len));
-        }
     }
 }
 
@@ -260,6 +253,8 @@ mod tests {
         assert_eq!(fragments.find(&key(1), Tick(NOTE_MS - 1)), Some(RealId(5)));
         assert_eq!(fragments.find(&key(1), Tick(NOTE_MS)), None);
         assert_eq!(fragments.find(&key(2), Tick(1)), None);
+        let month = Tick(31 * 24 * 3600 * 1000);
+        assert_eq!(fragments.find(&key(1), month), None, "not even when ticks wrap");
     }
 
     #[test]

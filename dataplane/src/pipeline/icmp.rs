@@ -48,7 +48,7 @@ impl<B: PacketBuf> Pipeline<B> {
         };
         let hash = self.shard.hash(&key);
         let found = self.shard.find(&key, hash, env.now).map(|flow| flow.real);
-        if let Some(real) = found.filter(|real| Self::is_homed(env.snapshot, *real)) {
+        if let Some(real) = found.filter(|real| Self::is_homed(env.snapshot, *real, service)) {
             return self.forward(env, ingress, buf, ip, real);
         }
         let next = (self.me.0 + 1) % self.workers;

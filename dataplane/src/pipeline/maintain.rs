@@ -22,11 +22,12 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     fn tick<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>) {
-        // Entries due since the last time, kept to a fraction of an entry.
+        // Entries due since the last time, rounded up; never more than there are.
+        let capacity = self.shard.capacity() as u64;
         let elapsed = u64::from(env.now.since(self.swept_at).min(SWEEP_PERIOD_MS));
         self.swept_at = env.now;
-        let due = elapsed * self.shard.capacity() as u64 / u64::from(SWEEP_PERIOD_MS) + 1;
-        self.sweep_debt = self.sweep_debt.saturating_add(due as u32);
+        let due = elapsed * capacity / u64::from(SWEEP_PERIOD_MS) + 1;
+        self.sweep_debt = (u64::from(self.sweep_debt) + due).min(capacity) as u32;
         while let Some(held) = self.fragments.take_overdue(env.now) {
             self.drop_packet(DropReason::FragmentUnknown, held.buf);
             self.count_held();

@@ -114,7 +114,7 @@ impl<B: PacketBuf> Pipeline<B> {
             stats,
             loads,
             staged: (0..ports).map(|_| ArrayVec::new()).collect(),
-            ip_id: seed as u16,
+            ip_id: first_ip_id(me, workers),
             swept_at: Tick(0),
             sweep_debt: 0,
         }
@@ -155,7 +155,7 @@ impl<B: PacketBuf> Pipeline<B> {
         // 3. Look up all, 4. rewrite all. A packet sees the flows of those before it.
         for item in work {
             let flow = item.flow();
-            if let Some((buf, real)) = self.balance(env, ingress, item.buf, &item.ip, &flow) {
+            if let Some((buf, real)) = self.balance(env, ingress, item.buf, &flow) {
                 self.forward(env, ingress, buf, &item.ip, real);
             }
         }
@@ -201,6 +201,13 @@ impl<B: PacketBuf> Pipeline<B> {
             Err(punt) => self.drop_packet(DropReason::PuntFull, punt.buf),
         }
     }
+}
+
+/// Where a worker's outer identifications start. All workers send with the same outer addresses, so
+/// they start far apart (RFC 6864 4.3); the seed must not show on the wire.
+const fn first_ip_id(me: WorkerId, workers: u16) -> u16 {
+    let share = u16::MAX / if workers == 0 { 1 } else { workers };
+    me.0.wrapping_mul(share)
 }
 
 /// What the flow table needs to know of a packet.

@@ -108,7 +108,10 @@ impl<B: PacketBuf> Pipeline<B> {
         real: RealId,
     ) {
         let service = env.snapshot.find_service(key.vip, key.vip_port, key.protocol);
-        let (Some(service), true) = (service, Self::is_homed(env.snapshot, real)) else { return };
+        let Some(service) = service else { return };
+        if !Self::is_homed(env.snapshot, real, service) {
+            return;
+        }
         let flow = FlowOf { key, hash: self.shard.hash(&key), service, event };
         if self.shard.find(&key, flow.hash, env.now).is_none() {
             self.remember(env, &flow, real, Flags::REPLICA);
