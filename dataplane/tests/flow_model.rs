@@ -1,5 +1,6 @@
 //! The flow table against the plainest model of it: a hash map, and the rules of the
 //! documentation. Operations, and time, come at random.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 
@@ -41,7 +42,7 @@ impl Key for CrowdedKey {
 
     fn hash(&self, _: &Seed) -> u64 {
         let n = u64::from(self.0);
-        (n % 3) << 62 | (n / 3 % 5) << 29 | n / 15 % 3
+        (n % 3) << 62 | (n / 3 % 5) << 29 | (n / 15 % 3)
     }
 }
 
@@ -55,7 +56,7 @@ impl ModelKey for CrowdedKey {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Op {
     Insert(u8, State),
     Packet(u8, Event),

@@ -1,4 +1,5 @@
 //! The flow table's behaviour, one test a promise.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
@@ -161,7 +162,7 @@ fn flags_are_kept_and_handed_back() {
 #[test]
 fn an_expired_flow_is_absent_and_reported_once() {
     let mut shard = shard(10);
-    insert(&mut shard, 1, State::SynReceived, NOW).flow;
+    let _ = insert(&mut shard, 1, State::SynReceived, NOW);
     hit(&mut shard, 1, NOW.after(59_999));
     let hash = shard.hash(&key(1));
     assert!(shard.find(&key(1), hash, NOW.after(59_999)).is_some());
@@ -263,14 +264,14 @@ fn new_timeouts_apply_from_the_next_packet() {
 fn deadlines_hold_across_the_wrap() {
     let mut shard = shard(10);
     let before = Tick(u32::MAX - 1000);
-    insert(&mut shard, 1, State::SynReceived, before).flow;
+    let _ = insert(&mut shard, 1, State::SynReceived, before);
     hit(&mut shard, 1, before.after(30_000));
     assert_eq!(shard.sweep(before.after(59_999), 10, |_| true, |_| panic!()).removed, 0);
     assert!(matches!(lookup(&mut shard, 1, before.after(60_000)), Lookup::Expired(_)));
 
     // The longest timeout there is.
     shard.set_timeouts(&Timeouts { tcp: Duration::MAX, ..Timeouts::default() });
-    insert(&mut shard, 2, State::Established, before).flow;
+    let _ = insert(&mut shard, 2, State::Established, before);
     hit(&mut shard, 2, before);
     hit(&mut shard, 2, before.after(i32::MAX as u32 - 1));
     assert!(matches!(lookup(&mut shard, 2, before.after(i32::MAX as u32)), Lookup::Expired(_)));

@@ -57,7 +57,7 @@ impl Key for CrowdedKey {
 
     fn hash(&self, _: &Seed) -> u64 {
         let n = u64::from(self.0);
-        (n % 7) << 60 | (n / 7 % 11) << 28 | n / 77 % 5
+        (n % 7) << 60 | (n / 7 % 11) << 28 | (n / 77 % 5)
     }
 }
 
