@@ -44,6 +44,7 @@ fn cuts_at_multiples_of_eight() {
 fn a_packet_that_fits_is_copied() {
     let data = bytes(48);
     assert_eq!(cut(packet(&data), 68).unwrap(), [packet(&data).finish()]);
+    assert_eq!(cut(packet(&bytes(51)), 71).unwrap(), [packet(&bytes(51)).finish()]);
     assert_eq!(cut(packet(&[]), 68).unwrap(), [packet(&[]).finish()]);
 }
 
