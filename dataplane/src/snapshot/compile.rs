@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec};
-use super::route::{RouteError, route};
+use super::route::{Route, RouteError, route, source};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
 use super::{PortInfo, Real, Service, Snapshot};
 use crate::forward::{GreOptions, TunnelTemplate};
@@ -292,7 +292,8 @@ impl Compiler {
             let (port, next_hop) = ways.next().copied().unwrap_or((PortId(0), real.address));
             let neighbor =
                 self.neighbors.by_key.get(&(port, next_hop)).copied().unwrap_or(u32::MAX);
-            let compiled_real = compile_real(id, real, &spec.ports, port, NeighborId(neighbor));
+            let way = Route { port, next_hop };
+            let compiled_real = compile_real(id, real, &spec.ports, way, NeighborId(neighbor));
             put(&mut compiled.snapshot.reals, slot, compiled_real);
             reals.push(RealId(slot));
         }
@@ -317,17 +318,11 @@ fn compile_real(
     service: ServiceId,
     real: &RealSpec,
     ports: &[PortSpec],
-    port: PortId,
+    way: Route,
     neighbor: NeighborId,
 ) -> Real {
-    let egress = &ports[port.index()];
-    // A tunnel's source is the DIP of the network towards the next hop, else the port's first.
-    let dip = egress
-        .addresses
-        .iter()
-        .find(|net| net.contains(real.address))
-        .or(egress.addresses.first())
-        .map_or(Ipv4Addr::UNSPECIFIED, |net| net.address);
+    let egress = &ports[way.port.index()];
+    let dip = source(egress, way.next_hop).unwrap_or(Ipv4Addr::UNSPECIFIED);
     let gre = GreOptions { checksum: real.gre.checksum, key: real.gre.key };
     let tunnel = match real.method {
         ForwardMethod::Dr => None,
@@ -338,7 +333,7 @@ fn compile_real(
         address: real.address,
         service,
         method: real.method,
-        port,
+        port: way.port,
         neighbor,
         mtu: egress.mtu,
         src_mac: egress.mac,
