@@ -1,6 +1,6 @@
 //! Turns a [`Spec`] into a [`Snapshot`], keeping the slot of everything that stays.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::Ipv4Addr;
 
@@ -158,14 +158,11 @@ impl Compiler {
         unused: impl Fn(RealId) -> bool,
     ) -> Result<Compiled, CompileError> {
         check_conflicts(spec)?;
-        let services: HashMap<_, _> = spec.services.iter().map(|s| (s.key, s)).collect();
-        self.services.keep(|key| services.contains_key(key), |_| true);
-        self.reals.keep(
-            |(key, rip)| {
-                services.get(key).is_some_and(|s| s.reals.iter().any(|r| r.address == *rip))
-            },
-            |slot| unused(RealId(slot)),
-        );
+        let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
+        self.services.keep(|key| services.contains(key), |_| true);
+        let reals: HashSet<_> =
+            spec.services.iter().flat_map(|s| s.reals.iter().map(|r| (s.key, r.address))).collect();
+        self.reals.keep(|real| reals.contains(real), |slot| unused(RealId(slot)));
         let routes = self.routes(spec)?;
 
         let mut compiled = Compiled {
