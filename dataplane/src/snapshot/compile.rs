@@ -33,7 +33,7 @@ pub enum CompileError {
     /// Its scheduler cannot be built.
     #[error("virtual service {0}: {1}")]
     Schedule(ServiceKey, BuildError),
-    /// The same service twice, the same real server twice in it, a DIP as VIP.
+    /// The same service twice, the same real server twice in it, a DIP as VIP, a VIP as RIP.
     #[error("{0}")]
     Conflict(String),
     /// A table is full.
@@ -63,7 +63,8 @@ impl<K: Hash + Eq + Clone> Slots<K> {
         Slots { by_key: HashMap::new(), free: Vec::new(), retired: Vec::new(), next: 0, limit }
     }
 
-    /// Slots whose key is no longer wanted are retired; retired ones that nothing uses are free.
+    /// Slots whose key is no longer wanted are retired; those retired earlier that nothing uses are
+    /// free. Never at once: until the snapshot is taken up, workers go by the one before.
     fn keep(&mut self, wanted: impl Fn(&K) -> bool, unused: impl Fn(u32) -> bool) {
         let (free, retired): (Vec<u32>, Vec<u32>) = self.retired.iter().partition(|s| unused(**s));
         self.free.extend(free);
@@ -219,8 +220,9 @@ impl Compiler {
             .chain(fixed.keys().copied())
             .map(|(port, address)| (port.0, address))
             .collect();
-        // A neighbor slot is only named by the snapshot, so it may be reused at once: packets of
-        // the old snapshot that still wait in the slow path's queue are told apart by address.
+        // A slot is given to another neighbor one compilation after it was given up. The slow path,
+        // which takes every snapshot up before the next is compiled, has unset its next hop by
+        // then; a worker would else send by the Ethernet address of the neighbor before.
         self.neighbors.keep(|(port, a)| wanted.contains(&(port.0, *a)), |_| true);
         let mut links = Links {
             ports: spec.ports.clone(),
@@ -351,6 +353,7 @@ fn local_index(spec: &Spec) -> LocalIndex {
 
 fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {
     let mut keys = BTreeSet::new();
+    let vips: HashSet<_> = spec.services.iter().map(|s| s.key.vip).collect();
     for service in &spec.services {
         if !keys.insert(service.key) {
             return Err(CompileError::Conflict(format!(
@@ -370,6 +373,12 @@ fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {
             return Err(CompileError::Conflict(format!(
                 "virtual service {}: real server {} is configured twice",
                 service.key, twice.address
+            )));
+        }
+        if let Some(real) = service.reals.iter().find(|r| vips.contains(&r.address)) {
+            return Err(CompileError::Conflict(format!(
+                "virtual service {}: real server {} is a VIP, which the director answers for",
+                service.key, real.address
             )));
         }
     }
