@@ -1,12 +1,12 @@
 //! Turns a [`Spec`] into a [`Snapshot`], keeping the slot of everything that stays.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::Ipv4Addr;
 
 use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec};
-use super::route::{RouteError, route};
+use super::route::{Route, RouteError, route, source};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
 use super::{PortInfo, Real, Service, Snapshot};
 use crate::forward::{GreOptions, TunnelTemplate};
@@ -33,7 +33,7 @@ pub enum CompileError {
     /// Its scheduler cannot be built.
     #[error("virtual service {0}: {1}")]
     Schedule(ServiceKey, BuildError),
-    /// The same service twice, the same real server twice in it, a DIP as VIP.
+    /// The same service twice, the same real server twice in it, a DIP as VIP, a VIP as RIP.
     #[error("{0}")]
     Conflict(String),
     /// A table is full.
@@ -63,7 +63,8 @@ impl<K: Hash + Eq + Clone> Slots<K> {
         Slots { by_key: HashMap::new(), free: Vec::new(), retired: Vec::new(), next: 0, limit }
     }
 
-    /// Slots whose key is no longer wanted are retired; retired ones that nothing uses are free.
+    /// Slots whose key is no longer wanted are retired; those retired earlier that nothing uses are
+    /// free. Never at once: until the snapshot is taken up, workers go by the one before.
     fn keep(&mut self, wanted: impl Fn(&K) -> bool, unused: impl Fn(u32) -> bool) {
         let (free, retired): (Vec<u32>, Vec<u32>) = self.retired.iter().partition(|s| unused(**s));
         self.free.extend(free);
@@ -158,14 +159,11 @@ impl Compiler {
         unused: impl Fn(RealId) -> bool,
     ) -> Result<Compiled, CompileError> {
         check_conflicts(spec)?;
-        let services: HashMap<_, _> = spec.services.iter().map(|s| (s.key, s)).collect();
-        self.services.keep(|key| services.contains_key(key), |_| true);
-        self.reals.keep(
-            |(key, rip)| {
-                services.get(key).is_some_and(|s| s.reals.iter().any(|r| r.address == *rip))
-            },
-            |slot| unused(RealId(slot)),
-        );
+        let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
+        self.services.keep(|key| services.contains(key), |_| true);
+        let reals: HashSet<_> =
+            spec.services.iter().flat_map(|s| s.reals.iter().map(|r| (s.key, r.address))).collect();
+        self.reals.keep(|real| reals.contains(real), |slot| unused(RealId(slot)));
         let routes = self.routes(spec)?;
 
         let mut compiled = Compiled {
@@ -222,8 +220,9 @@ impl Compiler {
             .chain(fixed.keys().copied())
             .map(|(port, address)| (port.0, address))
             .collect();
-        // A neighbor slot is only named by the snapshot, so it may be reused at once: packets of
-        // the old snapshot that still wait in the slow path's queue are told apart by address.
+        // A slot is given to another neighbor one compilation after it was given up. The slow path,
+        // which takes every snapshot up before the next is compiled, has unset its next hop by
+        // then; a worker would else send by the Ethernet address of the neighbor before.
         self.neighbors.keep(|(port, a)| wanted.contains(&(port.0, *a)), |_| true);
         let mut links = Links {
             ports: spec.ports.clone(),
@@ -292,7 +291,8 @@ impl Compiler {
             let (port, next_hop) = ways.next().copied().unwrap_or((PortId(0), real.address));
             let neighbor =
                 self.neighbors.by_key.get(&(port, next_hop)).copied().unwrap_or(u32::MAX);
-            let compiled_real = compile_real(id, real, &spec.ports, port, NeighborId(neighbor));
+            let way = Route { port, next_hop };
+            let compiled_real = compile_real(id, real, &spec.ports, way, NeighborId(neighbor));
             put(&mut compiled.snapshot.reals, slot, compiled_real);
             reals.push(RealId(slot));
         }
@@ -317,17 +317,11 @@ fn compile_real(
     service: ServiceId,
     real: &RealSpec,
     ports: &[PortSpec],
-    port: PortId,
+    way: Route,
     neighbor: NeighborId,
 ) -> Real {
-    let egress = &ports[port.index()];
-    // A tunnel's source is the DIP of the network towards the next hop, else the port's first.
-    let dip = egress
-        .addresses
-        .iter()
-        .find(|net| net.contains(real.address))
-        .or(egress.addresses.first())
-        .map_or(Ipv4Addr::UNSPECIFIED, |net| net.address);
+    let egress = &ports[way.port.index()];
+    let dip = source(egress, way.next_hop).unwrap_or(Ipv4Addr::UNSPECIFIED);
     let gre = GreOptions { checksum: real.gre.checksum, key: real.gre.key };
     let tunnel = match real.method {
         ForwardMethod::Dr => None,
@@ -338,7 +332,7 @@ fn compile_real(
         address: real.address,
         service,
         method: real.method,
-        port,
+        port: way.port,
         neighbor,
         mtu: egress.mtu,
         src_mac: egress.mac,
@@ -359,6 +353,7 @@ fn local_index(spec: &Spec) -> LocalIndex {
 
 fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {
     let mut keys = BTreeSet::new();
+    let vips: HashSet<_> = spec.services.iter().map(|s| s.key.vip).collect();
     for service in &spec.services {
         if !keys.insert(service.key) {
             return Err(CompileError::Conflict(format!(
@@ -378,6 +373,12 @@ fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {
             return Err(CompileError::Conflict(format!(
                 "virtual service {}: real server {} is configured twice",
                 service.key, twice.address
+            )));
+        }
+        if let Some(real) = service.reals.iter().find(|r| vips.contains(&r.address)) {
+            return Err(CompileError::Conflict(format!(
+                "virtual service {}: real server {} is a VIP, which the director answers for",
+                service.key, real.address
             )));
         }
     }
