@@ -1,5 +1,6 @@
 //! Lcores under a real EAL: launching, joining, panics, registered threads, and the EAL's end.
 #![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used)] // helper functions of tests are tests, too
 
 mod eal_common;
 

@@ -1,6 +1,7 @@
 //! Mempools and mbufs under a real EAL: exhaustion, give-back, and the laws of `PacketBuf`, with
 //! `TestBuf` as the model.
 #![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used)] // helper functions of tests are tests, too
 
 mod eal_common;
 

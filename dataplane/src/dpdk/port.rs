@@ -279,16 +279,16 @@ impl Port {
 
     /// Changes the MTU. Some drivers refuse while the port is started.
     pub fn set_mtu(&self, mtu: u16) -> Result<(), PortError> {
-        // SAFETY: the port exists while `inner` does; calls do not overlap.
         self.inner
+            // SAFETY: the port exists while `inner` does; calls do not overlap.
             .control(|port| unsafe { sys::rte_eth_dev_set_mtu(port, mtu) })
             .map_err(self.inner.failed("set the MTU"))
     }
 
     /// Receives frames for other stations too, or no longer.
     pub fn set_promiscuous(&self, on: bool) -> Result<(), PortError> {
-        // SAFETY: as in `set_mtu`.
         self.inner
+            // SAFETY: as in `set_mtu`.
             .control(|port| unsafe {
                 match on {
                     true => sys::rte_eth_promiscuous_enable(port),
@@ -301,8 +301,8 @@ impl Port {
     /// The link's state, without waiting for it to settle.
     pub fn link(&self) -> Result<LinkStatus, PortError> {
         let (mut speed, mut up, mut full) = (0, 0, 0);
-        // SAFETY: as in `set_mtu`; the three integers are ours to write.
         self.inner
+            // SAFETY: as in `set_mtu`; the three integers are ours to write.
             .control(|port| unsafe { sys::shim_eth_link(port, &mut speed, &mut up, &mut full) })
             .map_err(self.inner.failed("read the link status"))?;
         let speed_mbps = (speed != 0 && speed != u32::MAX).then_some(speed);
@@ -312,8 +312,8 @@ impl Port {
     /// The port's counters.
     pub fn stats(&self) -> Result<PortStats, PortError> {
         let mut raw = sys::rte_eth_stats::default();
-        // SAFETY: as in `set_mtu`; `raw` is ours to write.
         self.inner
+            // SAFETY: as in `set_mtu`; `raw` is ours to write.
             .control(|port| unsafe { sys::rte_eth_stats_get(port, &mut raw) })
             .map_err(self.inner.failed("read the counters"))?;
         Ok(PortStats {
@@ -330,8 +330,8 @@ impl Port {
 
     /// Sets the port's counters to zero.
     pub fn reset_stats(&self) -> Result<(), PortError> {
-        // SAFETY: as in `set_mtu`.
         self.inner
+            // SAFETY: as in `set_mtu`.
             .control(|port| unsafe { sys::rte_eth_stats_reset(port) })
             .map_err(self.inner.failed("reset the counters"))
     }

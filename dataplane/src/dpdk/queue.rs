@@ -15,6 +15,7 @@ use super::mbuf::Mbuf;
 use super::port::PortInner;
 
 /// One RX queue, polled by its owner.
+#[derive(Debug)]
 pub struct RxQueue {
     ethdev: u16,
     queue: u16,
@@ -24,6 +25,7 @@ pub struct RxQueue {
 }
 
 /// One TX queue, filled by its owner.
+#[derive(Debug)]
 pub struct TxQueue {
     ethdev: u16,
     queue: u16,

@@ -5,9 +5,9 @@ use dataplane::dpdk::Eal;
 /// Starts the EAL with lcores 0 (main) and 1, both on any processor of the machine.
 ///
 /// Once per process, so each test binary has one test function that does all.
-pub fn start() -> Eal {
+pub(crate) fn start() -> Eal {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let prefix = format!("--file-prefix=shunt-test-{}", std::process::id());
+    let prefix = format!("shunt-test-{}", std::process::id());
     let lcores = format!("0@(0-{last}),1@(0-{last})", last = processors - 1);
     let args = [
         "--lcores",
@@ -18,7 +18,10 @@ pub fn start() -> Eal {
         "--no-pci",
         "--no-shconf",
         "--no-telemetry",
-        &prefix,
+        &format!("--file-prefix={prefix}"),
     ];
-    Eal::init(&args.map(String::from)).expect("the EAL starts")
+    let eal = Eal::init(&args.map(String::from)).expect("the EAL starts");
+    // The EAL makes a run-time directory and, with --no-shconf, puts nothing in it.
+    let _ = std::fs::remove_dir(format!("/var/run/dpdk/{prefix}"));
+    eal
 }
