@@ -15,6 +15,7 @@ pub mod spec;
 mod tests;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
@@ -51,7 +52,7 @@ pub struct Service {
     /// Protocol, VIP, L4 port.
     pub key: ServiceKey,
     /// Picks an index into `reals`.
-    pub scheduler: Scheduler,
+    pub scheduler: Arc<Scheduler>,
     /// Its real servers.
     pub reals: Vec<RealId>,
 }

@@ -53,17 +53,6 @@ named! {
     }
 }
 
-impl ForwardMethod {
-    /// Bytes the method adds in front of the inner packet (outer IPv4 and tunnel header).
-    pub const fn overhead(self) -> u16 {
-        match self {
-            ForwardMethod::Dr => 0,
-            ForwardMethod::Ipip => 20,
-            ForwardMethod::Gre => 24,
-        }
-    }
-}
-
 named! {
     /// How a virtual service picks the real server of a new flow.
     SchedulerKind, "scheduler" {
