@@ -125,11 +125,7 @@ impl WorkerEnd {
     }
 
     /// To another worker; back when its queue is full.
-    pub fn tell(
-        &self,
-        to: WorkerId,
-        message: PeerMessage<Mbuf>,
-    ) -> Result<(), PeerMessage<Mbuf>> {
+    pub fn tell(&self, to: WorkerId, message: PeerMessage<Mbuf>) -> Result<(), PeerMessage<Mbuf>> {
         match self.all.workers.get(to.index()) {
             Some(links) => links.peers.push(message),
             None => Err(message),

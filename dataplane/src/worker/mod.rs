@@ -62,11 +62,7 @@ impl Output<Mbuf> for WorkerOutput {
         self.channels.punt(punt)
     }
 
-    fn tell(
-        &mut self,
-        to: WorkerId,
-        message: PeerMessage<Mbuf>,
-    ) -> Result<(), PeerMessage<Mbuf>> {
+    fn tell(&mut self, to: WorkerId, message: PeerMessage<Mbuf>) -> Result<(), PeerMessage<Mbuf>> {
         self.channels.tell(to, message)
     }
 }
@@ -144,10 +140,7 @@ impl Worker {
 
     /// What other threads sent.
     #[inline]
-    fn messages(
-        pipeline: &mut Pipeline<Mbuf>,
-        env: &mut Env<'_, Mempool, WorkerOutput>,
-    ) -> usize {
+    fn messages(pipeline: &mut Pipeline<Mbuf>, env: &mut Env<'_, Mempool, WorkerOutput>) -> usize {
         if env.out.channels.is_quiet() {
             return 0;
         }
