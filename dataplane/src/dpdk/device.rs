@@ -1,4 +1,17 @@
 //! Devices: which ones DPDK drives, and adding and removing them while the EAL runs.
+//!
+//! # Limits of virtual devices (seen with DPDK 22.11)
+//! - net_af_packet joins a fanout group that has the kernel reassemble IPv4 fragments, with one
+//!   queue pair too: fragments arrive as one packet, longer than the MTU.
+//! - net_af_packet cuts frames to its frame size (`framesz`, 2048, less 66) without a word: a
+//!   packet may be shorter than its IP header says.
+//! - net_af_packet hands over what the host itself sends on the interface: frames from the port's
+//!   own Ethernet address.
+//! - net_af_packet with several queue pairs spreads by the kernel's flow hash, but a queue that is
+//!   full spills into the others: a flow may show up on another worker.
+//! - net_ring, net_pcap, net_memif and net_vhost cannot change their MTU once configured.
+//! - net_tap, net_af_xdp and NICs hold mbufs in their queues while they are open (net_tap as many
+//!   as it has descriptors); net_af_xdp keeps its mbufs when closed.
 
 use std::ffi::{CStr, CString, c_char};
 

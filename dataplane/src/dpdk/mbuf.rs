@@ -235,8 +235,8 @@ impl PacketBuf for Mbuf {
 
     #[inline(always)]
     fn rx_ip_checksum(&self) -> RxChecksum {
-        // Both bits together mean "good where it matters" (RTE_MBUF_F_RX_IP_CKSUM_NONE: wrong in
-        // the packet, but verified by the driver): software looks for itself then.
+        // Both bits together (RTE_MBUF_F_RX_IP_CKSUM_NONE): the header is intact but its checksum
+        // is not filled in, as from a virtual machine on the same host. Software decides.
         match self.ol_flags() & sys::SHIM_RX_IP_CKSUM_MASK {
             sys::SHIM_RX_IP_CKSUM_GOOD => RxChecksum::Good,
             sys::SHIM_RX_IP_CKSUM_BAD => RxChecksum::Bad,
