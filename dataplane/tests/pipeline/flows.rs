@@ -184,11 +184,22 @@ fn the_sweep_is_bounded_and_sees_all_in_a_period() {
         rounds += 1;
         assert!(rounds <= 20_000 / 256 + 1);
     }
-    // Nothing is owed beyond one walk over the table.
-    director.now = director.now.after(u32::MAX / 4);
-    director.with(0, Pipeline::maintain);
-    director.receive(&[udp(1)]);
-    director.check();
+}
+
+#[test]
+fn a_worker_that_was_held_up_owes_one_walk_over_the_table() {
+    let mut director = with("rr");
+    for _ in 0..100 {
+        director.now = director.now.after(10_000);
+        director.with(0, Pipeline::maintain);
+    }
+    director.sweep(0);
+    director.receive(&[syn(1)]);
+    director.now = director.now.after(60_000);
+    director.sweep(0);
+    assert_eq!(director.workers[0].shard().len(), 1, "nothing was due");
+    director.wait(10_000);
+    assert!(director.workers[0].shard().is_empty());
 }
 
 #[test]

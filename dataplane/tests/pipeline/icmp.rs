@@ -102,6 +102,19 @@ fn made_up_quotations() {
 }
 
 #[test]
+fn an_error_to_one_vip_about_the_flow_of_another() {
+    let other = Ipv4Addr::new(203, 0, 113, 81);
+    let mut spec = crate::director::spec(RR);
+    spec.services[0].key.vip = other;
+    let mut director = Director::of(1, 10, spec);
+    director.real_of(&with_ip(syn(1), |ip| ip[16..20].copy_from_slice(&other.octets())));
+    let error = icmp_error_quoting(other, 1, Tcp, 80);
+    assert_eq!(director.verdict(&error), Verdict::Dropped(DropReason::IcmpUnknownFlow));
+    let readdressed = with_ip(error, |ip| ip[16..20].copy_from_slice(&other.octets()));
+    assert!(matches!(director.verdict(&readdressed), Verdict::Forwarded(_)));
+}
+
+#[test]
 fn when_the_real_server_is_gone() {
     let mut director = Director::with_workers(2, &["tcp 80 mh: 10.0.0.1 dr, 10.0.0.2 dr"]);
     let real = director.real_of(&syn(1));
