@@ -66,6 +66,8 @@ mod hash;
 mod state;
 mod sweep;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use hash::{Key, Seed};
 pub use state::{Event, State, Timeouts, Transition};

@@ -38,7 +38,7 @@ const FLOWS_PER_BUCKET: usize = 4;
 /// `link` of an entry in use.
 const LIVE: u32 = u32::MAX;
 /// `link` of the last free entry.
-const END: u32 = u32::MAX - 1;
+pub(super) const END: u32 = u32::MAX - 1;
 
 /// Caller's marks on a flow, kept and handed back; the table gives them no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,7 +92,7 @@ impl<K> Flow<K> {
 #[repr(C, align(32))]
 pub(super) struct Entry<K> {
     pub(super) flow: Flow<K>,
-    link: u32,
+    pub(super) link: u32,
 }
 
 impl<K> Entry<K> {
@@ -212,7 +212,7 @@ pub struct Table<K> {
     pub(super) buckets: Vec<Bucket>,
     pub(super) entries: Vec<Entry<K>>,
     /// First free entry, or [`END`].
-    free: u32,
+    pub(super) free: u32,
     len: usize,
     /// Where the next sweep goes on.
     pub(super) cursor: usize,
@@ -386,6 +386,7 @@ impl<K: Key> Table<K> {
         flags: Flags,
         now: Tick,
     ) -> Inserted<K> {
+        debug_assert_eq!(hash, self.hash(&key), "not the key's hash");
         let flow = Flow { key, real, deadline: now.after(self.spans.of(state)), state, flags };
         self.counters.inserted += 1;
         if let Some(place) = self.locate(&key, hash) {

@@ -133,3 +133,45 @@ fn checksum_of<B: PacketBuf>(buf: &B, start: usize, len: usize) -> u16 {
     }
     !sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::TunnelTemplate;
+    use crate::packet::buf::{RxChecksum, TestBuf};
+    use crate::packet::build::Build;
+    use crate::packet::parse::{Parsed, parse};
+
+    fn through(options: GreOptions) -> Vec<u8> {
+        let port = Mac([2, 0, 0, 0, 0, 2]);
+        let inner = Build::eth(Mac([2, 0, 0, 0, 0, 1]), port)
+            .ipv4([198, 51, 100, 1].into(), [192, 0, 2, 80].into())
+            .df(true)
+            .udp(1024, 53)
+            .payload(b"hi!")
+            .pad(60)
+            .finish();
+        let Ok(Parsed::Ipv4(ip)) = parse(&inner, 60, RxChecksum::Unknown) else { panic!() };
+        let mut buf = TestBuf::new(&inner);
+        let tunnel = TunnelTemplate::gre([192, 0, 2, 10].into(), [10, 8, 0, 9].into(), options);
+        tunnel.forward(&mut buf, port, Mac([2, 0, 0, 0, 0, 3]), &ip, 0x1234).unwrap();
+        assert_eq!(buf.len(), 14 + usize::from(tunnel.overhead()) + 31);
+        buf.data()[34..].to_vec()
+    }
+
+    /// As scapy builds it.
+    #[test]
+    fn emits_golden_headers() {
+        let plain = through(GreOptions::default());
+        assert_eq!(plain[..4], [0, 0, 0x08, 0]);
+        let inner = &plain[4..];
+        let key = Some(0x0102_0304);
+        for (options, header) in [
+            (GreOptions { checksum: false, key }, &[0x20, 0, 8, 0, 1, 2, 3, 4][..]),
+            (GreOptions { checksum: true, key: None }, &[0x80, 0, 8, 0, 0x64, 0xa1, 0, 0]),
+            (GreOptions { checksum: true, key }, &[0xa0, 0, 8, 0, 0x40, 0x9b, 0, 0, 1, 2, 3, 4]),
+        ] {
+            assert_eq!(through(options), [header, inner].concat(), "{options:?}");
+        }
+    }
+}

@@ -42,3 +42,40 @@ pub fn forward<B: PacketBuf>(
     const FRONT: usize = ethernet::HEADER_LEN + OVERHEAD as usize;
     encapsulate::<FRONT, B>(buf, src_mac, dst_mac, &template.outer, ip, id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::TunnelTemplate;
+    use crate::packet::buf::{RxChecksum, TestBuf};
+    use crate::packet::build::Build;
+    use crate::packet::parse::{Parsed, parse};
+    use crate::packet::tcp::Flags;
+
+    #[test]
+    fn emits_golden_bytes() {
+        let (port, hop) = (Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 3]));
+        let inner = Build::eth(Mac([2, 0, 0, 0, 0, 1]), port)
+            .ipv4([198, 51, 100, 1].into(), [192, 0, 2, 80].into())
+            .tos(0xb9)
+            .tcp(1024, 80, Flags::SYN, 7)
+            .pad(60)
+            .finish();
+        let Ok(Parsed::Ipv4(ip)) = parse(&inner, 60, RxChecksum::Unknown) else { panic!() };
+        let mut buf = TestBuf::new(&inner);
+        let tunnel = TunnelTemplate::ipip([192, 0, 2, 10].into(), [10, 8, 0, 9].into());
+        tunnel.forward(&mut buf, port, hop, &ip, 0x1234).unwrap();
+        // As scapy builds it.
+        #[rustfmt::skip]
+        let expected = [
+            2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 2, 0x08, 0x00,
+            0x45, 0xb9, 0x00, 0x3c, 0x12, 0x34, 0x00, 0x00, 0x3f, 0x04, 0x9c, 0xb6,
+            192, 0, 2, 10, 10, 8, 0, 9,
+            0x45, 0xb9, 0x00, 0x28, 0x00, 0x00, 0x00, 0x00, 0x3f, 0x06, 0x8e, 0x92,
+            198, 51, 100, 1, 192, 0, 2, 80,
+            0x04, 0x00, 0x00, 0x50, 0, 0, 0, 7, 0, 0, 0, 0,
+            0x50, 0x02, 0xff, 0xff, 0xbf, 0x06, 0, 0,
+        ];
+        assert_eq!(buf.data(), expected);
+    }
+}

@@ -66,11 +66,13 @@ pub enum QueryKind {
 pub struct Query {
     /// Table place to start at, 0 first.
     pub cursor: u32,
+    /// Table places to look at, at most [`SCAN_BUDGET`].
+    pub budget: usize,
     /// What to do.
     pub kind: QueryKind,
     /// Which flows.
     pub wanted: FlowMatch,
-    /// Empty, with room for [`SCAN_BUDGET`].
+    /// With room for `budget`.
     pub rows: Vec<FlowRecord>,
 }
 
@@ -84,12 +86,13 @@ pub struct QueryReply {
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// Answers a part of a query: the next [`SCAN_BUDGET`] places.
+    /// Answers a part of a query: its next `budget` places.
     pub fn query<P, O>(&mut self, env: &Env<'_, P, O>, mut query: Query) -> QueryReply {
-        let Query { cursor, kind, wanted, rows } = &mut query;
+        let Query { cursor, budget, kind, wanted, rows } = &mut query;
         rows.clear();
         let room = rows.capacity();
-        let next = self.shard.scan(*cursor, SCAN_BUDGET.min(room), |flow| {
+        let places = SCAN_BUDGET.min(*budget).min(room);
+        let next = self.shard.scan(*cursor, places, |flow| {
             if rows.len() < room && !flow.expired(env.now) && wanted.matches(flow) {
                 rows.push(FlowRecord {
                     key: flow.key,

@@ -12,10 +12,9 @@
 //! member is entered twice, and weights need not be small.
 //!
 //! Unlike katran's, a sum starts so high that the first round is everybody's turn. Hence every
-//! member of weight 1 or more owns at least one slot, be the others' weights ever so high: one
-//! that is configured, tested and at weight 1 of 65535 gets some traffic. The number of slots is
-//! the exact share, rounded up to less than one more, but for what those below a whole slot's
-//! share are given so. The others bear that, in proportion: at most `members / M` of theirs,
+//! member of weight 1 or more owns at least one slot, be the others' weights ever so high: one of
+//! weight 1 beside many of 65535 gets some traffic. A member owns at most two slots more than its
+//! exact share of M, and less than it by at most two slots and `members / M` of it, which is
 //! 0.15 % for 100 members and M = 65537. With equal weights it is the paper's table.
 //!
 //! # Determinism

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec};
@@ -11,7 +12,9 @@ use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
 use super::{PortInfo, Real, Service, Snapshot};
 use crate::forward::{GreOptions, TunnelTemplate};
 use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
-use crate::types::{ForwardMethod, NeighborId, PortId, RealId, ServiceId, ServiceKey};
+use crate::types::{
+    ForwardMethod, NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey,
+};
 
 /// Sizes of the tables that are allocated at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +107,17 @@ pub struct Compiler {
     services: Slots<ServiceKey>,
     reals: Slots<(ServiceKey, Ipv4Addr)>,
     neighbors: Slots<(PortId, Ipv4Addr)>,
+    /// Schedulers by what they were built from: a Maglev table takes milliseconds to build, so
+    /// those that stay the same are kept.
+    built: HashMap<ServiceKey, Built>,
+}
+
+#[derive(Debug, Clone)]
+struct Built {
+    kind: SchedulerKind,
+    members: Arc<[Member]>,
+    options: Options,
+    scheduler: Arc<Scheduler>,
 }
 
 /// A snapshot, and what changed hands for it.
@@ -125,6 +139,7 @@ impl Compiler {
             services: Slots::new(limits.services),
             reals: Slots::new(limits.reals),
             neighbors: Slots::new(limits.neighbors),
+            built: HashMap::new(),
         }
     }
 
@@ -161,6 +176,7 @@ impl Compiler {
         check_conflicts(spec)?;
         let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
         self.services.keep(|key| services.contains(key), |_| true);
+        self.built.retain(|key, _| services.contains(key));
         let reals: HashSet<_> =
             spec.services.iter().flat_map(|s| s.reals.iter().map(|r| (s.key, r.address))).collect();
         self.reals.keep(|real| reals.contains(real), |slot| unused(RealId(slot)));
@@ -268,15 +284,7 @@ impl Compiler {
         if new {
             compiled.new_services.push(id);
         }
-        let members: Vec<_> =
-            service.reals.iter().map(|r| Member { address: r.address, weight: r.weight }).collect();
-        let options = Options {
-            hash_key: HashKey::new(spec.hash_key),
-            maglev_size: spec.maglev_size,
-            ..Options::default()
-        };
-        let scheduler = Scheduler::build(service.scheduler, &members, &options)
-            .map_err(|e| CompileError::Schedule(service.key, e))?;
+        let scheduler = self.scheduler(service, spec)?;
         let mut reals = Vec::with_capacity(service.reals.len());
         for real in &service.reals {
             let (slot, new) =
@@ -302,6 +310,34 @@ impl Compiler {
         let compiled_service = Service { key: service.key, scheduler, reals };
         put(&mut compiled.snapshot.services, slot, compiled_service);
         Ok(id)
+    }
+}
+
+impl Compiler {
+    fn scheduler(
+        &mut self,
+        service: &ServiceSpec,
+        spec: &Spec,
+    ) -> Result<Arc<Scheduler>, CompileError> {
+        let members: Arc<[Member]> =
+            service.reals.iter().map(|r| Member { address: r.address, weight: r.weight }).collect();
+        let options = Options {
+            hash_key: HashKey::new(spec.hash_key),
+            maglev_size: spec.maglev_size,
+            ..Options::default()
+        };
+        let kind = service.scheduler;
+        if let Some(built) = self.built.get(&service.key) {
+            if built.kind == kind && built.members == members && built.options == options {
+                return Ok(Arc::clone(&built.scheduler));
+            }
+        }
+        let scheduler = Scheduler::build(kind, &members, &options)
+            .map_err(|e| CompileError::Schedule(service.key, e))?;
+        let scheduler = Arc::new(scheduler);
+        let built = Built { kind, members, options, scheduler: Arc::clone(&scheduler) };
+        self.built.insert(service.key, built);
+        Ok(scheduler)
     }
 }
 

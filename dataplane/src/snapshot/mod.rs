@@ -15,6 +15,7 @@ pub mod spec;
 mod tests;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
@@ -51,7 +52,7 @@ pub struct Service {
     /// Protocol, VIP, L4 port.
     pub key: ServiceKey,
     /// Picks an index into `reals`.
-    pub scheduler: Scheduler,
+    pub scheduler: Arc<Scheduler>,
     /// Its real servers.
     pub reals: Vec<RealId>,
 }
@@ -113,6 +114,12 @@ impl Snapshot {
     #[inline(always)]
     pub fn real(&self, id: RealId) -> Option<&Real> {
         self.reals.get(id.index())?.as_ref()
+    }
+
+    /// The slots of a real server's address, in ascending order: one per virtual service it serves.
+    pub fn reals_at(&self, address: Ipv4Addr) -> impl Iterator<Item = RealId> + '_ {
+        let here = move |real: &Option<Real>| real.as_ref().is_some_and(|r| r.address == address);
+        self.reals.iter().enumerate().filter(move |(_, r)| here(r)).map(|(i, _)| RealId(i as u32))
     }
 
     /// A port by its place in the configuration.
