@@ -1,1 +1,130 @@
-//! (layer config)
+//! The configuration file: read, checked, compared, written.
+//!
+//! The control socket changes a [`Config`] too; what it makes is checked by the same rules.
+#![forbid(unsafe_code)]
+
+mod check;
+mod decode;
+mod diff;
+mod error;
+mod locate;
+mod model;
+mod text;
+mod write;
+
+use std::path::Path;
+
+pub use check::{
+    MAX_FLOWS, MAX_LCORES, MAX_MAGLEV_SIZE, MAX_SOCKET_PATH, MAX_WEIGHT, MTU_RANGE, TIMEOUT_RANGE,
+};
+pub use diff::{Action, Change};
+pub use error::{ConfigError, Issue};
+pub use model::{
+    Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Neighbor, Port, Real,
+    Scheduling, Service, Timeouts, default_forward, default_scheduler, default_weight,
+};
+pub(crate) use text::value as text_value;
+pub use write::Saved;
+
+use crate::snapshot::spec::{self, GreSpec, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
+use crate::types::Mac;
+use locate::Source;
+
+/// Most issues reported at once.
+const MAX_ISSUES: usize = 100;
+
+/// Reads and checks a configuration file.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    Config::parse(&text, &path.display().to_string())
+}
+
+impl Config {
+    /// Reads and checks a configuration; `file` names it in errors.
+    pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+        let invalid = |mut issues: Vec<Issue>| {
+            issues.sort_by_key(|issue| (issue.line, issue.column));
+            Err(ConfigError::Invalid { file: Some(file.to_owned()), issues })
+        };
+        let (root, errors) = toml::de::DeTable::parse_recoverable(text);
+        let source = Source::new(text, &root);
+        if !errors.is_empty() {
+            let syntax = |e: &toml::de::Error| {
+                let offset = e.span().map_or(0, |span| span.start);
+                source.issue_at(offset, String::new(), e.message().to_owned())
+            };
+            return invalid(errors.iter().take(MAX_ISSUES).map(syntax).collect());
+        }
+        let config = match decode::config(&source, root.get_ref()) {
+            Ok(config) => config,
+            Err(issues) => return invalid(issues),
+        };
+        let findings = check::all(&config).0;
+        if findings.is_empty() {
+            return Ok(config);
+        }
+        let located = findings.into_iter().take(MAX_ISSUES);
+        invalid(located.map(|(path, message)| source.issue(&path, message)).collect())
+    }
+
+    /// Checks a configuration that is not from a file.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let issue = |(path, message): (error::Path, String)| Issue {
+            line: None,
+            column: None,
+            key: error::dotted(&path),
+            message,
+        };
+        let issues: Vec<_> = check::all(self).0.into_iter().take(MAX_ISSUES).map(issue).collect();
+        if issues.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { file: None, issues }) }
+    }
+
+    /// What workers and slow path forward by. `ports` has the Ethernet address and the MTU in
+    /// use of each started port, in the order of [`Config::ports`]; one that is missing there has
+    /// the address zero and its configured MTU.
+    pub fn spec(&self, ports: &[(Mac, u16)]) -> Spec {
+        let neighbor =
+            |n: &Neighbor| StaticNeighbor { port: n.port.clone(), address: n.address, mac: n.mac };
+        let Timeouts { tcp, tcp_fin, udp } = self.timeouts;
+        Spec {
+            ports: self.port_specs(ports),
+            services: self.services.iter().map(service_spec).collect(),
+            neighbors: self.neighbors.iter().map(neighbor).collect(),
+            timeouts: spec::Timeouts { tcp, tcp_fin, udp },
+            hash_key: self.scheduling.hash_key.unwrap_or(DEFAULT_HASH_KEY),
+            maglev_size: self.scheduling.maglev_size,
+        }
+    }
+
+    fn port_specs(&self, hardware: &[(Mac, u16)]) -> Vec<PortSpec> {
+        let spec = |(i, port): (usize, &Port)| {
+            let (mac, mtu) = hardware.get(i).copied().unwrap_or((Mac::ZERO, port.mtu));
+            PortSpec {
+                name: port.name.clone(),
+                mac,
+                mtu,
+                addresses: port.address.clone(),
+                gateways: port.gateway.clone(),
+            }
+        };
+        self.ports.iter().enumerate().map(spec).collect()
+    }
+}
+
+fn service_spec(service: &Service) -> ServiceSpec {
+    let real = |r: &Real| {
+        let gre = r.gre.unwrap_or_default();
+        RealSpec {
+            address: r.address,
+            weight: r.weight,
+            method: r.forward,
+            gre: GreSpec { checksum: gre.checksum, key: gre.key },
+        }
+    };
+    ServiceSpec {
+        key: service.key(),
+        scheduler: service.scheduler,
+        reals: service.reals.iter().map(real).collect(),
+    }
+}

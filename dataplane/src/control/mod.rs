@@ -1,1 +1,13 @@
-//! (layer control)
+//! The control plane's server and protocol. It speaks to workers only through [`plane::Plane`].
+#![forbid(unsafe_code)]
+
+mod codec;
+mod controller;
+mod lines;
+mod peer;
+pub mod plane;
+pub mod protocol;
+mod server;
+
+pub use controller::Controller;
+pub use server::{Server, ServerError, ServerSettings};

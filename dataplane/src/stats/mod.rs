@@ -1,1 +1,19 @@
-//! (layer stats)
+//! Counters, verdicts and drop reasons: one list makes enum, text and JSON.
+//!
+//! # Threading
+//! Every [`Counter`] has one writer (a worker, or the slow path); anybody may read at any time.
+//!
+//! # Invariant
+//! For each worker, once a burst is done:
+//! `rx_packets + taken_over = forwarded + punted + handed_over + held + sum(dropped)`.
+//! `handed_over` and `taken_over` cancel out over all workers; `held` is the number of packets
+//! (fragments that came before their first) waiting in a worker.
+#![forbid(unsafe_code)]
+
+mod counter;
+mod list;
+mod table;
+
+pub use counter::Counter;
+pub use list::{DropReason, Event};
+pub use table::{Counts, PortStats, RealStats, ServiceStats, Stats, Traffic};

@@ -1,0 +1,183 @@
+//! What a configuration must hold beyond its types. All violations are found, not just the first.
+//!
+//! The checks work on values, not on text, so they serve the file and the control socket alike;
+//! every finding carries the path of its key, from which the file's line is found.
+
+mod links;
+mod services;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::error::{Path, at};
+use super::model::Config;
+
+/// Lcores the EAL knows (`RTE_MAX_LCORE` of a stock build).
+pub const MAX_LCORES: u32 = 128;
+/// Most flow table entries of a worker.
+pub const MAX_FLOWS: u32 = 1 << 28;
+/// Shortest and longest flow timer. The longest is what fits a tick's span.
+pub const TIMEOUT_RANGE: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(24 * 24 * 3600));
+/// Most slots of a Maglev table: the largest prime below 2^24.
+pub const MAX_MAGLEV_SIZE: u32 = 16_777_213;
+/// Highest weight, as in LVS.
+pub const MAX_WEIGHT: u32 = 65_535;
+/// Longest and shortest MTU: RFC 791's minimum, and a usual NIC's jumbo frame.
+pub const MTU_RANGE: (u16, u16) = (68, 9216);
+/// Longest path of a unix socket (`sun_path` without its final zero).
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// What was found, by path.
+#[derive(Default)]
+pub(super) struct Findings(pub(super) Vec<(Path, String)>);
+
+impl Findings {
+    fn add(&mut self, at: Path, message: impl Into<String>) {
+        self.0.push((at, message.into()));
+    }
+
+    /// Adds a finding unless `value` lies in the range, bounds included.
+    fn range<T: PartialOrd + std::fmt::Display>(&mut self, at: Path, value: T, low: T, high: T) {
+        if value < low || value > high {
+            self.add(at, format!("found {value}, allowed are {low} to {high}"));
+        }
+    }
+}
+
+/// Everything wrong with `config`, in the order of the file's tables.
+pub(super) fn all(config: &Config) -> Findings {
+    let mut findings = Findings::default();
+    dataplane(config, &mut findings);
+    control(config, &mut findings);
+    timeouts(config, &mut findings);
+    scheduling(config, &mut findings);
+    links::ports(config, &mut findings);
+    links::neighbors(config, &mut findings);
+    services::services(config, &mut findings);
+    findings
+}
+
+fn dataplane(config: &Config, findings: &mut Findings) {
+    let d = &config.dataplane;
+    if d.workers.is_empty() {
+        findings.add(at!["dataplane", "workers"], "found no lcore, at least one is needed");
+    }
+    let mut seen = BTreeSet::new();
+    for (i, &lcore) in d.workers.iter().enumerate() {
+        let path = at!["dataplane", "workers", i];
+        findings.range(path.clone(), lcore, 0, MAX_LCORES - 1);
+        if !seen.insert(lcore) {
+            findings.add(path, format!("lcore {lcore} is listed twice; each runs one worker"));
+        }
+    }
+    if let Some(lcore) = d.main_lcore {
+        let path = at!["dataplane", "main_lcore"];
+        findings.range(path.clone(), lcore, 0, MAX_LCORES - 1);
+        if seen.contains(&lcore) {
+            findings
+                .add(path, format!("lcore {lcore} is a worker's; the main lcore must be another"));
+        }
+    }
+    findings.range(at!["dataplane", "flows_per_worker"], d.flows_per_worker, 1, MAX_FLOWS);
+    findings.range(at!["dataplane", "mbufs"], d.mbufs, 1024, 1 << 26);
+    findings.range(at!["dataplane", "max_services"], d.max_services, 1, 1 << 16);
+    findings.range(at!["dataplane", "max_real_servers"], d.max_real_servers, 1, 1 << 20);
+    findings.range(at!["dataplane", "max_neighbors"], d.max_neighbors, 1, 1 << 16);
+    for (i, argument) in d.eal.iter().enumerate() {
+        let path = at!["dataplane", "eal", i];
+        let name = argument.split('=').next().unwrap_or(argument);
+        match name {
+            "" => findings.add(path, "found an empty argument"),
+            "-l" | "-c" | "--lcores" => {
+                findings.add(path, format!("{name:?} is set from dataplane.workers; remove it"));
+            }
+            "--main-lcore" => {
+                findings.add(path, "use dataplane.main_lcore instead of \"--main-lcore\"");
+            }
+            "--" => findings.add(path, "\"--\" would end the EAL's arguments; remove it"),
+            _ if argument.contains('\0') => findings.add(path, "found a zero byte"),
+            _ => {}
+        }
+    }
+}
+
+fn control(config: &Config, findings: &mut Findings) {
+    let socket = &config.control.socket;
+    let path = at!["control", "socket"];
+    let length = socket.as_os_str().len();
+    if !socket.is_absolute() {
+        findings.add(
+            path,
+            format!(
+                "found {:?}, expected an absolute path such as \"/run/shunt/control.sock\"",
+                socket
+            ),
+        );
+    } else if length > MAX_SOCKET_PATH {
+        findings.add(
+            path,
+            format!("found a path of {length} bytes, at most {MAX_SOCKET_PATH} are allowed"),
+        );
+    } else if socket.file_name().is_none() || socket.as_os_str().as_encoded_bytes().contains(&0) {
+        findings.add(path, format!("found {socket:?}, expected the path of a file"));
+    }
+    if config.control.group.as_deref() == Some("") {
+        findings.add(
+            at!["control", "group"],
+            "found \"\", expected a group's name; leave the key out for root only",
+        );
+    }
+}
+
+fn timeouts(config: &Config, findings: &mut Findings) {
+    let t = &config.timeouts;
+    let (low, high) = TIMEOUT_RANGE;
+    for (key, value) in [("tcp", t.tcp), ("tcp_fin", t.tcp_fin), ("udp", t.udp)] {
+        if value < low || value > high {
+            findings.add(
+                at!["timeouts", key],
+                format!(
+                    "found \"{}\", allowed are \"1s\" to \"24days\"",
+                    humantime::format_duration(value)
+                ),
+            );
+        }
+    }
+}
+
+fn scheduling(config: &Config, findings: &mut Findings) {
+    let size = config.scheduling.maglev_size;
+    let path = at!["scheduling", "maglev_size"];
+    if size < 2 || size > MAX_MAGLEV_SIZE {
+        findings.add(path, format!("found {size}, allowed are primes from 2 to {MAX_MAGLEV_SIZE}"));
+    } else if !is_prime(size) {
+        let below = (2..size).rev().find(|n| is_prime(*n));
+        let above = (size..=MAX_MAGLEV_SIZE).find(|n| is_prime(*n));
+        let near: Vec<_> = [below, above].iter().flatten().map(u32::to_string).collect();
+        findings.add(
+            path,
+            format!("found {size}, expected a prime; the nearest are {}", near.join(" and ")),
+        );
+    }
+}
+
+fn is_prime(n: u32) -> bool {
+    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+}
+
+/// Why no host has this address, if so.
+fn not_a_host(address: Ipv4Addr) -> Option<&'static str> {
+    if address.octets()[0] == 0 {
+        Some("an address of \"this network\"")
+    } else if address.is_loopback() {
+        Some("a loopback address")
+    } else if address.is_multicast() {
+        Some("a multicast address")
+    } else if address.octets()[0] >= 240 {
+        Some("a broadcast or reserved address")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,152 @@
+//! Checks of virtual services and their real servers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+use super::super::error::at;
+use super::super::model::{Config, Real, Service};
+use super::{Findings, MAX_WEIGHT, not_a_host};
+use crate::snapshot::route::route;
+use crate::snapshot::spec::PortSpec;
+use crate::types::{ForwardMethod, ServiceKey};
+
+/// What all services are checked against.
+struct Context<'c> {
+    ports: Vec<PortSpec>,
+    vips: BTreeMap<Ipv4Addr, ServiceKey>,
+    gateways: HashMap<Ipv4Addr, &'c str>,
+}
+
+pub(super) fn services(config: &Config, findings: &mut Findings) {
+    let context = Context {
+        ports: config.port_specs(&[]),
+        vips: config.services.iter().rev().map(|s| (*s.address.ip(), s.key())).collect(),
+        gateways: config
+            .ports
+            .iter()
+            .flat_map(|p| p.gateway.iter().map(|g| (*g, p.name.as_str())))
+            .collect(),
+    };
+    let mut keys = BTreeSet::new();
+    for (i, service) in config.services.iter().enumerate() {
+        if !keys.insert(service.key()) {
+            findings.add(
+                at!["service", i, "address"],
+                format!("virtual service {} is configured twice", service.key()),
+            );
+        }
+        vip(service, i, &context, findings);
+        let mut rips = BTreeSet::new();
+        for (j, server) in service.reals.iter().enumerate() {
+            if !rips.insert(server.address) {
+                findings.add(
+                    at!["service", i, "real", j, "address"],
+                    format!(
+                        "real server {} is configured twice in virtual service {}",
+                        server.address,
+                        service.key()
+                    ),
+                );
+            }
+            real(server, service, (i, j), &context, findings);
+        }
+        let slots = config.scheduling.maglev_size as usize;
+        if service.scheduler.is_hash() && service.reals.len() > slots {
+            findings.add(
+                at!["service", i, "scheduler"],
+                format!(
+                    "virtual service {} has {} real servers, but scheduling.maglev_size is {slots}",
+                    service.key(),
+                    service.reals.len()
+                ),
+            );
+        }
+    }
+    sizes(config, findings);
+}
+
+fn sizes(config: &Config, findings: &mut Findings) {
+    let services = config.services.len();
+    if services > config.dataplane.max_services as usize {
+        findings.add(
+            at!["dataplane", "max_services"],
+            format!(
+                "found {}, but {services} virtual services are configured",
+                config.dataplane.max_services
+            ),
+        );
+    }
+    let reals: usize = config.services.iter().map(|s| s.reals.len()).sum();
+    if reals > config.dataplane.max_real_servers as usize {
+        findings.add(
+            at!["dataplane", "max_real_servers"],
+            format!(
+                "found {}, but {reals} real servers are configured",
+                config.dataplane.max_real_servers
+            ),
+        );
+    }
+}
+
+fn vip(service: &Service, i: usize, context: &Context<'_>, findings: &mut Findings) {
+    let path = at!["service", i, "address"];
+    let vip = *service.address.ip();
+    if service.address.port() == 0 {
+        findings.add(
+            path.clone(),
+            format!("found {}, allowed L4 ports are 1 to 65535", service.address),
+        );
+    }
+    let nets = || context.ports.iter().flat_map(|p| p.addresses.iter().map(move |a| (p, a)));
+    if let Some(what) = not_a_host(vip) {
+        findings.add(path, format!("VIP {vip} is {what}; expected a host's"));
+    } else if let Some((port, _)) = nets().find(|(_, net)| net.address == vip) {
+        findings.add(
+            path,
+            format!(
+                "VIP {vip} is the director's own address on port {:?} (DIP); they must differ",
+                port.name
+            ),
+        );
+    } else if let Some((_, net)) = nets().find(|(_, net)| net.is_network_or_broadcast(vip)) {
+        findings.add(path, format!("VIP {vip} is the network or broadcast address of {net}"));
+    } else if let Some(port) = context.gateways.get(&vip) {
+        findings.add(path, format!("VIP {vip} is a gateway of port {port:?}"));
+    }
+}
+
+fn real(
+    real: &Real,
+    service: &Service,
+    (i, j): (usize, usize),
+    context: &Context<'_>,
+    findings: &mut Findings,
+) {
+    let Real { address, weight, forward, gre } = *real;
+    let path = at!["service", i, "real", j, "address"];
+    let of = format!("real server {address} of virtual service {}", service.key());
+    if let Some(what) = not_a_host(address) {
+        findings.add(path, format!("{of}: this is {what}; expected a host's"));
+    } else if let Some(other) = context.vips.get(&address) {
+        findings.add(
+            path,
+            format!(
+                "{of}: this is the VIP of virtual service {other}; a real server needs its own"
+            ),
+        );
+    } else if let Err(error) = route(&context.ports, address, forward) {
+        findings.add(path, format!("virtual service {}: {error}", service.key()));
+    }
+    if weight > MAX_WEIGHT {
+        findings.add(
+            at!["service", i, "real", j, "weight"],
+            format!("{of}: found weight {weight}, allowed are 0 (drain) to {MAX_WEIGHT}"),
+        );
+    }
+    if gre.is_some() && forward != ForwardMethod::Gre {
+        findings.add(
+            at!["service", i, "real", j, "gre"],
+            format!("{of}: gre options need forward = \"gre\", found \"{forward}\""),
+        );
+    }
+}

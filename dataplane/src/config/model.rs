@@ -1,0 +1,252 @@
+//! The configuration file as values: one struct a table, one field a key.
+//!
+//! `docs/configuration.md` describes every key; `tests/config_docs.rs` holds the two together.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::text;
+use crate::snapshot::spec::{self, Prefixed};
+use crate::types::{ForwardMethod, IdleMode, Mac, Protocol, SchedulerKind, ServiceKey};
+
+/// Everything the configuration file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Config {
+    /// `[dataplane]`
+    pub dataplane: Dataplane,
+    /// `[control]`
+    pub control: Control,
+    /// `[timeouts]`
+    pub timeouts: Timeouts,
+    /// `[scheduling]`
+    pub scheduling: Scheduling,
+    /// Every `[[port]]`, in [`crate::types::PortId`] order.
+    #[serde(rename = "port", skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// Every `[[neighbor]]`.
+    #[serde(rename = "neighbor", skip_serializing_if = "Vec::is_empty")]
+    pub neighbors: Vec<Neighbor>,
+    /// Every `[[service]]`.
+    #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+}
+
+/// `[dataplane]`: what is sized and started once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dataplane {
+    /// Lcores, one worker each.
+    pub workers: Vec<u32>,
+    /// Lcore of the EAL's main thread; the EAL's own choice when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main_lcore: Option<u32>,
+    /// Flow table entries of each worker.
+    pub flows_per_worker: u32,
+    /// What a worker without packets does.
+    pub idle: IdleMode,
+    /// Further EAL arguments.
+    pub eal: Vec<String>,
+    /// Packet buffers in all.
+    pub mbufs: u32,
+    /// Virtual services there is room for.
+    pub max_services: u32,
+    /// Real servers there is room for, summed over virtual services.
+    pub max_real_servers: u32,
+    /// Next hops there is room for.
+    pub max_neighbors: u32,
+}
+
+impl Default for Dataplane {
+    fn default() -> Dataplane {
+        Dataplane {
+            workers: vec![1],
+            main_lcore: None,
+            flows_per_worker: 1_000_000,
+            idle: IdleMode::Poll,
+            eal: Vec::new(),
+            mbufs: 65_536,
+            max_services: 4096,
+            max_real_servers: 65_536,
+            max_neighbors: 4096,
+        }
+    }
+}
+
+/// Where the control socket is unless configured; the command line's default too.
+pub const DEFAULT_SOCKET: &str = "/run/shunt/control.sock";
+
+/// `[control]`: the control socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Path of the unix socket.
+    pub socket: PathBuf,
+    /// Group whose members may use it, beside root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+impl Default for Control {
+    fn default() -> Control {
+        Control { socket: PathBuf::from(DEFAULT_SOCKET), group: None }
+    }
+}
+
+/// `[timeouts]`: flow timers, as `ipvsadm --set`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// Established TCP.
+    #[serde(with = "text::value")]
+    pub tcp: Duration,
+    /// TCP after a FIN of the client.
+    #[serde(with = "text::value")]
+    pub tcp_fin: Duration,
+    /// UDP.
+    #[serde(with = "text::value")]
+    pub udp: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        let spec::Timeouts { tcp, tcp_fin, udp } = spec::Timeouts::default();
+        Timeouts { tcp, tcp_fin, udp }
+    }
+}
+
+/// The key of the hash schedulers unless configured: the ASCII text `shunt/hash-key/1`.
+///
+/// It is a constant, not random, so that a restarted director picks the same real servers.
+/// It is public, so whoever fears aimed traffic configures another.
+pub const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt/hash-key/1";
+
+/// `[scheduling]`: what all hash schedulers share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scheduling {
+    /// SipHash key; [`DEFAULT_HASH_KEY`] when absent.
+    #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub hash_key: Option<[u8; 16]>,
+    /// Slots of a Maglev table, a prime.
+    pub maglev_size: u32,
+}
+
+impl Default for Scheduling {
+    fn default() -> Scheduling {
+        Scheduling { hash_key: None, maglev_size: 65_537 }
+    }
+}
+
+/// `[[port]]`: one NIC port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// What it is called in listings and in `[[neighbor]]`.
+    pub name: String,
+    /// PCI address; this or `vdev`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// DPDK virtual device with its arguments; this or `device`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vdev: Option<String>,
+    /// DIPs with prefix length. The first is the source of tunnels and ARP requests.
+    #[serde(with = "text::list")]
+    pub address: Vec<Prefixed>,
+    /// Next hops for what is not on-link. The first is used.
+    #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<Ipv4Addr>,
+    /// Longest IP packet sent, in bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+    /// Queue pairs; as many as there are workers when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u16>,
+}
+
+const fn default_mtu() -> u16 {
+    1500
+}
+
+/// `[[neighbor]]`: a neighbor whose Ethernet address is not asked for by ARP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbor {
+    /// Name of the port it is behind.
+    pub port: String,
+    /// Its IPv4 address.
+    #[serde(with = "text::value")]
+    pub address: Ipv4Addr,
+    /// Its Ethernet address.
+    pub mac: Mac,
+}
+
+/// `[[service]]`: one virtual service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// VIP and L4 port.
+    #[serde(with = "text::value")]
+    pub address: SocketAddrV4,
+    /// Scheduler; `wlc` when absent, as `ipvsadm` has it.
+    #[serde(default = "default_scheduler")]
+    pub scheduler: SchedulerKind,
+    /// Every `[[service.real]]`. Read one by one, so that each may have its own error.
+    #[serde(rename = "real", skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub reals: Vec<Real>,
+}
+
+/// The scheduler of a virtual service that names none.
+pub const fn default_scheduler() -> SchedulerKind {
+    SchedulerKind::Wlc
+}
+
+impl Service {
+    /// Protocol, VIP and L4 port: what tells it from others.
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey { protocol: self.protocol, vip: *self.address.ip(), port: self.address.port() }
+    }
+}
+
+/// `[[service.real]]`: one real server of a virtual service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Real {
+    /// RIP.
+    #[serde(with = "text::value")]
+    pub address: Ipv4Addr,
+    /// Share of new flows; 0 drains.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+    /// Forwarding method; `dr` when absent, as `ipvsadm` has it.
+    #[serde(default = "default_forward")]
+    pub forward: ForwardMethod,
+    /// Options of `forward = "gre"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gre: Option<Gre>,
+}
+
+/// The weight of a real server that names none.
+pub const fn default_weight() -> u32 {
+    1
+}
+
+/// The forwarding method of a real server that names none.
+pub const fn default_forward() -> ForwardMethod {
+    ForwardMethod::Dr
+}
+
+/// `gre = { … }` of a real server, RFC 2784 and RFC 2890.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gre {
+    /// Send a GRE checksum.
+    pub checksum: bool,
+    /// Send this GRE key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<u32>,
+}

@@ -1,0 +1,83 @@
+//! Writing a configuration back.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::model::Config;
+
+/// What saving did beside writing the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// The file written; symbolic links are followed.
+    pub file: PathBuf,
+    /// Where the file's earlier text went, if it was worth keeping.
+    pub backup: Option<PathBuf>,
+}
+
+impl Config {
+    /// The configuration as a file: every table and key in a fixed order, defaults included.
+    /// Comments and number formats of an earlier file are not kept.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|e| {
+            // Only maps with keys that are no strings and values without a TOML type fail, and
+            // `Config` has neither; a test writes every key.
+            log::error!("the configuration cannot be written as TOML: {e}");
+            String::new()
+        })
+    }
+
+    /// Replaces `path` by this configuration, at once or not at all.
+    ///
+    /// The earlier text is kept beside it as `….bak` when it has something that is lost here,
+    /// such as comments; the backup of a hand-written file is not overwritten by a mere save.
+    pub fn save(&self, path: &Path) -> io::Result<Saved> {
+        let text = self.to_toml();
+        if text.is_empty() {
+            return Err(io::Error::other("the configuration cannot be written as TOML"));
+        }
+        let file = if path.exists() { fs::canonicalize(path)? } else { path.to_owned() };
+        let earlier = fs::read_to_string(&file).ok();
+        let mode = fs::metadata(&file).map_or(0o640, |m| m.permissions().mode() & 0o7777);
+        let mut backup = None;
+        if let Some(earlier) = earlier.filter(|earlier| !is_plain(earlier)) {
+            let bak = beside(&file, ".bak");
+            replace(&bak, &earlier, mode)?;
+            backup = Some(bak);
+        }
+        replace(&file, &text, mode)?;
+        Ok(Saved { file, backup })
+    }
+}
+
+/// Whether `text` is what a save would have written, so that nothing is lost without it.
+fn is_plain(text: &str) -> bool {
+    Config::parse(text, "").is_ok_and(|config| config.to_toml() == text)
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Writes a new file and renames it over `path`.
+fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let temporary = beside(path, &format!(".{}.tmp", std::process::id()));
+    let written = write_new(&temporary, text, mode).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+        return written;
+    }
+    // The rename itself survives a power cut only once the directory is on disk.
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

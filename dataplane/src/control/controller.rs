@@ -1,0 +1,368 @@
+//! The running configuration, and every operation on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::plane::{ApplyError, Busy, FlowFilter, FlowPage, FlowRow, Plane};
+use super::protocol::{
+    Answer, Applied, Checked, ConfigSource, Done, Error, ErrorCode, FlowList, FlowRef, Flushed,
+    MAX_PAGE, RealRow, Request, SavedFile, ServerAdd, ServerEdit, ServerRef, ServerRow, ServiceAdd,
+    ServiceEdit, ServiceRef, ServiceRow, ServiceSelect, Shown, VERSION, Version,
+};
+use crate::config::{self, Change, Config, ConfigError, Real, Service};
+use crate::types::{ForwardMethod, Mac, ServiceKey};
+
+/// Rows of a page of flows when none are asked for.
+const DEFAULT_PAGE: usize = 100;
+
+/// Changes and shows what runs.
+///
+/// # Threading
+/// Changes are done one after the other; whoever only reads never waits for a change in progress.
+///
+/// # Invariant
+/// The running configuration is the one the plane acknowledged last: a change that is refused at
+/// any point leaves both as they were.
+pub struct Controller {
+    running: RwLock<Arc<Config>>,
+    changing: Mutex<()>,
+    file: PathBuf,
+    ports: Vec<(Mac, u16)>,
+    plane: Arc<dyn Plane>,
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Error {
+        let code = match &error {
+            ConfigError::Read { source, .. } => code_of(source),
+            ConfigError::Invalid { .. } => ErrorCode::Invalid,
+        };
+        Error::new(code, error)
+    }
+}
+
+impl From<ApplyError> for Error {
+    fn from(error: ApplyError) -> Error {
+        let code = match &error {
+            ApplyError::Invalid(_) => ErrorCode::Invalid,
+            ApplyError::Full(_) => ErrorCode::TooLarge,
+            ApplyError::Busy(_) => ErrorCode::Busy,
+        };
+        Error::new(code, error)
+    }
+}
+
+impl From<Busy> for Error {
+    fn from(error: Busy) -> Error {
+        Error::new(ErrorCode::Busy, error)
+    }
+}
+
+fn code_of(error: &std::io::Error) -> ErrorCode {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => ErrorCode::NotFound,
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            ErrorCode::Permission
+        }
+        _ => ErrorCode::Internal,
+    }
+}
+
+impl Controller {
+    /// A controller of `config`, which was read from `file`. `ports` has the Ethernet address and
+    /// MTU of each started port, in the order of the configuration. Nothing is applied yet.
+    pub fn new(
+        config: Config,
+        file: PathBuf,
+        ports: Vec<(Mac, u16)>,
+        plane: Arc<dyn Plane>,
+    ) -> Controller {
+        Controller {
+            running: RwLock::new(Arc::new(config)),
+            changing: Mutex::new(()),
+            file,
+            ports,
+            plane,
+        }
+    }
+
+    /// Publishes the configuration given to [`Controller::new`]; returns its generation.
+    pub fn start(&self) -> Result<u64, Error> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.plane.apply(&self.config().spec(&self.ports))?)
+    }
+
+    /// The running configuration.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.running.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Applies the configuration file as it is now (SIGHUP).
+    pub fn reload(&self) -> Result<Applied, Error> {
+        self.apply(&ConfigSource::default())
+    }
+
+    /// Carries out one request.
+    pub fn handle(&self, request: Request) -> Result<Answer, Error> {
+        Ok(match request {
+            Request::Ping(_) => Answer::Done(Done { generation: self.plane.generation() }),
+            Request::Version(_) => Answer::Version(self.version()),
+            Request::ServiceAdd(a) => self.change(|c| service_add(c, &a))?,
+            Request::ServiceEdit(a) => self.change(|c| service_edit(c, &a))?,
+            Request::ServiceDel(a) => self.change(|c| service_del(c, &a))?,
+            Request::ServiceList(select) => Answer::Services(self.services(&select)),
+            Request::ServerAdd(a) => self.change(|c| server_add(c, &a))?,
+            Request::ServerEdit(a) => self.change(|c| server_edit(c, &a))?,
+            Request::ServerDel(a) => self.change(|c| server_del(c, &a))?,
+            Request::ServerList(select) => Answer::Servers(self.servers(&select)),
+            Request::FlowList(list) => Answer::Flows(self.flows(&list)?),
+            Request::FlowShow(flow) => Answer::Flow(self.flow(&flow)?),
+            Request::FlowFlush(flush) => {
+                Answer::Flushed(Flushed { flows: self.plane.flush_flows(&flush.filter)? })
+            }
+            Request::NeighborList(_) => Answer::Neighbors(self.plane.neighbors()),
+            Request::PortList(_) => Answer::Ports(self.plane.ports()),
+            Request::Stats(_) => Answer::Stats(Box::new(self.plane.stats())),
+            Request::ConfigShow(_) => Answer::Shown(self.show()?),
+            Request::ConfigCheck(source) => Answer::Checked(check(&self.read(&source)?)),
+            Request::ConfigDiff(source) => {
+                Answer::Changes(self.config().diff(&self.read(&source)?))
+            }
+            Request::ConfigApply(source) => Answer::Applied(self.apply(&source)?),
+            Request::ConfigSave(_) => Answer::Saved(self.save()?),
+        })
+    }
+
+    fn version(&self) -> Version {
+        Version {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: VERSION,
+            generation: self.plane.generation(),
+            uptime_ms: self.plane.uptime_ms(),
+            config: self.file.clone(),
+        }
+    }
+
+    /// One change: a copy is changed, checked, published, and only then becomes the running one.
+    fn change(&self, edit: impl FnOnce(&mut Config) -> Result<(), Error>) -> Result<Answer, Error> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.config();
+        let mut config = Config::clone(&running);
+        edit(&mut config)?;
+        config.validate()?;
+        let changes = running.diff(&config);
+        let generation = self.publish(config, &changes)?;
+        Ok(Answer::Done(Done { generation }))
+    }
+
+    fn apply(&self, source: &ConfigSource) -> Result<Applied, Error> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.config();
+        let config = self.read(source)?;
+        let changes = running.diff(&config);
+        let restart: Vec<_> =
+            changes.iter().filter(|c| c.restart).map(|c| format!("  {c}")).collect();
+        if !restart.is_empty() {
+            return Err(Error::new(
+                ErrorCode::NeedsRestart,
+                format!(
+                    "nothing was applied, for these changes need a restart of shuntd:\n{}",
+                    restart.join("\n")
+                ),
+            ));
+        }
+        if config == *running {
+            return Ok(Applied { generation: self.plane.generation(), changes });
+        }
+        let generation = self.publish(config, &changes)?;
+        Ok(Applied { generation, changes })
+    }
+
+    /// Publishes `config`, then makes it the running one. The caller holds `changing`.
+    fn publish(&self, config: Config, changes: &[Change]) -> Result<u64, Error> {
+        let generation = self.plane.apply(&config.spec(&self.ports))?;
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        for change in changes {
+            log::info!("generation {generation}: {change}");
+        }
+        Ok(generation)
+    }
+
+    /// The configuration of a request: its text, or the daemon's file.
+    fn read(&self, source: &ConfigSource) -> Result<Config, Error> {
+        Ok(match &source.text {
+            Some(text) => Config::parse(text, &source.name)?,
+            None => config::load(&self.file)?,
+        })
+    }
+
+    fn show(&self) -> Result<Shown, Error> {
+        let config = self.config();
+        Ok(Shown {
+            generation: self.plane.generation(),
+            toml: config.to_toml(),
+            config: serde_json::to_value(&*config)
+                .map_err(|e| Error::new(ErrorCode::Internal, e))?,
+        })
+    }
+
+    fn save(&self) -> Result<SavedFile, Error> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = self.config().save(&self.file).map_err(|e| cannot_write(&self.file, &e))?;
+        Ok(SavedFile { file: saved.file, backup: saved.backup })
+    }
+
+    fn services(&self, select: &ServiceSelect) -> Vec<ServiceRow> {
+        let config = self.config();
+        let row = |service: &Service| ServiceRow {
+            protocol: service.protocol,
+            address: service.address,
+            scheduler: service.scheduler,
+            traffic: self.plane.service_traffic(&service.key()),
+            reals: service.reals.iter().map(|r| self.real_row(&service.key(), r)).collect(),
+        };
+        config.services.iter().filter(|s| select.matches(&s.key())).map(row).collect()
+    }
+
+    fn servers(&self, select: &ServiceSelect) -> Vec<ServerRow> {
+        let config = self.config();
+        let services = config.services.iter().filter(|s| select.matches(&s.key()));
+        let rows = services.flat_map(|service| {
+            service.reals.iter().map(|real| ServerRow {
+                protocol: service.protocol,
+                address: service.address,
+                server: self.real_row(&service.key(), real),
+            })
+        });
+        rows.collect()
+    }
+
+    fn real_row(&self, key: &ServiceKey, real: &Real) -> RealRow {
+        let (traffic, state) = self.plane.real_traffic(key, real.address);
+        RealRow {
+            real: real.address,
+            forward: real.forward,
+            gre: real.gre,
+            weight: real.weight,
+            state,
+            traffic,
+        }
+    }
+
+    fn flows(&self, list: &FlowList) -> Result<FlowPage, Error> {
+        let limit = list.limit.unwrap_or(DEFAULT_PAGE);
+        if limit == 0 || limit > MAX_PAGE {
+            let message = format!("limit: found {limit}, allowed are 1 to {MAX_PAGE}");
+            return Err(Error::new(ErrorCode::Invalid, message));
+        }
+        Ok(self.plane.flows(&list.filter, list.cursor, limit)?)
+    }
+
+    fn flow(&self, flow: &FlowRef) -> Result<FlowRow, Error> {
+        let filter = FlowFilter {
+            protocol: Some(flow.protocol),
+            client: Some(*flow.client.ip()),
+            client_port: Some(flow.client.port()),
+            vip: Some(*flow.vip.ip()),
+            vip_port: Some(flow.vip.port()),
+            real: None,
+        };
+        let mut cursor = Some(0);
+        while let Some(at) = cursor {
+            let page = self.plane.flows(&filter, at, MAX_PAGE)?;
+            if let Some(row) = page.flows.into_iter().next() {
+                return Ok(row);
+            }
+            cursor = page.next;
+        }
+        let FlowRef { protocol, client, vip } = flow;
+        Err(Error::new(
+            ErrorCode::NotFound,
+            format!("no worker has a flow {protocol} {client} -> {vip}"),
+        ))
+    }
+}
+
+fn cannot_write(file: &Path, error: &std::io::Error) -> Error {
+    Error::new(code_of(error), format!("cannot write {}: {error}", file.display()))
+}
+
+fn check(config: &Config) -> Checked {
+    Checked {
+        services: config.services.len(),
+        real_servers: config.services.iter().map(|s| s.reals.len()).sum(),
+    }
+}
+
+fn find(config: &mut Config, key: ServiceKey) -> Result<&mut Service, Error> {
+    config
+        .services
+        .iter_mut()
+        .find(|s| s.key() == key)
+        .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no virtual service {key}")))
+}
+
+fn no_server(address: std::net::Ipv4Addr, key: ServiceKey) -> Error {
+    let message = format!("virtual service {key} has no real server {address}");
+    Error::new(ErrorCode::NotFound, message)
+}
+
+fn service_add(config: &mut Config, add: &ServiceAdd) -> Result<(), Error> {
+    let ServiceAdd { protocol, address, scheduler } = *add;
+    let service = Service { protocol, address, scheduler, reals: Vec::new() };
+    if config.services.iter().any(|s| s.key() == service.key()) {
+        let message = format!("virtual service {} exists", service.key());
+        return Err(Error::new(ErrorCode::Exists, message));
+    }
+    config.services.push(service);
+    Ok(())
+}
+
+fn service_edit(config: &mut Config, edit: &ServiceEdit) -> Result<(), Error> {
+    let ServiceEdit { protocol, address, scheduler } = *edit;
+    find(config, ServiceRef { protocol, address }.key())?.scheduler = scheduler;
+    Ok(())
+}
+
+fn service_del(config: &mut Config, del: &ServiceRef) -> Result<(), Error> {
+    find(config, del.key())?;
+    config.services.retain(|s| s.key() != del.key());
+    Ok(())
+}
+
+fn server_add(config: &mut Config, add: &ServerAdd) -> Result<(), Error> {
+    let ServerAdd { protocol, address, real, weight, forward, gre } = *add;
+    let service = find(config, ServiceRef { protocol, address }.key())?;
+    if service.reals.iter().any(|r| r.address == real) {
+        let message = format!("virtual service {} has real server {real}", service.key());
+        return Err(Error::new(ErrorCode::Exists, message));
+    }
+    service.reals.push(Real { address: real, weight, forward, gre });
+    Ok(())
+}
+
+fn server_edit(config: &mut Config, edit: &ServerEdit) -> Result<(), Error> {
+    let ServerEdit { protocol, address, real, weight, forward, gre } = *edit;
+    let key = ServiceRef { protocol, address }.key();
+    let service = find(config, key)?;
+    let server = service.reals.iter_mut().find(|r| r.address == real);
+    let server = server.ok_or_else(|| no_server(real, key))?;
+    server.weight = weight.unwrap_or(server.weight);
+    server.forward = forward.unwrap_or(server.forward);
+    server.gre = gre.or(server.gre.filter(|_| server.forward == ForwardMethod::Gre));
+    Ok(())
+}
+
+fn server_del(config: &mut Config, del: &ServerRef) -> Result<(), Error> {
+    let key = ServiceRef { protocol: del.protocol, address: del.address }.key();
+    let service = find(config, key)?;
+    let before = service.reals.len();
+    service.reals.retain(|r| r.address != del.real);
+    if service.reals.len() == before { Err(no_server(del.real, key)) } else { Ok(()) }
+}

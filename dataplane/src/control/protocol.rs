@@ -1,0 +1,486 @@
+//! What the control socket speaks: one JSON object a line.
+//!
+//! A request is `{"v":1,"id":7,"op":"service.add",…}`; its answer is `{"id":7,"ok":…}` or
+//! `{"id":7,"error":{"code":"not_found","message":"…"}}`. The command line uses the same types.
+//! `docs/control-api.md` has an example of each.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::plane::{
+    FlowFilter, FlowPage, FlowRow, NeighborRow, PortRow, Reachability, StatsReport,
+};
+use crate::config::{self, Change, Gre, text_value};
+use crate::stats::Traffic;
+use crate::types::{ForwardMethod, Protocol, SchedulerKind, ServiceKey};
+
+/// Version of the protocol, the `v` of a request. It grows when an old client would misread an
+/// answer; new operations and new keys in answers do not count.
+pub const VERSION: u64 = 1;
+
+/// Most rows of one page of flows.
+pub const MAX_PAGE: usize = 4096;
+
+/// Names a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRef {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// VIP and L4 port.
+    #[serde(with = "text_value")]
+    pub address: SocketAddrV4,
+}
+
+impl ServiceRef {
+    /// As the configuration and the data plane know it.
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey { protocol: self.protocol, vip: *self.address.ip(), port: self.address.port() }
+    }
+}
+
+/// A virtual service with its settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAdd {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// VIP and L4 port.
+    #[serde(with = "text_value")]
+    pub address: SocketAddrV4,
+    /// Scheduler, `wlc` when absent.
+    #[serde(default = "config::default_scheduler")]
+    pub scheduler: SchedulerKind,
+}
+
+/// New settings of a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceEdit {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// VIP and L4 port.
+    #[serde(with = "text_value")]
+    pub address: SocketAddrV4,
+    /// The new scheduler.
+    pub scheduler: SchedulerKind,
+}
+
+/// Which virtual services; absent fields match all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSelect {
+    /// Transport protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// VIP and L4 port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddrV4>,
+}
+
+impl ServiceSelect {
+    /// Whether a virtual service matches.
+    pub fn matches(&self, key: &ServiceKey) -> bool {
+        self.protocol.is_none_or(|p| p == key.protocol)
+            && self.address.is_none_or(|a| a == key.address())
+    }
+}
+
+/// Names a real server of a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerRef {
+    /// The virtual service's protocol.
+    pub protocol: Protocol,
+    /// The virtual service's VIP and L4 port.
+    #[serde(with = "text_value")]
+    pub address: SocketAddrV4,
+    /// RIP.
+    #[serde(with = "text_value")]
+    pub real: Ipv4Addr,
+}
+
+/// A real server with its settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerAdd {
+    /// The virtual service's protocol.
+    pub protocol: Protocol,
+    /// The virtual service's VIP and L4 port.
+    #[serde(with = "text_value")]
+    pub address: SocketAddrV4,
+    /// RIP.
+    #[serde(with = "text_value")]
+    pub real: Ipv4Addr,
+    /// Share of new flows, 1 when absent; 0 drains.
+    #[serde(default = "config::default_weight")]
+    pub weight: u32,
+    /// Forwarding method, `dr` when absent.
+    #[serde(default = "config::default_forward")]
+    pub forward: ForwardMethod,
+    /// GRE options; only with `gre`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gre: Option<Gre>,
+}
+
+/// New settings of a real server; absent ones stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerEdit {
+    /// The virtual service's protocol.
+    pub protocol: Protocol,
+    /// The virtual service's VIP and L4 port.
+    #[serde(with = "text_value")]
+    pub address: SocketAddrV4,
+    /// RIP.
+    #[serde(with = "text_value")]
+    pub real: Ipv4Addr,
+    /// New share of new flows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// New forwarding method. Leaving `gre` drops the GRE options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<ForwardMethod>,
+    /// New GRE options, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gre: Option<Gre>,
+}
+
+/// One page of flows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlowList {
+    /// Which flows.
+    pub filter: FlowFilter,
+    /// Where to go on: `next` of the page before, 0 first.
+    pub cursor: u64,
+    /// Most rows, 1 to [`MAX_PAGE`]; 100 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Names one flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowRef {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Client address and L4 port.
+    #[serde(with = "text_value")]
+    pub client: SocketAddrV4,
+    /// VIP and L4 port.
+    #[serde(with = "text_value")]
+    pub vip: SocketAddrV4,
+}
+
+/// Which flows to remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowFlush {
+    /// Which flows; `{}` is all of them.
+    pub filter: FlowFilter,
+}
+
+/// The text of a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigText {
+    /// TOML.
+    pub text: String,
+    /// What errors call the text.
+    #[serde(default = "default_name")]
+    pub name: String,
+}
+
+fn default_name() -> String {
+    "request".to_owned()
+}
+
+/// The text of a configuration file, or none for the daemon's own file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigSource {
+    /// TOML; the daemon's configuration file is read when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What errors call the text.
+    #[serde(default = "default_name")]
+    pub name: String,
+}
+
+macro_rules! requests {
+    ($($(#[$doc:meta])* $variant:ident($args:tt) = $op:literal, $kind:ident;)+) => {
+        /// Everything that can be asked of the daemon.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "op")]
+        pub enum Request {
+            $($(#[$doc])* #[serde(rename = $op)] $variant($args)),+
+        }
+
+        impl Request {
+            /// The names of all operations.
+            pub const OPS: &'static [&'static str] = &[$($op),+];
+
+            /// The operation's name.
+            pub const fn op(&self) -> &'static str {
+                match self { $(Request::$variant(_) => $op),+ }
+            }
+
+            /// Whether it changes what the daemon does, and so is logged.
+            pub const fn is_change(&self) -> bool {
+                match self { $(Request::$variant(_) => requests!(@ $kind)),+ }
+            }
+        }
+    };
+    (@ read) => { false };
+    (@ change) => { true };
+}
+
+/// An operation without arguments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoArguments {}
+
+requests! {
+    /// Does nothing: the daemon answers. Answer: [`Done`].
+    Ping(NoArguments) = "ping", read;
+    /// Versions of daemon and protocol. Answer: [`Version`].
+    Version(NoArguments) = "version", read;
+    /// Adds a virtual service without real servers. Answer: [`Done`].
+    ServiceAdd(ServiceAdd) = "service.add", change;
+    /// Changes the scheduler; flows keep their real servers. Answer: [`Done`].
+    ServiceEdit(ServiceEdit) = "service.edit", change;
+    /// Removes a virtual service with its real servers and flows. Answer: [`Done`].
+    ServiceDel(ServiceRef) = "service.del", change;
+    /// Virtual services with their real servers and traffic. Answer: a list of [`ServiceRow`].
+    ServiceList(ServiceSelect) = "service.list", read;
+    /// Adds a real server to a virtual service. Answer: [`Done`].
+    ServerAdd(ServerAdd) = "server.add", change;
+    /// Changes a real server; its flows stay with it. Answer: [`Done`].
+    ServerEdit(ServerEdit) = "server.edit", change;
+    /// Removes a real server; its flows are scheduled afresh. Answer: [`Done`].
+    ServerDel(ServerRef) = "server.del", change;
+    /// Real servers of the virtual services that match. Answer: a list of [`ServerRow`].
+    ServerList(ServiceSelect) = "server.list", read;
+    /// One page of flows. Answer: [`FlowPage`].
+    FlowList(FlowList) = "flow.list", read;
+    /// One flow. Answer: [`FlowRow`].
+    FlowShow(FlowRef) = "flow.show", read;
+    /// Removes flows; their next packets are scheduled afresh. Answer: [`Flushed`].
+    FlowFlush(FlowFlush) = "flow.flush", change;
+    /// Neighbors. Answer: a list of [`NeighborRow`].
+    NeighborList(NoArguments) = "neighbor.list", read;
+    /// Ports. Answer: a list of [`PortRow`].
+    PortList(NoArguments) = "port.list", read;
+    /// All counters. Answer: [`StatsReport`].
+    Stats(NoArguments) = "stats", read;
+    /// The running configuration. Answer: [`Shown`].
+    ConfigShow(NoArguments) = "config.show", read;
+    /// Whether a configuration is right, without using it. Answer: [`Checked`].
+    ConfigCheck(ConfigSource) = "config.check", read;
+    /// What would change if a configuration were applied. Answer: a list of [`Change`].
+    ConfigDiff(ConfigSource) = "config.diff", read;
+    /// Replaces the running configuration at once, or not at all. Answer: [`Applied`].
+    ConfigApply(ConfigSource) = "config.apply", change;
+    /// Writes the running configuration over the daemon's file. Answer: [`SavedFile`].
+    ConfigSave(NoArguments) = "config.save", change;
+}
+
+/// Done; and the generation of the configuration the workers forward by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Grows with every change.
+    pub generation: u64,
+}
+
+/// Answer of `version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Of the daemon.
+    pub version: String,
+    /// Of the protocol, see [`VERSION`].
+    pub protocol: u64,
+    /// Of the configuration.
+    pub generation: u64,
+    /// Milliseconds since the daemon started.
+    pub uptime_ms: u64,
+    /// The daemon's configuration file.
+    pub config: PathBuf,
+}
+
+/// One virtual service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// VIP and L4 port.
+    pub address: SocketAddrV4,
+    /// Scheduler.
+    pub scheduler: SchedulerKind,
+    /// Summed over real servers, those gone included.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// Real servers, in the order of the configuration.
+    pub reals: Vec<RealRow>,
+}
+
+/// One real server of a virtual service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealRow {
+    /// RIP.
+    pub real: Ipv4Addr,
+    /// Forwarding method.
+    pub forward: ForwardMethod,
+    /// GRE options, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gre: Option<Gre>,
+    /// Share of new flows; 0 drains.
+    pub weight: u32,
+    /// Whether its next hop answers.
+    pub state: Reachability,
+    /// What went to it.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// One real server with its virtual service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRow {
+    /// The virtual service's protocol.
+    pub protocol: Protocol,
+    /// The virtual service's VIP and L4 port.
+    pub address: SocketAddrV4,
+    /// The real server.
+    #[serde(flatten)]
+    pub server: RealRow,
+}
+
+/// Answer of `flow.flush`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// Flows removed.
+    pub flows: u64,
+}
+
+/// Answer of `config.show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Of the configuration.
+    pub generation: u64,
+    /// As a file.
+    pub toml: String,
+    /// The same as JSON: the file's tables and keys.
+    pub config: serde_json::Value,
+}
+
+/// Answer of `config.check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Virtual services in it.
+    pub services: usize,
+    /// Real servers in it, summed over virtual services.
+    pub real_servers: usize,
+}
+
+/// Answer of `config.apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Of the new configuration.
+    pub generation: u64,
+    /// What changed.
+    pub changes: Vec<Change>,
+}
+
+/// Answer of `config.save`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFile {
+    /// The file written.
+    pub file: PathBuf,
+    /// Where its earlier text went, if it had something the new one lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<PathBuf>,
+}
+
+/// The `ok` of an answer.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs, reason = "each is the answer its type documents")]
+pub enum Answer {
+    Done(Done),
+    Version(Version),
+    Services(Vec<ServiceRow>),
+    Servers(Vec<ServerRow>),
+    Flows(FlowPage),
+    Flow(FlowRow),
+    Flushed(Flushed),
+    Neighbors(Vec<NeighborRow>),
+    Ports(Vec<PortRow>),
+    Stats(Box<StatsReport>),
+    Shown(Shown),
+    Checked(Checked),
+    Changes(Vec<Change>),
+    Applied(Applied),
+    Saved(SavedFile),
+}
+
+/// What kind of failure; these names are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request or the configuration it leads to is wrong.
+    Invalid,
+    /// No such virtual service, real server, flow or file.
+    NotFound,
+    /// There is one already.
+    Exists,
+    /// Too many connections, or a worker does not answer; to be tried again.
+    Busy,
+    /// The line is too long, or a table that was sized at start is full.
+    TooLarge,
+    /// The request's `v` is not spoken.
+    UnsupportedVersion,
+    /// The request's `op` is not known.
+    UnknownOp,
+    /// The change is possible only by a restart of the daemon.
+    NeedsRestart,
+    /// The caller may not use the socket, or the daemon may not write the file.
+    Permission,
+    /// Something else failed in the daemon.
+    Internal,
+}
+
+impl ErrorCode {
+    /// All of them, as documented.
+    pub const ALL: &'static [ErrorCode] = &[
+        ErrorCode::Invalid,
+        ErrorCode::NotFound,
+        ErrorCode::Exists,
+        ErrorCode::Busy,
+        ErrorCode::TooLarge,
+        ErrorCode::UnsupportedVersion,
+        ErrorCode::UnknownOp,
+        ErrorCode::NeedsRestart,
+        ErrorCode::Permission,
+        ErrorCode::Internal,
+    ];
+}
+
+/// Why a request was refused or failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people; several lines when there are several reasons.
+    pub message: String,
+}
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(code: ErrorCode, message: impl fmt::Display) -> Error {
+        Error { code, message: message.to_string() }
+    }
+}

@@ -1,0 +1,114 @@
+//! The Ethernet addresses of next hops, as workers read them.
+//!
+//! The slow path owns the neighbor table and publishes what workers need here: one 64-bit word
+//! per neighbor, so that a change needs no new snapshot and no lock.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::spec::PortSpec;
+use crate::types::{Mac, NeighborId, PortId};
+
+/// What a worker does with a packet for a neighbor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextHop {
+    /// Send it to this Ethernet address.
+    Known(Mac),
+    /// Punt it ([`crate::types::PuntReason::Resolve`]).
+    Unknown,
+    /// Drop it: the neighbor does not answer.
+    Failed,
+}
+
+/// One word per neighbor slot. Fixed size.
+///
+/// # Threading
+/// The slow path writes, workers and control read. A word says all about its neighbor and nothing
+/// about other memory, so relaxed ordering is enough.
+#[derive(Debug)]
+pub struct NextHops {
+    words: Box<[AtomicU64]>,
+}
+
+const KNOWN: u64 = 1 << 48;
+const FAILED: u64 = 2 << 48;
+
+impl NextHops {
+    /// `capacity` neighbors, all unknown.
+    pub fn new(capacity: usize) -> NextHops {
+        NextHops { words: (0..capacity).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// How many neighbors there is room for.
+    pub fn capacity(&self) -> usize {
+        self.words.len()
+    }
+
+    /// What to do with a packet for `neighbor` now.
+    #[inline(always)]
+    pub fn get(&self, neighbor: NeighborId) -> NextHop {
+        match self.words.get(neighbor.index()).map_or(FAILED, |w| w.load(Relaxed)) {
+            word if word & KNOWN != 0 => NextHop::Known(Mac::from_u64(word)),
+            word if word & FAILED != 0 => NextHop::Failed,
+            _ => NextHop::Unknown,
+        }
+    }
+
+    /// Publishes; only called by the slow path, which sets a slot to [`NextHop::Unknown`] when its
+    /// neighbor is no longer configured, before it acknowledges the snapshot.
+    pub fn set(&self, neighbor: NeighborId, hop: NextHop) {
+        if let Some(word) = self.words.get(neighbor.index()) {
+            let value = match hop {
+                NextHop::Known(mac) => mac.to_u64() | KNOWN,
+                NextHop::Unknown => 0,
+                NextHop::Failed => FAILED,
+            };
+            word.store(value, Relaxed);
+        }
+    }
+}
+
+/// A next hop that the configuration needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeighborSpec {
+    /// Its slot.
+    pub id: NeighborId,
+    /// Port it is behind.
+    pub port: PortId,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its Ethernet address, when configured.
+    pub fixed: Option<Mac>,
+}
+
+/// What the slow path needs of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Links {
+    /// Ports in [`PortId`] order.
+    pub ports: Vec<PortSpec>,
+    /// Every VIP once, sorted.
+    pub vips: Vec<Ipv4Addr>,
+    /// Next hops.
+    pub neighbors: Vec<NeighborSpec>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_holds_each_state() {
+        let hops = NextHops::new(2);
+        let id = NeighborId(1);
+        for hop in [
+            NextHop::Known(Mac([0xff; 6])),
+            NextHop::Known(Mac::ZERO),
+            NextHop::Failed,
+            NextHop::Unknown,
+        ] {
+            hops.set(id, hop);
+            assert_eq!(hops.get(id), hop);
+        }
+        assert_eq!(hops.get(NeighborId(2)), NextHop::Failed, "out of range is never sent to");
+    }
+}

@@ -1,0 +1,154 @@
+//! What is to be forwarded, as plain values: the input a [`super::Snapshot`] is compiled from.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{ForwardMethod, Mac, SchedulerKind, ServiceKey};
+
+/// An IPv4 address with the length of its network prefix: `192.0.2.10/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Prefixed {
+    /// The host's address.
+    pub address: Ipv4Addr,
+    /// Prefix length, 0 to 32.
+    pub length: u8,
+}
+
+impl Prefixed {
+    /// The network mask as a number in host order.
+    pub const fn mask(&self) -> u32 {
+        if self.length == 0 { 0 } else { u32::MAX << (32 - self.length as u32) }
+    }
+
+    /// Whether `other` lies in the same network.
+    pub fn contains(&self, other: Ipv4Addr) -> bool {
+        (u32::from(self.address) ^ u32::from(other)) & self.mask() == 0
+    }
+
+    /// Whether `other` is the network's own or broadcast address (prefixes up to /30).
+    pub fn is_network_or_broadcast(&self, other: Ipv4Addr) -> bool {
+        let host = u32::from(other) & !self.mask();
+        self.length <= 30 && self.contains(other) && (host == 0 || host == !self.mask())
+    }
+}
+
+impl fmt::Display for Prefixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl std::str::FromStr for Prefixed {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Prefixed, String> {
+        let wanted =
+            || format!("{s:?} is not an address with prefix length, such as 192.0.2.10/24");
+        let (address, length) = s.split_once('/').ok_or_else(wanted)?;
+        let address = address.parse().map_err(|_| wanted())?;
+        let length = length.parse().ok().filter(|l| *l <= 32).ok_or_else(wanted)?;
+        Ok(Prefixed { address, length })
+    }
+}
+
+/// One port's addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortSpec {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its Ethernet address (unknown before the port is started: [`Mac::ZERO`]).
+    pub mac: Mac,
+    /// Longest IP packet it sends, in bytes.
+    pub mtu: u16,
+    /// DIPs with their networks. The first is the source of tunnels and ARP requests.
+    pub addresses: Vec<Prefixed>,
+    /// Gateways for what is not on-link. The first is used.
+    pub gateways: Vec<Ipv4Addr>,
+}
+
+/// GRE options of one real server, RFC 2784 and RFC 2890.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GreSpec {
+    /// Send a GRE checksum.
+    #[serde(default)]
+    pub checksum: bool,
+    /// Send this GRE key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<u32>,
+}
+
+/// One real server of one virtual service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RealSpec {
+    /// RIP.
+    pub address: Ipv4Addr,
+    /// Share of new flows, 0 to 65535; 0 drains.
+    pub weight: u32,
+    /// Forwarding method.
+    pub method: ForwardMethod,
+    /// Used by [`ForwardMethod::Gre`].
+    pub gre: GreSpec,
+}
+
+/// One virtual service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// Protocol, VIP, L4 port.
+    pub key: ServiceKey,
+    /// Scheduler.
+    pub scheduler: SchedulerKind,
+    /// Real servers, each RIP once.
+    pub reals: Vec<RealSpec>,
+}
+
+/// Flow timers, as `ipvsadm --set` (each at most 24 days).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Established TCP.
+    pub tcp: Duration,
+    /// TCP after a FIN of the client.
+    pub tcp_fin: Duration,
+    /// UDP.
+    pub udp: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            tcp: Duration::from_secs(900),
+            tcp_fin: Duration::from_secs(120),
+            udp: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A neighbor whose Ethernet address is configured, not asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticNeighbor {
+    /// Name of the port it is behind.
+    pub port: String,
+    /// Its IPv4 address.
+    pub address: Ipv4Addr,
+    /// Its Ethernet address.
+    pub mac: Mac,
+}
+
+/// Everything the workers and the slow path forward by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spec {
+    /// Ports, in [`crate::types::PortId`] order.
+    pub ports: Vec<PortSpec>,
+    /// Virtual services, each key once.
+    pub services: Vec<ServiceSpec>,
+    /// Static neighbors.
+    pub neighbors: Vec<StaticNeighbor>,
+    /// Flow timers.
+    pub timeouts: Timeouts,
+    /// SipHash key of the hash schedulers; the same on several directors makes them agree.
+    pub hash_key: [u8; 16],
+    /// Slots of a Maglev table, a prime.
+    pub maglev_size: u32,
+}

@@ -1,0 +1,128 @@
+//! The one list of what is counted.
+
+macro_rules! counter_list {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal: $help:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $name { $(#[doc = $help] $variant),+ }
+
+        impl $name {
+            /// All of them, in listing order.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in listings, JSON and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+
+            /// One sentence for people.
+            pub const fn help(self) -> &'static str {
+                match self { $($name::$variant => $help),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    };
+}
+
+counter_list! {
+    /// Why a packet was dropped. Every dropped packet has exactly one reason.
+    DropReason {
+        NotOurMac = "not_our_mac": "Frame for another station's Ethernet address.",
+        EtherType = "ether_type": "Neither IPv4 nor ARP.",
+        Vlan = "vlan": "VLAN-tagged frame.",
+        Ipv6 = "ipv6": "IPv6, which is not forwarded yet.",
+        TooShort = "too_short": "Frame shorter than its headers say.",
+        BadIpv4Header = "bad_ipv4_header": "IPv4 version, header length or total length is wrong.",
+        BadIpv4Checksum = "bad_ipv4_checksum": "IPv4 header checksum is wrong.",
+        BadL4Header = "bad_l4_header": "TCP, UDP or ICMP header is cut or malformed.",
+        BadSource = "bad_source": "Source address no host may use, or equal to the destination.",
+        L2Group = "l2_group": "IP packet in a broadcast or multicast frame.",
+        NotLocal = "not_local": "Destination is neither a VIP nor the director's own address.",
+        NoService = "no_service": "To a VIP, but no virtual service has this protocol and L4 port.",
+        ProtocolUnsupported = "protocol_unsupported": "To a VIP or DIP with a protocol that is not served.",
+        NoRealServer = "no_real_server": "The virtual service has no real server that takes new flows.",
+        NoHeadroom = "no_headroom": "No room in front of the packet for the outer header.",
+        TooLong = "too_long": "The packet with its outer header would be longer than 65535 bytes.",
+        NoBuffer = "no_buffer": "The packet buffer pool is empty, or its buffers too small for the egress MTU.",
+        TooManyFragments = "too_many_fragments": "The packet would need more fragments than allowed.",
+        FragmentUnknown = "fragment_unknown": "Later fragment whose first fragment was not seen.",
+        IcmpUnknownFlow = "icmp_unknown_flow": "ICMP error about a flow that no worker has.",
+        IcmpType = "icmp_type": "ICMP message that is neither echo request nor an error.",
+        NeighborUnresolved = "neighbor_unresolved": "Next hop's Ethernet address unknown, and no room to wait for it.",
+        NeighborFailed = "neighbor_failed": "Next hop does not answer ARP.",
+        PortDown = "port_down": "The egress port is not served by this worker.",
+        TxFull = "tx_full": "The transmit queue took no more.",
+        PuntFull = "punt_full": "The queue to the slow path is full.",
+        HandoffFull = "handoff_full": "The queue to another worker is full.",
+        InboxFull = "inbox_full": "The queue from the slow path to a worker is full.",
+        RateLimited = "rate_limited": "ICMP error or TCP reset not sent: over the rate limit.",
+        ErrorSuppressed = "error_suppressed": "No ICMP error or TCP reset may be sent about this packet.",
+        ArpIgnored = "arp_ignored": "ARP message that is not about this director.",
+        ArpInvalid = "arp_invalid": "Malformed or impossible ARP message.",
+        SlowPathUnknown = "slow_path_unknown": "Punted packet the slow path has no use for.",
+        Shutdown = "shutdown": "Still waiting when the daemon stopped.",
+    }
+}
+
+counter_list! {
+    /// What else is counted, per worker (the slow path uses the same list).
+    Event {
+        RxPackets = "rx_packets": "Packets received.",
+        RxBytes = "rx_bytes": "Bytes received.",
+        Forwarded = "forwarded": "Packets sent on to a real server.",
+        Punted = "punted": "Packets given to the slow path.",
+        HandedOver = "handed_over": "Packets given to another worker, which may have their flow.",
+        TakenOver = "taken_over": "Packets taken from another worker.",
+        Held = "held": "Fragments waiting for their first fragment now.",
+        PeerNotesLost = "peer_notes_lost": "Notes on fragments that another worker's full queue did not take.",
+        FlowsCreated = "flows_created": "New flows.",
+        FlowsExpired = "flows_expired": "Flows removed because their timer ran out.",
+        FlowsEvicted = "flows_evicted": "Flows removed to make room for a new one.",
+        FlowsReplaced = "flows_replaced": "Flows replaced by a new connection with the same addresses and L4 ports.",
+        FlowsOrphaned = "flows_orphaned": "Flows removed because their real server is gone.",
+        FlowsFlushed = "flows_flushed": "Flows removed by an operator.",
+        Flows = "flows": "Flows in the table now.",
+        MissNotSyn = "miss_not_syn": "TCP packets without flow that do not open a connection.",
+        FragmentsSent = "fragments_sent": "Fragments made of packets too long for the egress MTU.",
+        SlowPathSent = "slow_path_sent": "Packets sent for the slow path.",
+        ExtraTxFull = "extra_tx_full": "Fragments and packets of the slow path that the transmit queue did not take.",
+        ArpReplies = "arp_replies": "ARP requests answered.",
+        ArpRequests = "arp_requests": "ARP requests sent, gratuitous ones too.",
+        ArpLearned = "arp_learned": "ARP messages that taught or confirmed a neighbor.",
+        EchoReplies = "echo_replies": "ICMP echo requests answered.",
+        IcmpErrors = "icmp_errors": "ICMP errors sent.",
+        TcpResets = "tcp_resets": "TCP resets sent for segments without a flow.",
+        NeighborQueued = "neighbor_queued": "Packets that waited for a neighbor's Ethernet address.",
+        NeighborForwarded = "neighbor_forwarded": "Of those, sent on once the address was known.",
+        PollsBusy = "polls_busy": "Poll rounds that found packets.",
+        PollsIdle = "polls_idle": "Poll rounds that found none.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_snake_case_and_in_enum_order() {
+        let names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        assert!(
+            names.iter().all(|n| n
+                .bytes()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_'))
+        );
+        assert!(DropReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        assert!(Event::ALL.iter().enumerate().all(|(i, e)| *e as usize == i));
+        assert!(DropReason::ALL.iter().all(|r| r.help().ends_with('.')));
+    }
+}
