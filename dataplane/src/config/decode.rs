@@ -156,6 +156,10 @@ fn plain(message: &str) -> String {
 
 /// The known name at most two typing errors away.
 fn nearest<'n>(found: &str, known: &[&'n str]) -> Option<&'n str> {
+    // Nobody mistypes by that much, and the table of distances grows with it.
+    if found.len() > 64 {
+        return None;
+    }
     known
         .iter()
         .map(|name| (distance(found, name), *name))
@@ -164,19 +168,24 @@ fn nearest<'n>(found: &str, known: &[&'n str]) -> Option<&'n str> {
         .map(|(_, name)| name)
 }
 
-/// Levenshtein distance.
+/// Typing errors between two names: letters missing, too many, wrong, or two swapped.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, cb) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let wrong = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                wrong.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
+            };
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                rows[i][j] = rows[i][j].min(rows[i - 2][j - 2] + 1);
+            }
         }
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -185,7 +194,7 @@ mod tests {
 
     #[test]
     fn guesses_names_that_are_nearly_right() {
-        assert_eq!(distance("wcl", "wlc"), 2);
+        assert_eq!(distance("wcl", "wlc"), 1);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(nearest("worker", &["workers", "eal"]), Some("workers"));
         assert_eq!(nearest("xyz", &["rr", "wrr"]), None);

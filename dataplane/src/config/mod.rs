@@ -51,8 +51,12 @@ impl Config {
         let source = Source::new(text, &root);
         if !errors.is_empty() {
             let syntax = |e: &toml::de::Error| {
-                let offset = e.span().map_or(0, |span| span.start);
-                source.issue_at(offset, String::new(), e.message().to_owned())
+                let span = e.span().unwrap_or(0..0);
+                let message = match (e.message(), text.get(span.clone())) {
+                    ("duplicate key", Some(key)) => format!("key `{key}` is written twice"),
+                    (message, _) => message.to_owned(),
+                };
+                source.issue_at(span.start, String::new(), message)
             };
             return invalid(errors.iter().take(MAX_ISSUES).map(syntax).collect());
         }

@@ -1,0 +1,390 @@
+//! Wrong configurations: each names its line and key, what was found, and what is allowed.
+
+use dataplane::config::Config;
+
+/// A right configuration; cases replace a part of it, so lines stay where they are.
+const GOOD: &str = r#"[dataplane]
+workers = [1, 2]
+eal = ["--no-pci"]
+[control]
+socket = "/run/shunt/control.sock"
+[timeouts]
+tcp = "900s"
+[scheduling]
+maglev_size = 65537
+[[port]]
+name = "lan"
+vdev = "net_af_packet0,iface=veth0"
+address = ["192.0.2.10/24"]
+gateway = ["192.0.2.1"]
+[[port]]
+name = "wan"
+device = "0000:03:00.0"
+address = ["198.51.100.1/25", "203.0.113.1/24"]
+[[neighbor]]
+port = "lan"
+address = "192.0.2.77"
+mac = "02:00:00:00:00:77"
+[[service]]
+protocol = "tcp"
+address = "192.0.2.100:80"
+scheduler = "wlc"
+[[service.real]]
+address = "192.0.2.21"
+weight = 2
+[[service.real]]
+address = "10.8.0.9"
+forward = "gre"
+gre = { checksum = true, key = 42 }
+[[service]]
+protocol = "udp"
+address = "192.0.2.100:53"
+"#;
+
+/// What is replaced, by what, and how the first line of the error begins or goes on.
+const CASES: &[(&str, &str, &str)] = &[
+    // Syntax.
+    ("workers = [1, 2]", "workers = [1, 2", "4:1: "),
+    ("tcp = \"900s\"", "tcp = \"900s", "7:12: "),
+    ("tcp = \"900s\"", "tcp = \"900s\"\ntcp = \"1s\"", "8:1: key `tcp` is written twice"),
+    ("[timeouts]", "[control]", "6:2: key `control` is written twice"),
+    // Unknown keys and tables.
+    (
+        "workers =",
+        "worker =",
+        "2:1: dataplane.worker: unknown key `worker`, expected one of `workers`, `main_lcore`",
+    ),
+    ("workers =", "worker =", "did you mean `workers`?"),
+    ("[timeouts]", "[timeout]", "6:2: timeout: unknown key `timeout`"),
+    ("[timeouts]", "[timeout]", "did you mean `timeouts`?"),
+    ("weight = 2", "wieght = 2", "29:1: service.real.wieght: unknown key `wieght`"),
+    ("checksum = true", "checksums = true", "33:9: service.real.gre.checksums: unknown key"),
+    ("scheduler = \"wlc\"", "schedule = \"wlc\"", "did you mean `scheduler`?"),
+    // Types.
+    (
+        "workers = [1, 2]",
+        "workers = 2",
+        "2:11: dataplane.workers: found integer `2`, expected a list in square brackets",
+    ),
+    (
+        "workers = [1, 2]",
+        "workers = [1, \"2\"]",
+        "2:15: dataplane.workers: found string \"2\", expected a whole number",
+    ),
+    (
+        "weight = 2",
+        "weight = -1",
+        "29:10: service.real.weight: found integer `-1`, expected a whole number from 0",
+    ),
+    ("weight = 2", "weight = 1.5", "found floating point `1.5`, expected a whole number"),
+    ("tcp = \"900s\"", "tcp = 900", "7:7: timeouts.tcp: found integer `900`, expected a time with"),
+    (
+        "tcp = \"900s\"",
+        "tcp = \"900\"",
+        "7:7: timeouts.tcp: found \"900\", expected a time with its unit such as \"900s\"",
+    ),
+    ("checksum = true", "checksum = 1", "33:20: service.real.gre.checksum: found integer `1`"),
+    ("[timeouts]\ntcp = \"900s\"", "\n", ""),
+    ("[[port]]\nname = \"wan\"", "[[port]]", "15:1: port.name: missing key `name`"),
+    ("protocol = \"udp\"\n", "", "34:1: service.protocol: missing key `protocol`"),
+    (
+        "protocol = \"udp\"",
+        "protocol = \"sctp\"",
+        "35:12: service.protocol: unknown value `sctp`, expected `tcp` or `udp`",
+    ),
+    (
+        "scheduler = \"wlc\"",
+        "scheduler = \"wcl\"",
+        "26:13: service.scheduler: unknown value `wcl`, expected one of `rr`",
+    ),
+    ("scheduler = \"wlc\"", "scheduler = \"wcl\"", "did you mean `wlc`?"),
+    (
+        "forward = \"gre\"",
+        "forward = \"nat\"",
+        "32:11: service.real.forward: unknown value `nat`, expected one of `dr`, `ipip`, `gre`",
+    ),
+    (
+        "[scheduling]",
+        "[scheduling]\nhash_key = \"abc\"",
+        "9:12: scheduling.hash_key: found 3 characters, expected 32 hexadecimal digits",
+    ),
+    // Addresses.
+    (
+        "\"192.0.2.100:80\"",
+        "\"192.0.2.100\"",
+        "25:11: service.address: found \"192.0.2.100\", expected an IPv4 address and L4 port",
+    ),
+    ("\"192.0.2.100:80\"", "\"192.0.2.100:70000\"", "25:11: service.address: found "),
+    (
+        "\"192.0.2.100:80\"",
+        "\"[2001:db8::1]:80\"",
+        "service.address: found \"[2001:db8::1]:80\": IPv6 is not supported yet",
+    ),
+    ("\"192.0.2.10/24\"", "\"2001:db8::1/64\"", "IPv6 is not supported yet"),
+    (
+        "\"192.0.2.10/24\"",
+        "\"192.0.2.10/33\"",
+        "13:12: port.address: found \"192.0.2.10/33\", expected an IPv4 address with a prefix",
+    ),
+    ("\"192.0.2.10/24\"", "\"192.0.2.10\"", "13:12: port.address: found \"192.0.2.10\", expected"),
+    ("\"192.0.2.1\"]", "\"192.0.2.1\", \"x\"]", "14:25: port.gateway: found \"x\", expected"),
+    ("02:00:00:00:00:77", "02:00:00:00:77", "22:7: neighbor.mac: "),
+    ("\"10.8.0.9\"", "\"10.8.0.256\"", "31:11: service.real.address: found \"10.8.0.256\""),
+    // [dataplane]
+    ("workers = [1, 2]", "workers = []", "2:1: dataplane.workers: found no lcore"),
+    ("workers = [1, 2]", "workers = [1, 1]", "2:15: dataplane.workers: lcore 1 is listed twice"),
+    ("workers = [1, 2]", "workers = [128]", "2:12: dataplane.workers: found 128, allowed are 0 to"),
+    ("[1, 2]", "[1, 2]\nmain_lcore = 2", "3:1: dataplane.main_lcore: lcore 2 is a worker's"),
+    (
+        "[1, 2]",
+        "[1, 2]\nflows_per_worker = 0",
+        "3:1: dataplane.flows_per_worker: found 0, allowed are 1 to 268435456",
+    ),
+    ("[1, 2]", "[1, 2]\nflows_per_worker = 268435457", "allowed are 1 to 268435456"),
+    ("[1, 2]", "[1, 2]\nidle = \"nap\"", "3:8: dataplane.idle: unknown value `nap`"),
+    ("[1, 2]", "[1, 2]\nmbufs = 10", "3:1: dataplane.mbufs: found 10, allowed are 1024 to"),
+    ("[1, 2]", "[1, 2]\nmax_services = 1", "found 1, but 2 virtual services are configured"),
+    ("[1, 2]", "[1, 2]\nmax_real_servers = 1", "found 1, but 2 real servers are configured"),
+    ("[1, 2]", "[1, 2]\nmax_neighbors = 0", "3:1: dataplane.max_neighbors: found 0, allowed"),
+    ("\"--no-pci\"", "\"--lcores=1\"", "3:8: dataplane.eal: \"--lcores\" is set from"),
+    ("\"--no-pci\"", "\"--main-lcore\"", "3:8: dataplane.eal: use dataplane.main_lcore"),
+    ("\"--no-pci\"", "\"--\"", "3:8: dataplane.eal: \"--\" would end"),
+    // [control]
+    (
+        "\"/run/shunt/control.sock\"",
+        "\"c.sock\"",
+        "5:1: control.socket: found \"c.sock\", expected",
+    ),
+    (
+        "/run/shunt/control.sock",
+        "/run/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012",
+        "5:1: control.socket: found a path of 108 bytes, at most 107",
+    ),
+    ("[control]", "[control]\ngroup = \"\"", "5:1: control.group: found \"\", expected a group's"),
+    // [timeouts]
+    (
+        "tcp = \"900s\"",
+        "tcp = \"10ms\"",
+        "7:1: timeouts.tcp: found \"10ms\", allowed are \"1s\" to \"24days\"",
+    ),
+    ("tcp = \"900s\"", "udp = \"25days\"", "7:1: timeouts.udp: found \"25days\", allowed are"),
+    // [scheduling]
+    (
+        "maglev_size = 65537",
+        "maglev_size = 65536",
+        "9:1: scheduling.maglev_size: found 65536, expected a prime; the nearest are 65521 and 65537",
+    ),
+    ("maglev_size = 65537", "maglev_size = 1", "9:1: scheduling.maglev_size: found 1, allowed are"),
+    ("maglev_size = 65537", "maglev_size = 16777259", "allowed are primes from 2 to 16777213"),
+    // [[port]]
+    ("name = \"lan\"", "name = \"l an\"", "11:1: port.name: found \"l an\", expected 1 to 32"),
+    ("name = \"wan\"", "name = \"lan\"", "16:1: port.name: port \"lan\" is configured twice"),
+    (
+        "name = \"wan\"",
+        "name = \"wan\"\nvdev = \"net_tap0\"",
+        "17:1: port.vdev: port \"wan\" has both",
+    ),
+    ("device = \"0000:03:00.0\"\n", "", "15:1: port.device: port \"wan\" needs device = "),
+    (
+        "device = \"0000:03:00.0\"",
+        "vdev = \"net_af_packet0,iface=veth1\"",
+        "17:1: port.vdev: net_af_packet0 is already port \"lan\"",
+    ),
+    ("\"0000:03:00.0\"", "\"03 00\"", "17:1: port.device: found \"03 00\", expected a device"),
+    ("[\"192.0.2.10/24\"]", "[]", "13:1: port.address: port \"lan\" needs at least one address"),
+    ("\"192.0.2.10/24\"", "\"192.0.2.10/0\"", "13:12: port.address: found 192.0.2.10/0, allowed"),
+    (
+        "\"192.0.2.10/24\"",
+        "\"192.0.2.255/24\"",
+        "13:12: port.address: 192.0.2.255 is the network or broadcast address of 192.0.2.255/24",
+    ),
+    ("\"203.0.113.1/24\"", "\"127.0.0.1/8\"", "18:31: port.address: 127.0.0.1 is a loopback"),
+    (
+        "\"203.0.113.1/24\"",
+        "\"192.0.2.10/32\"",
+        "18:31: port.address: 192.0.2.10 is already an address of port \"lan\"",
+    ),
+    (
+        "\"192.0.2.1\"",
+        "\"192.0.3.1\"",
+        "14:12: port.gateway: gateway 192.0.3.1 is not on-link: it must be in a network of port \
+         \"lan\" (192.0.2.10/24)",
+    ),
+    (
+        "\"192.0.2.1\"",
+        "\"192.0.2.10\"",
+        "14:12: port.gateway: gateway 192.0.2.10 is the port's own",
+    ),
+    ("\"192.0.2.1\"", "\"192.0.2.0\"", "14:12: port.gateway: gateway 192.0.2.0 is a network or"),
+    (
+        "name = \"lan\"",
+        "name = \"lan\"\nmtu = 67",
+        "12:1: port.mtu: found 67, allowed are 68 to 9216",
+    ),
+    (
+        "name = \"lan\"",
+        "name = \"lan\"\nqueues = 3",
+        "12:1: port.queues: found 3, allowed are 1 to 2",
+    ),
+    // [[neighbor]]
+    (
+        "port = \"lan\"",
+        "port = \"lna\"",
+        "20:1: neighbor.port: unknown port \"lna\" (configured are: lan, wan)",
+    ),
+    ("192.0.2.77", "203.0.113.77", "21:1: neighbor.address: 203.0.113.77 is in no network of port"),
+    ("192.0.2.77", "192.0.2.10", "21:1: neighbor.address: 192.0.2.10 is the port's own address"),
+    ("02:00:00:00:00:77", "01:00:00:00:00:77", "22:1: neighbor.mac: found 01:00:00:00:00:77"),
+    (
+        "[[neighbor]]",
+        "[[neighbor]]\nport = \"lan\"\naddress = \"192.0.2.77\"\nmac = \"02:00:00:00:00:78\"\n[[neighbor]]",
+        "25:1: neighbor.address: neighbor 192.0.2.77 of port \"lan\" is configured twice",
+    ),
+    // [[service]]
+    (
+        "protocol = \"udp\"\naddress = \"192.0.2.100:53\"",
+        "protocol = \"tcp\"\naddress = \"192.0.2.100:80\"",
+        "36:1: service.address: virtual service tcp 192.0.2.100:80 is configured twice",
+    ),
+    (
+        "192.0.2.100:53",
+        "192.0.2.10:53",
+        "36:1: service.address: VIP 192.0.2.10 is the director's own address on port \"lan\" (DIP)",
+    ),
+    (
+        "192.0.2.100:53",
+        "192.0.2.255:53",
+        "36:1: service.address: VIP 192.0.2.255 is the network or",
+    ),
+    ("192.0.2.100:53", "192.0.2.1:53", "36:1: service.address: VIP 192.0.2.1 is a gateway of port"),
+    ("192.0.2.100:53", "224.0.0.1:53", "VIP 224.0.0.1 is a multicast address; expected a host's"),
+    ("192.0.2.100:53", "192.0.2.100:0", "found 192.0.2.100:0, allowed L4 ports are 1 to 65535"),
+    ("scheduler = \"wlc\"", "scheduler = \"mh\"", ""),
+    // [[service.real]]
+    (
+        "\"10.8.0.9\"",
+        "\"192.0.2.21\"",
+        "31:1: service.real.address: real server 192.0.2.21 is configured twice in virtual service \
+         tcp 192.0.2.100:80",
+    ),
+    (
+        "\"192.0.2.21\"",
+        "\"192.0.2.100\"",
+        "28:1: service.real.address: real server 192.0.2.100 of virtual service tcp 192.0.2.100:80: \
+         this is the VIP of virtual service tcp 192.0.2.100:80",
+    ),
+    (
+        "\"192.0.2.21\"",
+        "\"192.0.2.10\"",
+        "28:1: service.real.address: virtual service tcp 192.0.2.100:80: real server 192.0.2.10 is \
+         the director's own address",
+    ),
+    (
+        "\"192.0.2.21\"",
+        "\"10.0.0.1\"",
+        "28:1: service.real.address: virtual service tcp 192.0.2.100:80: real server 10.0.0.1 is in \
+         no port's network",
+    ),
+    ("gateway = [\"192.0.2.1\"]\n", "", "real server 10.8.0.9 is in no port's network"),
+    ("\"192.0.2.21\"", "\"0.1.2.3\"", "this is an address of \"this network\"; expected a host's"),
+    (
+        "weight = 2",
+        "weight = 65536",
+        "29:1: service.real.weight: real server 192.0.2.21 of virtual service tcp 192.0.2.100:80: \
+         found weight 65536, allowed are 0 (drain) to 65535",
+    ),
+    (
+        "forward = \"gre\"",
+        "forward = \"ipip\"",
+        "33:1: service.real.gre: real server 10.8.0.9 of virtual service tcp 192.0.2.100:80: gre \
+         options need forward = \"gre\", found \"ipip\"",
+    ),
+];
+
+fn outcome(text: &str) -> String {
+    Config::parse(text, "shunt.toml").map_or_else(|e| e.to_string(), |_| String::new())
+}
+
+#[test]
+fn the_text_the_cases_start_from_is_right() {
+    assert_eq!(outcome(GOOD), "");
+}
+
+#[test]
+fn every_wrong_configuration_is_refused_with_its_line_and_reason() {
+    let mut failures = Vec::new();
+    for (part, replacement, expected) in CASES {
+        assert!(GOOD.contains(part), "{part:?} is not in the text");
+        let found = outcome(&GOOD.replacen(part, replacement, 1));
+        let fits = match *expected {
+            "" => found.is_empty(),
+            _ => found.lines().any(|line| {
+                let line = line.strip_prefix("shunt.toml:").unwrap_or(line);
+                if expected.starts_with(|c: char| c.is_ascii_digit()) {
+                    line.starts_with(expected)
+                } else {
+                    line.contains(expected)
+                }
+            }),
+        };
+        if !fits {
+            failures
+                .push(format!("{part:?} -> {replacement:?}\n  want {expected}\n  got  {found}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
+    let wrong = GOOD
+        .replacen("workers = [1, 2]", "workers = [1, 1]", 1)
+        .replacen("192.0.2.1\"", "192.0.3.1\"", 1)
+        .replacen("weight = 2", "weight = 70000", 1)
+        .replacen("192.0.2.100:53", "192.0.2.10:53", 1);
+    let found = outcome(&wrong);
+    let keys: Vec<_> = found.lines().filter_map(|line| line.split(": ").nth(1)).collect();
+    assert_eq!(
+        keys,
+        ["dataplane.workers", "port.gateway", "service.real.weight", "service.address"],
+        "{found}"
+    );
+}
+
+#[test]
+fn each_table_reports_its_own_mistake() {
+    let wrong = GOOD
+        .replacen("tcp = \"900s\"", "tcp = 900", 1)
+        .replacen("weight = 2", "weight = \"2\"", 1)
+        .replacen("\"10.8.0.9\"", "\"10.8.0\"", 1)
+        .replacen("scheduler = \"wlc\"", "scheduler = \"best\"", 1);
+    let lines: Vec<_> = Config::parse(&wrong, "shunt.toml")
+        .unwrap_err()
+        .issues()
+        .iter()
+        .filter_map(|issue| issue.line)
+        .collect();
+    assert_eq!(lines, [7, 26, 29, 31]);
+}
+
+#[test]
+fn a_text_without_ports_says_so() {
+    assert_eq!(outcome(""), "shunt.toml:1:1: port: found no [[port]], at least one is needed");
+    assert!(outcome("port = 1").contains("1:1: port: found integer port, expected one [[port]]"));
+    assert!(
+        outcome("dataplane = 1").contains("1:13: dataplane: found integer `1`, expected a table")
+    );
+}
+
+#[test]
+fn thousands_of_mistakes_are_cut_short() {
+    let services = "[[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.10:0\"\n".repeat(3000);
+    let error = Config::parse(&format!("{GOOD}{services}"), "shunt.toml").unwrap_err();
+    assert_eq!(error.issues().len(), 100);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = dataplane::config::load("/nonexistent/shunt.toml".as_ref()).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read /nonexistent/shunt.toml: "), "{error}");
+}
