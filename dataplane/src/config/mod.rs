@@ -20,7 +20,7 @@ pub use check::{
 pub use diff::{Action, Change};
 pub use error::{ConfigError, Issue};
 pub use model::{
-    Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Idle, Neighbor, Port, Real,
+    Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Neighbor, Port, Real,
     Scheduling, Service, Timeouts, default_forward, default_scheduler, default_weight,
 };
 pub(crate) use text::{Text, value as text_value};

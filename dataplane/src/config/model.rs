@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text;
 use crate::snapshot::spec::{self, Prefixed};
-use crate::types::{ForwardMethod, Mac, Protocol, SchedulerKind, ServiceKey};
+use crate::types::{ForwardMethod, IdleMode, Mac, Protocol, SchedulerKind, ServiceKey};
 
 /// Everything the configuration file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -34,19 +34,6 @@ pub struct Config {
     pub services: Vec<Service>,
 }
 
-/// What a worker does when a poll round finds no packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Idle {
-    /// Polls on: lowest latency, and the lcore is always busy.
-    #[default]
-    Poll,
-    /// Executes a pause instruction between rounds: leaves more to a sibling hyperthread.
-    Pause,
-    /// Sleeps for some microseconds once idle for a while: for laptops and shared machines.
-    Sleep,
-}
-
 /// `[dataplane]`: what is sized and started once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -59,7 +46,7 @@ pub struct Dataplane {
     /// Flow table entries of each worker.
     pub flows_per_worker: u32,
     /// What a worker without packets does.
-    pub idle: Idle,
+    pub idle: IdleMode,
     /// Further EAL arguments.
     pub eal: Vec<String>,
     /// Packet buffers in all.
@@ -78,7 +65,7 @@ impl Default for Dataplane {
             workers: vec![1],
             main_lcore: None,
             flows_per_worker: 1_000_000,
-            idle: Idle::Poll,
+            idle: IdleMode::Poll,
             eal: Vec::new(),
             mbufs: 65_536,
             max_services: 4096,

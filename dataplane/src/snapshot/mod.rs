@@ -1,6 +1,130 @@
 //! The compiled configuration and its publication to workers.
+//!
+//! A [`Snapshot`] is immutable. The control plane compiles one from a [`spec::Spec`] off-path
+//! ([`compile::Compiler`]), hands it to every worker and the slow path ([`publish::Publisher`]),
+//! and frees the old one itself.
 #![forbid(unsafe_code)]
 
+pub mod compile;
+mod index;
 pub mod neighbors;
+pub mod publish;
 pub mod route;
 pub mod spec;
+#[cfg(test)]
+mod tests;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+pub use index::Local;
+use index::{LocalIndex, ServiceIndex};
+use neighbors::Links;
+use spec::{PortSpec, Timeouts};
+
+use crate::forward::TunnelTemplate;
+use crate::schedule::Scheduler;
+use crate::types::{
+    ForwardMethod, Mac, NeighborId, PortId, Protocol, RealId, ServiceId, ServiceKey,
+};
+
+/// Everything a worker forwards by.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with each configuration.
+    pub generation: u64,
+    index: ServiceIndex,
+    locals: LocalIndex,
+    services: Vec<Option<Service>>,
+    reals: Vec<Option<Real>>,
+    ports: Vec<PortInfo>,
+    /// Flow timers.
+    pub timeouts: Timeouts,
+    /// What the slow path needs.
+    pub links: Links,
+    /// Real servers whose schedulers count connections, sorted.
+    pub counted: Vec<RealId>,
+}
+
+/// A virtual service, compiled.
+#[derive(Debug)]
+pub struct Service {
+    /// Protocol, VIP, L4 port.
+    pub key: ServiceKey,
+    /// Picks an index into `reals`.
+    pub scheduler: Arc<Scheduler>,
+    /// Its real servers.
+    pub reals: Vec<RealId>,
+}
+
+/// A real server of one virtual service, compiled.
+#[derive(Debug, Clone)]
+pub struct Real {
+    /// RIP.
+    pub address: Ipv4Addr,
+    /// The virtual service.
+    pub service: ServiceId,
+    /// Forwarding method.
+    pub method: ForwardMethod,
+    /// Egress port.
+    pub port: PortId,
+    /// Next hop on that port.
+    pub neighbor: NeighborId,
+    /// Longest IP packet the port sends.
+    pub mtu: u16,
+    /// The port's Ethernet address.
+    pub src_mac: Mac,
+    /// Outer header, for tunnels.
+    pub tunnel: Option<TunnelTemplate>,
+}
+
+/// A port, as the packet path needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct PortInfo {
+    /// Its Ethernet address.
+    pub mac: Mac,
+}
+
+impl PortInfo {
+    fn of(spec: &PortSpec) -> PortInfo {
+        PortInfo { mac: spec.mac }
+    }
+}
+
+impl Snapshot {
+    /// The virtual service a packet is for.
+    #[inline(always)]
+    pub fn find_service(&self, vip: Ipv4Addr, port: u16, protocol: Protocol) -> Option<ServiceId> {
+        self.index.get(vip, port, protocol)
+    }
+
+    /// Whether an address is a VIP or DIP.
+    #[inline(always)]
+    pub fn local(&self, address: Ipv4Addr) -> Option<Local> {
+        self.locals.get(address)
+    }
+
+    /// A virtual service by slot.
+    #[inline(always)]
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.index())?.as_ref()
+    }
+
+    /// A real server by slot; `None` when it is no longer configured.
+    #[inline(always)]
+    pub fn real(&self, id: RealId) -> Option<&Real> {
+        self.reals.get(id.index())?.as_ref()
+    }
+
+    /// The slots of a real server's address, in ascending order: one per virtual service it serves.
+    pub fn reals_at(&self, address: Ipv4Addr) -> impl Iterator<Item = RealId> + '_ {
+        let here = move |real: &Option<Real>| real.as_ref().is_some_and(|r| r.address == address);
+        self.reals.iter().enumerate().filter(move |(_, r)| here(r)).map(|(i, _)| RealId(i as u32))
+    }
+
+    /// A port by its place in the configuration.
+    #[inline(always)]
+    pub fn port(&self, id: PortId) -> Option<&PortInfo> {
+        self.ports.get(id.index())
+    }
+}

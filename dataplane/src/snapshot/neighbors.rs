@@ -54,7 +54,8 @@ impl NextHops {
         }
     }
 
-    /// Publishes; only called by the slow path.
+    /// Publishes; only called by the slow path, which sets a slot to [`NextHop::Unknown`] when its
+    /// neighbor is no longer configured, before it acknowledges the snapshot.
     pub fn set(&self, neighbor: NeighborId, hop: NextHop) {
         if let Some(word) = self.words.get(neighbor.index()) {
             let value = match hop {

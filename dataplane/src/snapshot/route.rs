@@ -25,7 +25,7 @@ pub enum RouteError {
     NotOnLink(Ipv4Addr, String),
     /// No network contains it and no port has a gateway.
     #[error(
-        "real server {0} is in no port's network ({1}) and no port has a gateway; \
+        "real server {0} is in no port's network ({1}) and no port with an address has a gateway; \
          add `gateway = [\"…\"]` to the port that leads to it"
     )]
     Unreachable(Ipv4Addr, String),
@@ -71,11 +71,24 @@ pub fn route(
     ports
         .iter()
         .enumerate()
+        // A port without an address has none to tunnel, or to ask for the gateway, from.
+        .filter(|(_, p)| !p.addresses.is_empty())
         .find_map(|(index, p)| {
             let gateway = *p.gateways.first()?;
             Some(Route { port: PortId(index as u16), next_hop: gateway })
         })
         .ok_or_else(|| RouteError::Unreachable(real, networks()))
+}
+
+/// The DIP a port uses towards a next hop: of the longest network that contains it, else its first.
+pub fn source(port: &PortSpec, next_hop: Ipv4Addr) -> Option<Ipv4Addr> {
+    let mut best = port.addresses.first()?;
+    for net in port.addresses.iter().filter(|net| net.contains(next_hop)) {
+        if !best.contains(next_hop) || net.length > best.length {
+            best = net;
+        }
+    }
+    Some(best.address)
 }
 
 #[cfg(test)]
@@ -104,7 +117,23 @@ mod tests {
         assert!(matches!(way("203.0.113.9", ForwardMethod::Dr), Err(RouteError::NotOnLink(..))));
         assert!(matches!(way("192.0.2.10", ForwardMethod::Dr), Err(RouteError::Own(_))));
         assert!(matches!(way("192.0.2.255", ForwardMethod::Dr), Err(RouteError::NotAHost(..))));
+        let mut bare = ports();
+        bare[1].addresses.clear();
+        let unaddressed = route(&bare, "203.0.113.9".parse().unwrap(), ForwardMethod::Ipip);
+        assert!(matches!(unaddressed, Err(RouteError::Unreachable(..))));
         let lone = route(&ports()[..1], "203.0.113.9".parse().unwrap(), ForwardMethod::Ipip);
         assert!(matches!(lone, Err(RouteError::Unreachable(..))));
+    }
+
+    #[test]
+    fn the_source_is_the_nearest_dip_to_the_next_hop() {
+        let mut port = ports().remove(0);
+        port.addresses =
+            ["192.0.2.10/24", "10.0.0.1/8", "10.1.0.1/16"].map(|a| a.parse().unwrap()).to_vec();
+        let from = |hop: &str| source(&port, hop.parse().unwrap()).unwrap().to_string();
+        assert_eq!(from("10.1.2.3"), "10.1.0.1");
+        assert_eq!(from("10.2.2.3"), "10.0.0.1");
+        assert_eq!(from("192.0.2.1"), "192.0.2.10");
+        assert_eq!(from("203.0.113.1"), "192.0.2.10", "an off-link gateway");
     }
 }

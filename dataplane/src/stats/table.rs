@@ -27,7 +27,7 @@ pub struct PortStats {
 pub struct ServiceStats {
     /// Flows scheduled.
     pub connections: Counter,
-    /// Packets forwarded.
+    /// Packets forwarded: the sum of its real servers'.
     pub packets: Counter,
     /// Bytes of those, from the IP header on, as received.
     pub bytes: Counter,

@@ -53,17 +53,6 @@ named! {
     }
 }
 
-impl ForwardMethod {
-    /// Bytes the method adds in front of the inner packet (outer IPv4 and tunnel header).
-    pub const fn overhead(self) -> u16 {
-        match self {
-            ForwardMethod::Dr => 0,
-            ForwardMethod::Ipip => 20,
-            ForwardMethod::Gre => 24,
-        }
-    }
-}
-
 named! {
     /// How a virtual service picks the real server of a new flow.
     SchedulerKind, "scheduler" {
@@ -87,5 +76,22 @@ impl SchedulerKind {
     /// restarted one, picks the same real server.
     pub const fn is_hash(self) -> bool {
         matches!(self, SchedulerKind::Sh | SchedulerKind::Mh)
+    }
+
+    /// Whether the pick depends on the connection counts of the real servers.
+    pub const fn counts_connections(self) -> bool {
+        matches!(self, SchedulerKind::Lc | SchedulerKind::Wlc)
+    }
+}
+
+named! {
+    /// What a worker does when no packet is there.
+    IdleMode, "idle mode" {
+        /// Polls on: least latency, one processor busy.
+        Poll = "poll",
+        /// Polls on with pause instructions in between: leaves more to a hyper-thread.
+        Pause = "pause",
+        /// Sleeps up to half a millisecond: for machines that have other things to do.
+        Sleep = "sleep",
     }
 }

@@ -12,7 +12,7 @@ mod tick;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
 pub use key::{FlowKey, Protocol, ServiceKey};
 pub use mac::{Mac, ParseMacError};
-pub use method::{ForwardMethod, SchedulerKind};
+pub use method::{ForwardMethod, IdleMode, SchedulerKind};
 pub use neighbor::NeighborState;
 pub use punt::{Punt, PuntReason};
 pub use tick::Tick;

@@ -1,1 +1,166 @@
-//! (layer worker)
+//! The poll loop: one thread per lcore that never waits.
+//!
+//! A round is: take up a new snapshot if there is one, receive a burst from each port, handle what
+//! other threads sent, pay off a part of the sweep. No lock, no allocation, no system call (but
+//! for sleeping, where that is configured), no log line; one TSC read a round.
+#![forbid(unsafe_code)]
+
+mod channels;
+mod clock;
+mod idle;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrayvec::ArrayVec;
+
+pub use channels::{Channels, Links, SlowEnd, WorkerEnd};
+pub use clock::Clock;
+pub use idle::Idle;
+
+use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue};
+use crate::pipeline::{BURST, Env, Output, PeerMessage, Pipeline};
+use crate::snapshot::Snapshot;
+use crate::snapshot::neighbors::NextHops;
+use crate::snapshot::publish::Reader;
+use crate::stats::{DropReason, Event};
+use crate::types::{IdleMode, PortId, Punt, WorkerId};
+
+/// Messages from other threads handled in one round: a bound on the gap between bursts.
+const MESSAGES: usize = 32;
+
+/// The queue pairs of one worker, in the order of the ports.
+pub type Queues = Vec<(RxQueue, TxQueue)>;
+
+/// Everything one poll loop owns.
+pub struct Worker {
+    pipeline: Pipeline<Mbuf>,
+    rx: Vec<RxQueue>,
+    out: WorkerOutput,
+    reader: Reader<Snapshot>,
+    hops: Arc<NextHops>,
+    pool: Mempool,
+    clock: Clock,
+    idle: Idle,
+    stop: Arc<AtomicBool>,
+}
+
+struct WorkerOutput {
+    tx: Vec<TxQueue>,
+    channels: WorkerEnd,
+}
+
+impl Output<Mbuf> for WorkerOutput {
+    #[inline]
+    fn transmit(&mut self, port: PortId, frames: &mut ArrayVec<Mbuf, BURST>) {
+        if let Some(queue) = self.tx.get_mut(port.index()) {
+            queue.burst(frames);
+        }
+    }
+
+    fn punt(&mut self, punt: Punt<Mbuf>) -> Result<(), Punt<Mbuf>> {
+        self.channels.punt(punt)
+    }
+
+    fn tell(&mut self, to: WorkerId, message: PeerMessage<Mbuf>) -> Result<(), PeerMessage<Mbuf>> {
+        self.channels.tell(to, message)
+    }
+}
+
+impl Worker {
+    /// Puts a worker together.
+    #[expect(clippy::too_many_arguments, reason = "the composition root is the only caller")]
+    pub fn new(
+        pipeline: Pipeline<Mbuf>,
+        queues: Queues,
+        channels: WorkerEnd,
+        reader: Reader<Snapshot>,
+        hops: Arc<NextHops>,
+        pool: Mempool,
+        clock: Clock,
+        idle: IdleMode,
+        stop: Arc<AtomicBool>,
+    ) -> Worker {
+        let (rx, tx) = queues.into_iter().unzip();
+        let out = WorkerOutput { tx, channels };
+        Worker { pipeline, rx, out, reader, hops, pool, clock, idle: Idle::new(idle), stop }
+    }
+
+    /// Polls until told to stop. Packets that wait then are dropped and counted.
+    pub fn run(mut self) {
+        self.pipeline.configure(self.reader.current());
+        while !self.stop.load(Ordering::Relaxed) {
+            if self.reader.refresh() {
+                self.pipeline.configure(self.reader.current());
+            }
+            let work = self.round();
+            if work > 0 {
+                self.pipeline.stats().event(Event::PollsBusy).add(1);
+                self.idle.busy();
+            } else {
+                self.pipeline.stats().event(Event::PollsIdle).add(1);
+                self.idle.idle();
+            }
+        }
+        self.pipeline.shutdown();
+        while let Some(message) = self.out.channels.next_message() {
+            if let PeerMessage::Seek(packet) = message {
+                self.pipeline.stats().event(Event::TakenOver).add(1);
+                self.pipeline.stats().dropped(DropReason::Shutdown).add(1);
+                drop(packet);
+            }
+        }
+    }
+
+    /// One round; returns how much there was to do.
+    #[inline(always)]
+    fn round(&mut self) -> usize {
+        let now = self.clock.now();
+        let mut env = Env {
+            snapshot: self.reader.current(),
+            hops: &self.hops,
+            pool: &self.pool,
+            out: &mut self.out,
+            now,
+        };
+        let mut work = 0;
+        let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        for (port, queue) in self.rx.iter_mut().enumerate() {
+            let received = queue.burst(&mut burst);
+            if received > 0 {
+                work += received;
+                self.pipeline.burst(&mut env, PortId(port as u16), &mut burst);
+            }
+        }
+        work += Self::messages(&mut self.pipeline, &mut env);
+        self.pipeline.maintain(&mut env);
+        self.pipeline.sweep(&env);
+        work
+    }
+
+    /// What other threads sent.
+    #[inline]
+    fn messages(pipeline: &mut Pipeline<Mbuf>, env: &mut Env<'_, Mempool, WorkerOutput>) -> usize {
+        if env.out.channels.is_quiet() {
+            return 0;
+        }
+        let mut handled = 0;
+        while handled < MESSAGES {
+            let Some(message) = env.out.channels.next_message() else { break };
+            pipeline.peer(env, message);
+            handled += 1;
+        }
+        pipeline.finish(env);
+        while handled < MESSAGES {
+            let Some((port, frame)) = env.out.channels.next_frame() else { break };
+            pipeline.send_for_slow_path(env, port, frame);
+            handled += 1;
+        }
+        if let Some(query) = env.out.channels.next_query() {
+            let reply = pipeline.query(env, query);
+            env.out.channels.answer(reply);
+            handled += 1;
+        }
+        handled
+    }
+}

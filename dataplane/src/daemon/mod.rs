@@ -1,0 +1,356 @@
+//! Composition root: the one place that knows every layer, and the order of start and stop.
+//!
+//! Start: EAL, packet buffers, ports, first snapshot, slow path, workers, control socket,
+//! capabilities dropped. Stop: control socket, workers, slow path, ports, EAL.
+#![forbid(unsafe_code)]
+
+mod args;
+mod plane;
+mod slow;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use caps::{CapSet, Capability, CapsHashSet};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use self::plane::{LivePlane, PortEntry, Published};
+use self::slow::{NeighborBoard, SlowThread};
+use crate::config::{self, Config};
+use crate::control::plane::Plane;
+use crate::control::{Controller, Server, ServerSettings};
+use crate::dpdk::{self, Eal, LcoreHandle, Mempool, Port, PortConfig};
+use crate::flow::{Seed, Shard};
+use crate::pipeline::{LoadBoard, Pipeline, Settings};
+use crate::slowpath::SlowPath;
+use crate::snapshot::compile::{Compiler, Limits};
+use crate::snapshot::neighbors::NextHops;
+use crate::snapshot::publish::Publisher;
+use crate::stats::{Stats, Traffic};
+use crate::types::{Mac, WorkerId};
+use crate::worker::{Channels, Clock, Queues, Worker};
+
+/// Free packet buffers each lcore keeps for itself.
+const POOL_CACHE: u32 = 256;
+
+/// Runs the daemon by the configuration file at `path` until SIGTERM or SIGINT.
+pub fn run(path: &Path, config: Config) -> Result<()> {
+    // Signals first: one that comes while ports start must not be lost.
+    let mut signals =
+        Signals::new([SIGHUP, SIGTERM, SIGINT]).context("cannot watch for signals")?;
+    let eal = Eal::init(&args::eal_arguments(&config))?;
+    let running = Running::start(&config)?;
+    let settings = ServerSettings::new(&config.control);
+    let plane: Arc<dyn Plane> = running.live.clone();
+    let controller =
+        Arc::new(Controller::new(config, path.to_owned(), running.hardware.clone(), plane));
+    // The control socket's threads start without capabilities too.
+    drop_capabilities();
+    let server = Server::start(Arc::clone(&controller), settings)?;
+    log::info!("ready: control socket {}", controller.config().control.socket.display());
+
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        match controller.reload() {
+            Ok(applied) => log::info!(
+                "{}: reloaded, {} change(s), generation {}",
+                path.display(),
+                applied.changes.len(),
+                applied.generation
+            ),
+            Err(error) => log::error!("{}: not reloaded: {error}", path.display()),
+        }
+    }
+    log::info!("stopping");
+    server.shutdown();
+    running.stop();
+    drop(controller);
+    drop(eal);
+    Ok(())
+}
+
+/// Gives up what the calling thread, and the threads it starts, may do beyond an ordinary user of
+/// this uid. Ports are open by then, and memory is mapped. Giving the control socket to its group
+/// is what is left to do.
+fn drop_capabilities() {
+    let keep: CapsHashSet = [Capability::CAP_CHOWN].into();
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        let dropped = caps::read(None, set)
+            .and_then(|have| caps::set(None, set, &have.intersection(&keep).copied().collect()));
+        if let Err(error) = dropped {
+            log::warn!("cannot drop {set:?} capabilities: {error}");
+        }
+    }
+}
+
+/// The threads and handles of a running data plane.
+struct Running {
+    live: Arc<LivePlane>,
+    /// Ethernet address and MTU of each port.
+    hardware: Vec<(Mac, u16)>,
+    stop_workers: Arc<AtomicBool>,
+    stop_slow: Arc<AtomicBool>,
+    workers: Vec<LcoreHandle<()>>,
+    slow: JoinHandle<()>,
+}
+
+/// A started port with its queue pairs.
+struct Started {
+    entry: PortEntry,
+    queues: Queues,
+}
+
+impl Running {
+    fn start(config: &Config) -> Result<Running> {
+        let started_at = Instant::now();
+        let plane = &config.dataplane;
+        let pool = make_pool(config)?;
+        let ports = start_ports(config, &pool)?;
+        let served = ports.first().map_or(0, |p| p.queues.len());
+        warn_of_idle_workers(config, served);
+
+        let hardware: Vec<_> =
+            ports.iter().map(|p| (p.entry.port.mac(), p.entry.port.mtu())).collect();
+        let spec = config.spec(&hardware);
+        let limits = Limits {
+            services: plane.max_services,
+            reals: plane.max_real_servers,
+            neighbors: plane.max_neighbors,
+        };
+        let mut compiler = Compiler::new(limits);
+        let compiled =
+            compiler.compile(&spec, 1, |_| true).context("cannot use the configuration")?;
+        let snapshot = Arc::new(compiled.snapshot);
+        // Workers come first among the readers, so a reader's number is a worker's.
+        let (publisher, mut readers) = Publisher::new(served + 1, 1, &snapshot);
+        let slow_reader = readers.pop().context("no reader for the slow path")?;
+
+        let new_stats = || {
+            let reals = plane.max_real_servers as usize;
+            Arc::new(Stats::new(ports.len(), plane.max_services as usize, reals))
+        };
+        let stats: Vec<_> = (0..served).map(|_| new_stats()).collect();
+        let slow_stats = Arc::new(Stats::new(0, 0, 0));
+        let hops = Arc::new(NextHops::new(plane.max_neighbors as usize));
+        let loads = Arc::new(LoadBoard::new(served, plane.max_real_servers as usize));
+        let channels = Channels::new(served);
+        let board = Arc::new(NeighborBoard::default());
+        let stop_workers = Arc::new(AtomicBool::new(false));
+        let stop_slow = Arc::new(AtomicBool::new(false));
+
+        let slow = SlowThread {
+            slow: SlowPath::new(
+                pool.clone(),
+                Arc::clone(&hops),
+                Arc::clone(&slow_stats),
+                random()? as u64,
+            ),
+            channels: channels.slow_path(),
+            reader: slow_reader,
+            stats: Arc::clone(&slow_stats),
+            workers: stats.clone(),
+            loads: Arc::clone(&loads),
+            board: Arc::clone(&board),
+            ports: ports.iter().map(|p| p.entry.port.clone()).collect(),
+            started: started_at,
+            stop: Arc::clone(&stop_slow),
+        };
+        let slow = std::thread::Builder::new()
+            .name("shunt-slow".into())
+            .spawn(move || slow.run())
+            .context("cannot start the slow path's thread")?;
+
+        let mut entries = Vec::with_capacity(ports.len());
+        let mut queues: Vec<Queues> = (0..served).map(|_| Queues::new()).collect();
+        let port_count = ports.len();
+        for port in ports {
+            entries.push(port.entry);
+            for (worker, pair) in queues.iter_mut().zip(port.queues) {
+                worker.push(pair);
+            }
+        }
+        let clock = Clock::start();
+        let seed = random()?;
+        let mut workers = Vec::with_capacity(served);
+        for (index, (queues, reader)) in queues.into_iter().zip(readers).enumerate() {
+            let me = WorkerId(index as u16);
+            let settings = Settings {
+                me,
+                workers: served as u16,
+                ports: port_count,
+                seed: seed ^ index as u128,
+            };
+            let shard = Shard::new(plane.flows_per_worker as usize, Seed::new(random()?))
+                .context("dataplane.flows_per_worker")?;
+            let pipeline =
+                Pipeline::new(&settings, Arc::clone(&stats[index]), Arc::clone(&loads), shard);
+            let worker = Worker::new(
+                pipeline,
+                queues,
+                channels.worker(me),
+                reader,
+                Arc::clone(&hops),
+                pool.clone(),
+                clock,
+                plane.idle,
+                Arc::clone(&stop_workers),
+            );
+            let lcore = plane.workers[index];
+            workers.push(
+                dpdk::launch(lcore, move || {
+                    drop_capabilities();
+                    worker.run();
+                })
+                .with_context(|| format!("cannot start worker {index} on lcore {lcore}"))?,
+            );
+        }
+
+        let live = Arc::new(LivePlane {
+            published: Mutex::new(Published {
+                compiler,
+                publisher,
+                snapshot,
+                service_base: vec![Traffic::default(); plane.max_services as usize],
+                real_base: vec![Traffic::default(); plane.max_real_servers as usize],
+            }),
+            workers: plane.workers.iter().copied().zip(stats).collect(),
+            slow: slow_stats,
+            hops,
+            neighbors: board,
+            asking: (0..served).map(|_| Mutex::new(())).collect(),
+            channels,
+            ports: entries,
+            pool,
+            started: started_at,
+        });
+        Ok(Running { live, hardware, stop_workers, stop_slow, workers, slow })
+    }
+
+    /// Workers first: they give their last punts to a slow path that still counts them.
+    fn stop(self) {
+        self.stop_workers.store(true, Ordering::Relaxed);
+        for (index, worker) in self.workers.into_iter().enumerate() {
+            if worker.join().is_err() {
+                log::error!("worker {index} panicked");
+            }
+        }
+        self.stop_slow.store(true, Ordering::Relaxed);
+        if self.slow.join().is_err() {
+            log::error!("the slow path panicked");
+        }
+    }
+}
+
+fn random() -> Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| anyhow::anyhow!("the system gives no random numbers: {e}"))?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+/// One pool for all ports. A frame up to the largest configured MTU fits one buffer.
+fn make_pool(config: &Config) -> Result<Mempool> {
+    let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
+    // Ethernet header, two VLAN tags and the frame check sequence some drivers count.
+    let room = (mtu + 14 + 8 + 4).max(Mempool::DATA_ROOM);
+    Mempool::new("shunt", config.dataplane.mbufs, POOL_CACHE, room, None).with_context(|| {
+        format!(
+            "cannot allocate dataplane.mbufs = {} packet buffers of {room} bytes; lower it, \
+             reserve more hugepages (scripts/hugepages), or raise -m in dataplane.eal",
+            config.dataplane.mbufs
+        )
+    })
+}
+
+/// Starts every port with as many queue pairs as there are workers, or as the poorest port has.
+///
+/// Every worker that runs serves every port: a worker can only send on a port it has a queue of,
+/// and any packet may have to leave by any port.
+fn start_ports(config: &Config, pool: &Mempool) -> Result<Vec<Started>> {
+    let mut names = Vec::with_capacity(config.ports.len());
+    for port in &config.ports {
+        names.push(attach(port).with_context(|| format!("port {:?}", port.name))?);
+    }
+    let wanted = config.dataplane.workers.len() as u16;
+    let configured = config.ports.iter().filter_map(|p| p.queues).min();
+    let mut pairs = configured.map_or(wanted, |q| q.min(wanted));
+    loop {
+        match try_ports(config, &names, pool, pairs) {
+            Ok(ports) => return Ok(ports),
+            Err(error) => match error.downcast_ref() {
+                Some(dpdk::PortError::TooFewQueues { have, .. })
+                    if configured.is_none() && *have > 0 && *have < pairs =>
+                {
+                    pairs = *have;
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+fn try_ports(
+    config: &Config,
+    names: &[String],
+    pool: &Mempool,
+    pairs: u16,
+) -> Result<Vec<Started>> {
+    let mut ports = Vec::with_capacity(names.len());
+    for (spec, device) in config.ports.iter().zip(names) {
+        let wanted = PortConfig {
+            rx_queues: pairs,
+            tx_queues: pairs,
+            mtu: Some(spec.mtu),
+            ..PortConfig::new(device, pool.clone())
+        };
+        let (port, rx, tx) = Port::configure(&wanted)
+            .with_context(|| format!("cannot start port {:?}", spec.name))?;
+        log::info!(
+            "port {}: {} ({}), {}, MTU {}, {pairs} queue pair(s)",
+            spec.name,
+            device,
+            port.driver(),
+            port.mac(),
+            port.mtu()
+        );
+        let entry = PortEntry {
+            name: spec.name.clone(),
+            device: spec.device.as_ref().or(spec.vdev.as_ref()).cloned().unwrap_or_default(),
+            port,
+            queues: pairs,
+        };
+        ports.push(Started { entry, queues: rx.into_iter().zip(tx).collect() });
+    }
+    Ok(ports)
+}
+
+fn attach(port: &config::Port) -> Result<String> {
+    match (&port.vdev, &port.device) {
+        (Some(arguments), _) => Ok(dpdk::attach(arguments)?),
+        // The EAL has attached what is bound to a driver of its own.
+        (None, Some(address)) if dpdk::devices().contains(address) => Ok(address.clone()),
+        (None, Some(address)) => dpdk::attach(address).with_context(|| {
+            format!(
+                "{address} is not there for DPDK; bind it first: scripts/bind-nic {address} \
+                 (and no --no-pci in dataplane.eal)"
+            )
+        }),
+        (None, None) => anyhow::bail!("neither device nor vdev is configured"),
+    }
+}
+
+fn warn_of_idle_workers(config: &Config, served: usize) {
+    let all = config.dataplane.workers.len();
+    if served < all {
+        log::warn!(
+            "{served} of {all} workers run: a port has, or is given, {served} queue pair(s) only"
+        );
+    }
+}

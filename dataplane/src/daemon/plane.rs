@@ -1,0 +1,367 @@
+//! The running data plane, as the control plane sees it.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::slow::NeighborBoard;
+use crate::control::plane::{
+    ApplyError, Busy, FlowFilter, FlowPage, FlowRow, NeighborRow, Plane, PortRow, Reachability,
+    StatsReport, WorkerRow,
+};
+use crate::dpdk::{Mempool, Port};
+use crate::pipeline::{FlowMatch, Query, QueryKind, QueryReply, SCAN_BUDGET};
+use crate::snapshot::Snapshot;
+use crate::snapshot::compile::{CompileError, Compiler};
+use crate::snapshot::neighbors::{NextHop, NextHops};
+use crate::snapshot::publish::Publisher;
+use crate::snapshot::spec::Spec;
+use crate::stats::{Counts, RealStats, ServiceStats, Stats, Traffic};
+use crate::types::{PortId, RealId, ServiceKey};
+use crate::worker::Channels;
+
+/// How long workers and slow path may take to take up a configuration, or to answer a question.
+/// They do it between bursts, so this is only ever reached by one that is stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Table places that one page of a flow listing may look at, so that a page is answered soon even
+/// when hardly a flow matches.
+const PAGE_PLACES: usize = 1 << 20;
+
+/// A port with its place in the configuration.
+pub(super) struct PortEntry {
+    pub(super) name: String,
+    pub(super) device: String,
+    pub(super) port: Port,
+    pub(super) queues: u16,
+}
+
+/// What configuring changes; one at a time.
+pub(super) struct Published {
+    pub(super) compiler: Compiler,
+    pub(super) publisher: Publisher<Snapshot>,
+    pub(super) snapshot: Arc<Snapshot>,
+    /// What a slot had counted when it was given to what it stands for now.
+    pub(super) service_base: Vec<Traffic>,
+    pub(super) real_base: Vec<Traffic>,
+}
+
+/// The handles through which control reaches workers and slow path.
+pub(super) struct LivePlane {
+    pub(super) published: Mutex<Published>,
+    pub(super) workers: Vec<(u32, Arc<Stats>)>,
+    pub(super) slow: Arc<Stats>,
+    pub(super) hops: Arc<NextHops>,
+    pub(super) neighbors: Arc<NeighborBoard>,
+    pub(super) channels: Channels,
+    /// Held while a worker is asked, one question at a time.
+    pub(super) asking: Vec<Mutex<()>>,
+    pub(super) ports: Vec<PortEntry>,
+    pub(super) pool: Mempool,
+    pub(super) started: Instant,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while it was held leaves nothing half done that later calls could not bear.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn of_service(stats: &ServiceStats) -> Traffic {
+    Traffic {
+        connections: stats.connections.get(),
+        packets: stats.packets.get(),
+        bytes: stats.bytes.get(),
+        ..Traffic::default()
+    }
+}
+
+fn of_real(stats: &RealStats) -> Traffic {
+    Traffic {
+        connections: stats.connections.get(),
+        packets: stats.packets.get(),
+        bytes: stats.bytes.get(),
+        active: stats.active.get(),
+        inactive: stats.inactive.get(),
+    }
+}
+
+/// What came after `base`; flows in the table are not counted from anywhere.
+fn since(now: Traffic, base: Traffic) -> Traffic {
+    Traffic {
+        connections: now.connections.wrapping_sub(base.connections),
+        packets: now.packets.wrapping_sub(base.packets),
+        bytes: now.bytes.wrapping_sub(base.bytes),
+        ..now
+    }
+}
+
+impl LivePlane {
+    fn sum<'a, T: 'a>(
+        &'a self,
+        pick: impl Fn(&'a Stats) -> Option<&'a T>,
+        read: impl Fn(&T) -> Traffic,
+    ) -> Traffic {
+        let mut sum = Traffic::default();
+        for traffic in self.workers.iter().filter_map(|(_, s)| pick(s)).map(read) {
+            sum.add(&traffic);
+        }
+        sum
+    }
+
+    fn real_total(&self, real: RealId) -> Traffic {
+        self.sum(|s| s.real(real), of_real)
+    }
+
+    /// Whether no worker has a flow to this real server slot.
+    fn is_unused(&self, real: RealId) -> bool {
+        self.workers
+            .iter()
+            .filter_map(|(_, s)| s.real(real))
+            .all(|s| s.active.get() == 0 && s.inactive.get() == 0 && s.replicas.get() == 0)
+    }
+
+    /// Asks one worker and waits for the answer.
+    fn ask(&self, worker: usize, query: Query) -> Result<QueryReply, Busy> {
+        let busy = Busy { worker: worker as u16, millis: PATIENCE.as_millis() as u32 };
+        let _turn = self.asking.get(worker).map(locked).ok_or(busy)?;
+        // An answer that came after its asker had given up.
+        drop(self.channels.reply(worker));
+        self.channels.ask(worker, query).map_err(|_| busy)?;
+        let asked = Instant::now();
+        loop {
+            if let Some(reply) = self.channels.reply(worker) {
+                return Ok(reply);
+            }
+            if asked.elapsed() > PATIENCE {
+                return Err(busy);
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// The filter in terms of slots, and the snapshot they belong to.
+    fn wanted(&self, filter: &FlowFilter) -> (FlowMatch, Arc<Snapshot>) {
+        let snapshot = Arc::clone(&locked(&self.published).snapshot);
+        let reals = filter.real.map(|rip| snapshot.reals_at(rip).collect());
+        let wanted = FlowMatch {
+            protocol: filter.protocol,
+            client: filter.client,
+            client_port: filter.client_port,
+            vip: filter.vip,
+            vip_port: filter.vip_port,
+            reals,
+        };
+        (wanted, snapshot)
+    }
+
+    fn query(&self, worker: usize, query: Query) -> Result<(Query, Option<u32>), Busy> {
+        self.ask(worker, query).map(|reply| (reply.query, reply.next))
+    }
+}
+
+impl Plane for LivePlane {
+    fn apply(&self, spec: &Spec) -> Result<u64, ApplyError> {
+        let mut published = locked(&self.published);
+        let generation = published.snapshot.generation + 1;
+        let compiled = published
+            .compiler
+            .compile(spec, generation, |real| self.is_unused(real))
+            .map_err(|error| match error {
+                CompileError::Full { .. } => ApplyError::Full(error.to_string()),
+                _ => ApplyError::Invalid(error.to_string()),
+            })?;
+        for id in &compiled.new_services {
+            let total = self.sum(|s| s.service(*id), of_service);
+            if let Some(base) = published.service_base.get_mut(id.index()) {
+                *base = total;
+            }
+        }
+        for id in &compiled.new_reals {
+            let total = self.real_total(*id);
+            if let Some(base) = published.real_base.get_mut(id.index()) {
+                *base = total;
+            }
+        }
+        let snapshot = Arc::new(compiled.snapshot);
+        published.snapshot = Arc::clone(&snapshot);
+        let taken = published.publisher.publish(generation, &snapshot, PATIENCE);
+        taken.map(|()| generation).map_err(|late| {
+            let millis = PATIENCE.as_millis() as u32;
+            ApplyError::Busy(Busy { worker: late.reader as u16, millis })
+        })
+    }
+
+    fn generation(&self) -> u64 {
+        locked(&self.published).snapshot.generation
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn stats(&self) -> StatsReport {
+        let seen = locked(&self.published).publisher.seen();
+        let workers: Vec<_> = self
+            .workers
+            .iter()
+            .zip(seen)
+            .enumerate()
+            .map(|(i, ((lcore, stats), generation))| WorkerRow {
+                worker: i as u16,
+                lcore: *lcore,
+                generation,
+                counts: stats.counts(),
+            })
+            .collect();
+        let mut total = Counts::default();
+        for worker in &workers {
+            total.add(&worker.counts);
+        }
+        StatsReport {
+            generation: self.generation(),
+            uptime_ms: self.uptime_ms(),
+            total,
+            workers,
+            slow_path: self.slow.counts(),
+            mbufs: u64::from(self.pool.size()),
+            mbufs_in_use: u64::from(self.pool.in_use()),
+        }
+    }
+
+    fn service_traffic(&self, key: &ServiceKey) -> Traffic {
+        let published = locked(&self.published);
+        let Some(id) = published.compiler.service_id(key) else { return Traffic::default() };
+        let total = self.sum(|s| s.service(id), of_service);
+        let mut traffic = since(total, published.service_base[id.index()]);
+        for real in published.snapshot.service(id).iter().flat_map(|s| &s.reals) {
+            let flows = self.real_total(*real);
+            traffic.active += flows.active;
+            traffic.inactive += flows.inactive;
+        }
+        traffic
+    }
+
+    fn real_traffic(&self, key: &ServiceKey, real: Ipv4Addr) -> (Traffic, Reachability) {
+        let published = locked(&self.published);
+        let Some(id) = published.compiler.real_id(key, real) else {
+            return (Traffic::default(), Reachability::Unreachable);
+        };
+        let traffic = since(self.real_total(id), published.real_base[id.index()]);
+        let hop = published.snapshot.real(id).map(|r| self.hops.get(r.neighbor));
+        let reachability = match hop {
+            Some(NextHop::Known(_)) => Reachability::Reachable,
+            Some(NextHop::Unknown) => Reachability::Resolving,
+            Some(NextHop::Failed) | None => Reachability::Unreachable,
+        };
+        (traffic, reachability)
+    }
+
+    fn ports(&self) -> Vec<PortRow> {
+        let snapshot = Arc::clone(&locked(&self.published).snapshot);
+        self.ports.iter().enumerate().map(|(i, entry)| self.port_row(i, entry, &snapshot)).collect()
+    }
+
+    fn neighbors(&self) -> Vec<NeighborRow> {
+        self.neighbors.read()
+    }
+
+    fn flows(&self, filter: &FlowFilter, cursor: u64, limit: usize) -> Result<FlowPage, Busy> {
+        let (wanted, snapshot) = self.wanted(filter);
+        let limit = limit.max(1);
+        let (mut worker, mut place) = ((cursor >> 32) as usize, cursor as u32);
+        let mut page = FlowPage::default();
+        let mut looked_at = 0;
+        while worker < self.workers.len() {
+            let budget = SCAN_BUDGET.min(limit - page.flows.len());
+            let query = Query {
+                cursor: place,
+                budget,
+                kind: QueryKind::List,
+                wanted: wanted.clone(),
+                rows: Vec::with_capacity(budget),
+            };
+            let (query, next) = self.query(worker, query)?;
+            page.flows.extend(query.rows.iter().map(|row| FlowRow {
+                protocol: row.key.protocol,
+                state: row.state.name().to_owned(),
+                expires_ms: row.remaining_ms,
+                client: SocketAddrV4::new(row.key.client, row.key.client_port),
+                vip: SocketAddrV4::new(row.key.vip, row.key.vip_port),
+                real: snapshot.real(row.real).map(|r| r.address),
+                worker: worker as u16,
+            }));
+            looked_at += budget;
+            (worker, place) = match next {
+                Some(place) => (worker, place),
+                None => (worker + 1, 0),
+            };
+            if page.flows.len() >= limit || looked_at >= PAGE_PLACES {
+                break;
+            }
+        }
+        if worker < self.workers.len() {
+            page.next = Some((worker as u64) << 32 | u64::from(place));
+        }
+        Ok(page)
+    }
+
+    fn flush_flows(&self, filter: &FlowFilter) -> Result<u64, Busy> {
+        let (wanted, _) = self.wanted(filter);
+        let mut flushed = 0;
+        for worker in 0..self.workers.len() {
+            let mut query = Query {
+                cursor: 0,
+                budget: SCAN_BUDGET,
+                kind: QueryKind::Flush,
+                wanted: wanted.clone(),
+                rows: Vec::with_capacity(SCAN_BUDGET),
+            };
+            loop {
+                let (answered, next) = self.query(worker, query)?;
+                flushed += answered.rows.len() as u64;
+                let Some(cursor) = next else { break };
+                query = Query { cursor, ..answered };
+            }
+        }
+        Ok(flushed)
+    }
+}
+
+impl LivePlane {
+    fn port_row(&self, index: usize, entry: &PortEntry, snapshot: &Snapshot) -> PortRow {
+        let id = PortId(index as u16);
+        let spec = snapshot.links.ports.get(index);
+        let nic = entry.port.stats().unwrap_or_default();
+        let link = entry.port.link().ok();
+        let mut row = PortRow {
+            name: entry.name.clone(),
+            device: entry.device.clone(),
+            driver: entry.port.driver().to_owned(),
+            mac: entry.port.mac(),
+            link: link.is_some_and(|l| l.up),
+            speed_mbps: link.and_then(|l| l.speed_mbps),
+            mtu: entry.port.mtu(),
+            addresses: spec.iter().flat_map(|s| &s.addresses).map(ToString::to_string).collect(),
+            gateways: spec.map(|s| s.gateways.clone()).unwrap_or_default(),
+            queues: entry.queues,
+            workers: (0..entry.queues).collect(),
+            rx_packets: 0,
+            rx_bytes: 0,
+            tx_packets: 0,
+            tx_bytes: 0,
+            tx_full: 0,
+            rx_missed: nic.rx_missed,
+            rx_errors: nic.rx_errors,
+            rx_no_buffer: nic.rx_no_mbuf,
+            tx_errors: nic.tx_errors,
+        };
+        for port in self.workers.iter().filter_map(|(_, s)| s.port(id)) {
+            row.rx_packets += port.rx_packets.get();
+            row.rx_bytes += port.rx_bytes.get();
+            row.tx_packets += port.tx_packets.get();
+            row.tx_bytes += port.tx_bytes.get();
+            row.tx_full += port.tx_full.get();
+        }
+        row
+    }
+}

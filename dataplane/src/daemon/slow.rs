@@ -1,0 +1,169 @@
+//! The slow path's thread.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::control::plane::NeighborRow;
+use crate::dpdk::{Mbuf, Mempool, Port};
+use crate::pipeline::LoadBoard;
+use crate::slowpath::{Millis, SlowPath};
+use crate::snapshot::Snapshot;
+use crate::snapshot::publish::Reader;
+use crate::stats::{DropReason, Stats};
+use crate::types::PortId;
+use crate::worker::SlowEnd;
+
+/// Packets handled before timers and counts are looked at again.
+const BATCH: usize = 64;
+/// Sleep when there is nothing to do: adds at most this to a ping.
+const NAP: Duration = Duration::from_micros(500);
+/// Connection counts are summed this often; workers may use sums up to 10 ms old.
+const LOADS_EVERY: Duration = Duration::from_millis(5);
+/// The listing of neighbors is brought up to date this often.
+const LIST_EVERY: Duration = Duration::from_millis(100);
+/// Links are looked at this often.
+const LINKS_EVERY: Duration = Duration::from_secs(1);
+
+/// The neighbors as last listed.
+#[derive(Debug, Default)]
+pub(super) struct NeighborBoard(Mutex<Vec<NeighborRow>>);
+
+impl NeighborBoard {
+    pub(super) fn read(&self) -> Vec<NeighborRow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn write(&self, rows: Vec<NeighborRow>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rows;
+    }
+}
+
+/// What the thread owns.
+pub(super) struct SlowThread {
+    pub(super) slow: SlowPath<Mbuf, Mempool>,
+    pub(super) channels: SlowEnd,
+    pub(super) reader: Reader<Snapshot>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) workers: Vec<Arc<Stats>>,
+    pub(super) loads: Arc<LoadBoard>,
+    pub(super) board: Arc<NeighborBoard>,
+    pub(super) ports: Vec<Port>,
+    pub(super) started: Instant,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl SlowThread {
+    /// Runs until told to stop, which must be after the workers have stopped.
+    pub(super) fn run(mut self) {
+        let mut links = vec![false; self.ports.len()];
+        let (mut loads_at, mut list_at, mut links_at) = (self.started, self.started, self.started);
+        super::drop_capabilities();
+        self.configure();
+        while !self.stop.load(Ordering::Relaxed) {
+            if self.reader.refresh() {
+                self.configure();
+                list_at = self.started;
+            }
+            let handled = self.punts();
+            let now = Instant::now();
+            self.timers();
+            if now >= loads_at {
+                self.loads.refresh(&self.workers, &self.reader.current().counted);
+                loads_at = now + LOADS_EVERY;
+            }
+            if now >= links_at {
+                self.watch_links(&mut links);
+                links_at = now + LINKS_EVERY;
+            }
+            if now >= list_at {
+                self.list();
+                list_at = now + LIST_EVERY;
+            }
+            if handled == 0 {
+                std::thread::sleep(NAP);
+            }
+        }
+        self.finish();
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as u64)
+    }
+
+    fn configure(&mut self) {
+        let now = self.now();
+        let mut send = sender(&mut self.channels, &self.stats);
+        self.slow.configure(&self.reader.current().links, now, &mut send);
+    }
+
+    fn timers(&mut self) {
+        let now = self.now();
+        let mut send = sender(&mut self.channels, &self.stats);
+        self.slow.poll(now, &mut send);
+    }
+
+    /// ARP first, all of it up to a batch; then a batch of the rest.
+    fn punts(&mut self) -> usize {
+        let now = self.now();
+        let mut handled = 0;
+        for next in [SlowEnd::next_arp, SlowEnd::next_punt] {
+            for _ in 0..BATCH {
+                let Some(punt) = next(&self.channels) else { break };
+                let mut send = sender(&mut self.channels, &self.stats);
+                self.slow.punt(punt, now, &mut send);
+                handled += 1;
+            }
+        }
+        handled
+    }
+
+    /// VIPs are announced again when a link comes up: switches have forgotten, or are new.
+    fn watch_links(&mut self, links: &mut [bool]) {
+        let now = self.now();
+        for (index, (was_up, port)) in links.iter_mut().zip(&self.ports).enumerate() {
+            let up = port.link().is_ok_and(|link| link.up);
+            if up && !*was_up {
+                let mut send = sender(&mut self.channels, &self.stats);
+                self.slow.link_up(PortId(index as u16), now, &mut send);
+            }
+            if up != *was_up {
+                log::info!("port {}: link {}", port.name(), if up { "up" } else { "down" });
+            }
+            *was_up = up;
+        }
+    }
+
+    fn list(&self) {
+        let now = self.now();
+        let names = &self.reader.current().links.ports;
+        let rows = self.slow.neighbors().into_iter().map(|n| NeighborRow {
+            port: names.get(n.port.index()).map(|p| p.name.clone()).unwrap_or_default(),
+            address: n.address,
+            mac: n.mac,
+            state: n.state,
+            confirmed_ms: n.confirmed.map(|at| now.since(at)),
+            waiting: n.waiting as u32,
+        });
+        self.board.write(rows.collect());
+    }
+
+    fn finish(&mut self) {
+        for next in [SlowEnd::next_arp, SlowEnd::next_punt] {
+            while let Some(punt) = next(&self.channels) {
+                self.stats.dropped(DropReason::Shutdown).add(1);
+                drop(punt);
+            }
+        }
+        self.slow.shutdown();
+        while self.channels.take_back().is_some() {}
+    }
+}
+
+fn sender<'a>(channels: &'a mut SlowEnd, stats: &'a Stats) -> impl FnMut(PortId, Mbuf) + 'a {
+    move |port, frame| {
+        if channels.send(port, frame).is_err() {
+            stats.dropped(DropReason::InboxFull).add(1);
+        }
+    }
+}

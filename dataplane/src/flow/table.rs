@@ -1,0 +1,552 @@
+//! The table of one worker: buckets that lead to entries.
+//!
+//! # Layout
+//!
+//! A lookup touches one line of `buckets` and one of `entries`. A bucket holds twelve one-byte
+//! tags and entry numbers; an entry is 32 bytes, two a line, and holds the whole key, which is
+//! always compared. A table has a bucket for every four flows it can hold, so that at most a
+//! third of the slots is in use: a full table still places new keys in their first bucket, and
+//! a lookup compares a wrong key once in sixty times.
+//!
+//! # Placement
+//!
+//! The hash's upper half chooses the primary bucket, its lower half the alternate one, its low
+//! byte the tag. A key goes to its primary bucket if there is room, else to its alternate, and
+//! then the primary counts it, so that lookups of other keys read the alternate bucket only if
+//! something overflowed. With both full, a key of either moves to its own other bucket.
+//!
+//! # Invariants
+//!
+//! - An entry is either in the list of free entries (`link` is its successor) or live (`link` is
+//!   [`LIVE`]) and in exactly one slot of one of its key's two buckets. No key is in the table twice.
+//! - A bucket's overflow count is the number of live keys whose primary it is and which are
+//!   in their alternate.
+//! - [`Counters::inserted`] = [`len`](Table::len) + the other counters but `moved`.
+
+use super::bucket::{Bucket, tag};
+use super::state::{Spans, Step};
+use super::{Event, Key, Seed, State, Timeouts, Transition};
+use crate::arch::prefetch_at;
+use crate::types::{FlowKey, RealId, Tick};
+
+/// The flow table of one worker, for IPv4.
+pub type Shard = Table<FlowKey>;
+
+/// Flows that one bucket is provided for.
+const FLOWS_PER_BUCKET: usize = 4;
+
+/// `link` of an entry in use.
+const LIVE: u32 = u32::MAX;
+/// `link` of the last free entry.
+pub(super) const END: u32 = u32::MAX - 1;
+
+/// Caller's marks on a flow, kept and handed back; the table gives them no meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// No mark.
+    pub const NONE: Flags = Flags(0);
+    /// A copy of another worker's flow; it is not counted as a connection.
+    pub const REPLICA: Flags = Flags(1);
+
+    /// Whether all marks of `other` are set.
+    #[inline(always)]
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The marks of both.
+    #[inline(always)]
+    pub const fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+/// A flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow<K = FlowKey> {
+    /// Its key.
+    pub key: K,
+    /// The real server it is bound to.
+    pub real: RealId,
+    /// When it expires.
+    pub deadline: Tick,
+    /// How far it has come.
+    pub state: State,
+    /// The caller's marks.
+    pub flags: Flags,
+}
+
+impl<K> Flow<K> {
+    /// Whether its time is over. Such a flow is still in the table until something meets it.
+    #[inline(always)]
+    pub const fn expired(&self, now: Tick) -> bool {
+        self.deadline.reached(now)
+    }
+}
+
+/// A place in the table, 32 bytes for IPv4 and never across a cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(32))]
+pub(super) struct Entry<K> {
+    pub(super) flow: Flow<K>,
+    pub(super) link: u32,
+}
+
+impl<K> Entry<K> {
+    #[inline(always)]
+    pub(super) const fn live(&self) -> bool {
+        self.link == LIVE
+    }
+}
+
+/// Names a flow of one shard until that flow is removed; a place, not a promise.
+///
+/// Any insertion may remove any flow, and the place is then used again. Keep one no longer than
+/// the handling of one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct FlowRef(u32);
+
+/// Why a flow left the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its deadline passed.
+    Expired,
+    /// It made room for another.
+    Evicted,
+    /// A flow with the same key was inserted.
+    Replaced,
+    /// The caller removed it, or did not keep it in a sweep.
+    Removed,
+}
+
+/// A flow that has left the table. Each flow inserted is handed back so once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "connection counts must follow"]
+pub struct Removed<K = FlowKey> {
+    /// Its key.
+    pub key: K,
+    /// The real server it was bound to.
+    pub real: RealId,
+    /// Its last state.
+    pub state: State,
+    /// The caller's marks.
+    pub flags: Flags,
+    /// Why it left.
+    pub cause: Cause,
+}
+
+/// What a lookup found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Lookup<K = FlowKey> {
+    /// The flow, not expired.
+    Hit(FlowRef),
+    /// No flow.
+    Miss,
+    /// No flow any more: it had expired, and this lookup removed it.
+    Expired(Removed<K>),
+}
+
+/// What an insertion did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Inserted<K = FlowKey> {
+    /// The new flow.
+    pub flow: FlowRef,
+    /// The flow that left for it, if any: the one with the same key, or the one in its place.
+    pub evicted: Option<Removed<K>>,
+}
+
+/// Totals since construction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Flows inserted.
+    pub inserted: u64,
+    /// Flows that left because their deadline passed, however that was found.
+    pub expired: u64,
+    /// Flows that left because another with the same key was inserted.
+    pub replaced: u64,
+    /// Flows that the caller removed or did not keep in a sweep.
+    pub removed: u64,
+    /// Flows that made room for another while not expired, by [`State`] as index.
+    pub evicted: [u64; State::COUNT],
+    /// Flows moved to their other bucket to make room for one more. Rare: a table whose count
+    /// grows fast has keys that somebody aimed.
+    pub moved: u64,
+}
+
+/// Why no table could be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NewShardError {
+    /// Outside 1 to [`Table::MAX_CAPACITY`].
+    #[error("a flow table holds 1 to {max} flows, not {capacity}")]
+    Capacity {
+        /// What was asked for.
+        capacity: usize,
+        /// The most there can be.
+        max: usize,
+    },
+    /// The system refused.
+    #[error("no memory for a flow table of {capacity} flows")]
+    OutOfMemory {
+        /// What was asked for.
+        capacity: usize,
+    },
+}
+
+/// Where a key was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) bucket: usize,
+    pub(super) slot: usize,
+    pub(super) entry: u32,
+}
+
+/// A fixed-size hash table of flows; see the [module](super) for its use.
+#[derive(Debug)]
+pub struct Table<K> {
+    pub(super) buckets: Vec<Bucket>,
+    pub(super) entries: Vec<Entry<K>>,
+    /// First free entry, or [`END`].
+    pub(super) free: u32,
+    len: usize,
+    /// Where the next sweep goes on.
+    pub(super) cursor: usize,
+    /// Where the search for a victim in a full table goes on.
+    pub(super) hand: usize,
+    pub(super) seed: Seed,
+    spans: Spans,
+    pub(super) counters: Counters,
+    /// What [`get`](Table::get) shows for a place that is not in this table.
+    nobody: Flow<K>,
+}
+
+impl<K: Key> Table<K> {
+    /// The most flows a table can hold.
+    pub const MAX_CAPACITY: usize = 1 << 28;
+
+    /// A table for exactly `capacity` flows, with LVS's timeouts. All its memory is allocated,
+    /// and touched, here.
+    pub fn new(capacity: usize, seed: Seed) -> Result<Table<K>, NewShardError> {
+        if !(1..=Self::MAX_CAPACITY).contains(&capacity) {
+            return Err(NewShardError::Capacity { capacity, max: Self::MAX_CAPACITY });
+        }
+        let out_of_memory = |_| NewShardError::OutOfMemory { capacity };
+        let mut buckets = Vec::new();
+        let count = capacity.div_ceil(FLOWS_PER_BUCKET);
+        buckets.try_reserve_exact(count).map_err(out_of_memory)?;
+        buckets.resize(count, Bucket::NEW);
+
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(capacity).map_err(out_of_memory)?;
+        entries.extend((1..=capacity as u32).map(|link| Entry { flow: Flow::FILLER, link }));
+        if let Some(last) = entries.last_mut() {
+            last.link = END;
+        }
+
+        Ok(Table {
+            buckets,
+            entries,
+            free: 0,
+            len: 0,
+            cursor: 0,
+            hand: 0,
+            seed,
+            spans: Spans::new(&Timeouts::default()),
+            counters: Counters::default(),
+            nobody: Flow::FILLER,
+        })
+    }
+
+    /// Sets the timeouts. A flow takes its new one up with its next packet, as in LVS.
+    pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        self.spans = Spans::new(timeouts);
+    }
+
+    /// Flows in the table, among them expired ones not yet found.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Flows the table can hold.
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of memory in use, from construction to the end.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.buckets.len() * size_of::<Bucket>()
+            + self.entries.len() * size_of::<Entry<K>>()
+    }
+
+    /// Totals since construction.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The hash the other calls want. Tables with the same seed agree on it.
+    #[inline(always)]
+    pub fn hash(&self, key: &K) -> u64 {
+        key.hash(&self.seed)
+    }
+
+    /// Stage one: asks for the bucket's cache line.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        prefetch_at(&self.buckets, self.primary(hash));
+    }
+
+    /// Stage two: reads the bucket and asks for the cache line of what may be the entry (or of
+    /// the alternate bucket, where the key may have gone).
+    #[inline(always)]
+    pub fn prefetch_entry(&self, hash: u64) {
+        let Some(bucket) = self.buckets.get(self.primary(hash)) else { return };
+        if let Some(slot) = bucket.matches(tag(hash)).next() {
+            prefetch_at(&self.entries, bucket.entry(slot) as usize);
+        } else if bucket.overflow() > 0 {
+            prefetch_at(&self.buckets, self.alternate(hash));
+        }
+    }
+
+    /// Stage three: the flow of a key. One that has expired is removed and reported.
+    #[inline]
+    pub fn lookup(&mut self, key: &K, hash: u64, now: Tick) -> Lookup<K> {
+        let Some(place) = self.locate(key, hash) else { return Lookup::Miss };
+        let flow = FlowRef(place.entry);
+        if !self.get(flow).expired(now) {
+            return Lookup::Hit(flow);
+        }
+        match self.take(place.entry, Cause::Expired) {
+            Some(removed) => Lookup::Expired(removed),
+            None => Lookup::Miss,
+        }
+    }
+
+    /// As [`lookup`](Table::lookup), for those who may only look: an expired flow is absent, and
+    /// stays where it is.
+    #[inline]
+    pub fn find(&self, key: &K, hash: u64, now: Tick) -> Option<&Flow<K>> {
+        let place = self.locate(key, hash)?;
+        Some(self.get(FlowRef(place.entry))).filter(|flow| !flow.expired(now))
+    }
+
+    /// The flow itself.
+    #[inline(always)]
+    pub fn get(&self, flow: FlowRef) -> &Flow<K> {
+        match self.entries.get(flow.0 as usize) {
+            Some(entry) => &entry.flow,
+            // Only with a reference from a larger shard.
+            None => &self.nobody,
+        }
+    }
+
+    /// Takes a packet of a flow into account: its state, and its deadline from `now`.
+    #[inline]
+    pub fn touch(&mut self, flow: FlowRef, event: Event, now: Tick) -> Transition {
+        let Some(Entry { flow, link: LIVE }) = self.entries.get_mut(flow.0 as usize) else {
+            return Transition::Same;
+        };
+        let from = flow.state;
+        match from.step(event) {
+            Step::To(to) => {
+                flow.state = to;
+                flow.deadline = now.after(self.spans.of(to));
+                if from == to { Transition::Same } else { Transition::Changed { from, to } }
+            }
+            Step::New => Transition::NewConnection,
+            Step::Ignore => Transition::Same,
+        }
+    }
+
+    /// Puts a flow into the table; `hash` is its key's. Always succeeds.
+    ///
+    /// A flow with the same key is replaced. A full table, or a full pair of buckets, loses
+    /// a flow by policy: an expired one first, then one in SynReceived, then a closing or closed
+    /// one, then UDP, then an established one; of equals the one nearest its deadline.
+    ///
+    /// In a full bucket pair the policy chooses among its 24 flows. In a full table it chooses
+    /// among 16 to 128 flows from where the last search ended, and looks at more than 16 only for
+    /// want of an expired or SynReceived one.
+    pub fn insert(
+        &mut self,
+        key: K,
+        hash: u64,
+        real: RealId,
+        state: State,
+        flags: Flags,
+        now: Tick,
+    ) -> Inserted<K> {
+        debug_assert_eq!(hash, self.hash(&key), "not the key's hash");
+        let flow = Flow { key, real, deadline: now.after(self.spans.of(state)), state, flags };
+        self.counters.inserted += 1;
+        if let Some(place) = self.locate(&key, hash) {
+            return Inserted {
+                flow: FlowRef(place.entry),
+                evicted: self.replace(place.entry, flow, now),
+            };
+        }
+
+        let (primary, alternate) = (self.primary(hash), self.alternate(hash));
+        let (bucket, slot, made_room) = match self.vacancy(primary, alternate) {
+            Some((bucket, slot)) => (bucket, slot, None),
+            None => self.make_room(primary, alternate, now),
+        };
+        // A flow evicted from the buckets has left its entry free; so at most one flow leaves.
+        let (entry, made_entry) = self.take_free(now);
+        if let Some(place) = self.entries.get_mut(entry as usize) {
+            *place = Entry { flow, link: LIVE };
+            self.len += 1;
+        }
+        if let Some(line) = self.buckets.get_mut(bucket) {
+            line.fill(slot, tag(hash), entry);
+        }
+        if bucket != primary {
+            if let Some(line) = self.buckets.get_mut(primary) {
+                line.add_overflow();
+            }
+        }
+        Inserted { flow: FlowRef(entry), evicted: made_room.or(made_entry) }
+    }
+
+    /// Takes a flow out. None if it is out already.
+    pub fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>> {
+        self.take(flow.0, Cause::Removed)
+    }
+
+    /// The flow's first bucket.
+    #[inline(always)]
+    pub(super) fn primary(&self, hash: u64) -> usize {
+        // The upper half as a fraction of the number of buckets, which need be no power of two.
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    /// The flow's second bucket, another one if there are two.
+    #[inline(always)]
+    pub(super) fn alternate(&self, hash: u64) -> usize {
+        let count = self.buckets.len();
+        let bucket = (((hash & 0xffff_ffff) * count as u64) >> 32) as usize;
+        if bucket != self.primary(hash) {
+            bucket
+        } else if bucket + 1 < count {
+            bucket + 1
+        } else {
+            0
+        }
+    }
+
+    #[inline(always)]
+    fn locate(&self, key: &K, hash: u64) -> Option<Place> {
+        let primary = self.primary(hash);
+        let line = self.buckets.get(primary)?;
+        let found = self.locate_in(primary, line, key, hash);
+        if found.is_some() || line.overflow() == 0 {
+            return found;
+        }
+        let alternate = self.alternate(hash);
+        self.locate_in(alternate, self.buckets.get(alternate)?, key, hash)
+    }
+
+    #[inline(always)]
+    fn locate_in(&self, bucket: usize, line: &Bucket, key: &K, hash: u64) -> Option<Place> {
+        for slot in line.matches(tag(hash)) {
+            let entry = line.entry(slot);
+            match self.entries.get(entry as usize) {
+                Some(found) if found.flow.key == *key => {
+                    return Some(Place { bucket, slot, entry });
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// An empty slot in one of two buckets, the first preferred.
+    pub(super) fn vacancy(&self, first: usize, second: usize) -> Option<(usize, usize)> {
+        [first, second].into_iter().find_map(|bucket| {
+            let slot = self.buckets.get(bucket)?.vacancy()?;
+            Some((bucket, slot))
+        })
+    }
+
+    /// An entry to fill, by eviction if none is free.
+    fn take_free(&mut self, now: Tick) -> (u32, Option<Removed<K>>) {
+        let evicted = if self.free == END { self.evict_any(now) } else { None };
+        let entry = self.free;
+        if let Some(found) = self.entries.get(entry as usize) {
+            self.free = found.link;
+        }
+        (entry, evicted)
+    }
+
+    /// Puts `flow` where one with the same key is.
+    fn replace(&mut self, entry: u32, flow: Flow<K>, now: Tick) -> Option<Removed<K>> {
+        let place = self.entries.get_mut(entry as usize)?;
+        let old = std::mem::replace(&mut place.flow, flow);
+        let cause = if old.expired(now) { Cause::Expired } else { Cause::Replaced };
+        Some(self.report(old, cause))
+    }
+
+    /// Takes the flow of an entry out; none if it has none.
+    pub(super) fn take(&mut self, entry: u32, cause: Cause) -> Option<Removed<K>> {
+        let place = self.entries.get_mut(entry as usize).filter(|place| place.live())?;
+        let flow = place.flow;
+        place.link = self.free;
+        self.free = entry;
+        self.len -= 1;
+
+        let hash = self.hash(&flow.key);
+        let primary = self.primary(hash);
+        if !self.vacate(primary, tag(hash), entry) {
+            self.vacate(self.alternate(hash), tag(hash), entry);
+            if let Some(line) = self.buckets.get_mut(primary) {
+                line.sub_overflow();
+            }
+        }
+        Some(self.report(flow, cause))
+    }
+
+    /// Empties the slot that leads to `entry`; false if the bucket has none.
+    pub(super) fn vacate(&mut self, bucket: usize, tag: u8, entry: u32) -> bool {
+        let Some(line) = self.buckets.get_mut(bucket) else { return false };
+        match line.matches(tag).find(|&slot| line.entry(slot) == entry) {
+            Some(slot) => {
+                line.clear(slot);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn report(&mut self, flow: Flow<K>, cause: Cause) -> Removed<K> {
+        let Flow { key, real, state, flags, .. } = flow;
+        let counter = match cause {
+            Cause::Expired => &mut self.counters.expired,
+            Cause::Evicted => &mut self.counters.evicted[state as usize],
+            Cause::Replaced => &mut self.counters.replaced,
+            Cause::Removed => &mut self.counters.removed,
+        };
+        *counter += 1;
+        Removed { key, real, state, flags, cause }
+    }
+}
+
+impl<K: Key> Flow<K> {
+    /// What an entry holds that was never used.
+    const FILLER: Flow<K> = Flow {
+        key: K::FILLER,
+        real: RealId(0),
+        deadline: Tick(0),
+        state: State::Closed,
+        flags: Flags::NONE,
+    };
+}

@@ -1,0 +1,122 @@
+//! What the outside cannot see: the table's own bookkeeping after a long history.
+
+use std::collections::HashSet;
+
+use super::bucket::SLOTS;
+use super::table::{END, Entry};
+use super::*;
+use crate::types::{FlowKey, RealId, Tick};
+
+#[test]
+fn an_entry_is_half_a_cache_line() {
+    assert_eq!(size_of::<Entry<FlowKey>>(), 32);
+    assert_eq!(align_of::<Entry<FlowKey>>(), 32);
+}
+
+/// Checks the invariants that the table's documentation lists.
+fn check<K: Key + std::fmt::Debug + std::hash::Hash>(table: &Table<K>) {
+    let mut overflow = vec![0; table.buckets.len()];
+    let mut reached = HashSet::new();
+    let mut keys = HashSet::new();
+    for (i, bucket) in table.buckets.iter().enumerate() {
+        for slot in bucket.occupied() {
+            let number = bucket.entry(slot);
+            let entry = &table.entries[number as usize];
+            assert!(entry.live() && reached.insert(number), "entry {number} of bucket {i}");
+            assert!(keys.insert(entry.flow.key), "twice: {:?}", entry.flow.key);
+            let hash = table.hash(&entry.flow.key);
+            let (primary, alternate) = (table.primary(hash), table.alternate(hash));
+            if i != primary {
+                assert_eq!(i, alternate);
+                overflow[primary] += 1;
+            }
+        }
+    }
+    for (bucket, expected) in table.buckets.iter().zip(overflow) {
+        assert_eq!(bucket.overflow(), expected);
+    }
+    assert_eq!(reached.len(), table.len());
+    assert_eq!(table.entries.iter().filter(|e| e.live()).count(), table.len());
+
+    let (mut free, mut at) = (0, table.free);
+    while at != END {
+        let entry = &table.entries[at as usize];
+        assert!(!entry.live());
+        at = entry.link;
+        free += 1;
+    }
+    assert_eq!(free + table.len(), table.capacity());
+}
+
+/// Few buckets of each half, and few tags: much overflows, moves and is evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct CrowdedKey(u32);
+
+impl Key for CrowdedKey {
+    const FILLER: CrowdedKey = CrowdedKey(0);
+
+    fn hash(&self, _: &Seed) -> u64 {
+        let n = u64::from(self.0);
+        (n % 7) << 60 | (n / 7 % 11) << 28 | (n / 77 % 5)
+    }
+}
+
+#[test]
+fn invariants_hold_through_a_crowded_history() {
+    let mut table = Table::<CrowdedKey>::new(100, Seed::new(0)).unwrap();
+    let mut random = 0x1234_5678_u64;
+    let mut next = move |below: u32| {
+        // xorshift64
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 32) as u32 % below
+    };
+    let mut now = Tick(u32::MAX - 100_000);
+    for round in 0..60_000 {
+        let key = CrowdedKey(next(300));
+        let hash = table.hash(&key);
+        now = now.after(next(1000));
+        match next(8) {
+            0 => {
+                if let Lookup::Hit(flow) = table.lookup(&key, hash, now) {
+                    assert!(table.remove(flow).is_some());
+                }
+            }
+            1 => {
+                let refuse = next(50);
+                let _ = table.sweep(now, 10, |flow| flow.key.0 % 50 != refuse, |_| {});
+            }
+            _ => {
+                let state = State::ALL[next(5) as usize];
+                let _ = table.insert(key, hash, RealId(0), state, Flags::NONE, now);
+            }
+        }
+        if round % 16 == 0 {
+            check(&table);
+        }
+    }
+    check(&table);
+    let counters = table.counters();
+    let evicted: u64 = counters.evicted.iter().sum();
+    assert!(counters.moved > 100 && counters.expired > 100 && evicted > 100, "{counters:?}");
+}
+
+#[test]
+fn every_key_has_two_buckets() {
+    for capacity in [5, 9, 100, 4096] {
+        let table = Shard::new(capacity, Seed::new(1)).unwrap();
+        let mut used = vec![0; table.buckets.len()];
+        for n in 0..100_000u64 {
+            let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let (primary, alternate) = (table.primary(hash), table.alternate(hash));
+            assert_ne!(primary, alternate);
+            used[primary] += 1;
+            used[alternate] += 1;
+        }
+        assert!(used.iter().all(|&n| n > 0));
+    }
+    let one = Shard::new(4, Seed::new(1)).unwrap();
+    assert_eq!((one.buckets.len(), one.primary(u64::MAX), one.alternate(u64::MAX)), (1, 0, 0));
+    assert!(one.capacity() <= SLOTS);
+}

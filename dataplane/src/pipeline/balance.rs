@@ -1,0 +1,227 @@
+//! Step three: the real server of a packet, by its flow or by the scheduler.
+
+use super::{Env, FlowOf, Output, Pipeline, Target};
+use crate::flow::{Cause, Event as FlowEvent, Flags, Lookup, Removed, State, Transition};
+use crate::packet::buf::PacketBuf;
+use crate::schedule::{Load, Loads};
+use crate::snapshot::{Service, Snapshot};
+use crate::stats::{DropReason, Event, Stats};
+use crate::types::{FlowKey, PortId, PuntReason, RealId, ServiceId, WorkerId};
+
+use super::loads::LoadBoard;
+
+/// What a pipeline is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// This worker.
+    pub me: WorkerId,
+    /// How many workers there are.
+    pub workers: u16,
+    /// How many ports there are.
+    pub ports: usize,
+    /// Random bits for hashes that outsiders must not foresee.
+    pub seed: u128,
+}
+
+/// Connections of a service's real servers: this worker's own, exact, and the others' lately.
+struct ServiceLoads<'a> {
+    reals: &'a [RealId],
+    stats: &'a Stats,
+    board: &'a LoadBoard,
+    me: WorkerId,
+}
+
+impl Loads for ServiceLoads<'_> {
+    #[inline]
+    fn load(&self, member: usize) -> Load {
+        let Some(real) = self.reals.get(member) else { return Load::default() };
+        let others = self.board.others(self.me, *real);
+        let own = self.stats.real(*real);
+        Load {
+            active: others.active + own.map_or(0, |s| s.active.get() as u32),
+            inactive: others.inactive + own.map_or(0, |s| s.inactive.get() as u32),
+        }
+    }
+}
+
+/// Whether a packet without a flow makes one when it is scheduled. A connection that is over needs
+/// none; a malformed segment deserves none.
+#[inline(always)]
+pub(super) const fn makes_flow(event: FlowEvent) -> bool {
+    !matches!(event, FlowEvent::Rst | FlowEvent::Other)
+}
+
+/// Why a packet has no real server.
+pub(super) enum NoTarget {
+    Drop(DropReason),
+    Reset,
+}
+
+impl<B: PacketBuf> Pipeline<B> {
+    /// Finds or schedules the real server; a packet without one is dealt with here.
+    #[inline]
+    pub(super) fn balance<P, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        buf: B,
+        flow: &FlowOf,
+    ) -> Option<(B, Target)> {
+        let found = match self.find(env, flow) {
+            Some(real) => Ok(real),
+            None => self.schedule(env, flow),
+        };
+        match found {
+            Ok(real) => Some((buf, real)),
+            Err(NoTarget::Drop(reason)) => {
+                self.drop_packet(reason, buf);
+                None
+            }
+            Err(NoTarget::Reset) => {
+                self.punt(env, ingress, PuntReason::TcpReset, buf);
+                None
+            }
+        }
+    }
+
+    /// The real server of a flow in this worker's shard, the packet taken into account.
+    #[inline]
+    pub(super) fn find<P, O>(&mut self, env: &Env<'_, P, O>, flow: &FlowOf) -> Option<Target> {
+        let found = match self.shard.lookup(&flow.key, flow.hash, env.now) {
+            Lookup::Hit(found) => found,
+            Lookup::Miss => return None,
+            Lookup::Expired(removed) => {
+                self.settle(&removed);
+                return None;
+            }
+        };
+        let entry = self.shard.get(found);
+        let (real, flags) = (entry.real, entry.flags);
+        if env.snapshot.real(real).is_none() {
+            // Only the loss of its own real server moves a flow.
+            if let Some(removed) = self.shard.remove(found) {
+                self.settle(&removed);
+                self.stats.event(Event::FlowsOrphaned).add(1);
+            }
+            return None;
+        }
+        match self.shard.touch(found, flow.event, env.now) {
+            Transition::NewConnection => return None,
+            change if change.became_inactive() && !flags.has(Flags::REPLICA) => {
+                if let Some(stats) = self.stats.real(real) {
+                    stats.active.sub(1);
+                    stats.inactive.add(1);
+                }
+            }
+            _ => {}
+        }
+        Some(real)
+    }
+
+    /// Schedules a packet that has no flow in this shard.
+    #[inline(never)]
+    pub(super) fn schedule<P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf,
+    ) -> Result<Target, NoTarget> {
+        let Some(service) = env.snapshot.service(flow.service) else {
+            return Err(NoTarget::Drop(DropReason::NoService));
+        };
+        let opens = matches!(flow.event, FlowEvent::Syn | FlowEvent::Datagram);
+        if !opens {
+            self.stats.event(Event::MissNotSyn).add(1);
+            // A hash finds the real server another director, or this one before its restart,
+            // chose. Without one, the answer is that of LVS's director: a reset (never to a reset).
+            if !service.scheduler.kind().is_hash() {
+                return Err(match flow.event {
+                    FlowEvent::Rst => NoTarget::Drop(DropReason::ErrorSuppressed),
+                    _ => NoTarget::Reset,
+                });
+            }
+        }
+        let Some(real) = self.pick(service, flow.service, &flow.key) else {
+            if let Some(stats) = self.stats.service(flow.service) {
+                stats.no_real_server.add(1);
+            }
+            return Err(NoTarget::Drop(DropReason::NoRealServer));
+        };
+        if makes_flow(flow.event) {
+            self.remember(env, flow, real, Flags::NONE);
+        }
+        Ok(real)
+    }
+
+    pub(super) fn pick(
+        &mut self,
+        service: &Service,
+        id: ServiceId,
+        key: &FlowKey,
+    ) -> Option<Target> {
+        let loads = ServiceLoads {
+            reals: &service.reals,
+            stats: &self.stats,
+            board: &self.loads,
+            me: self.me,
+        };
+        let cursor = self.cursors.get_mut(id.index())?;
+        let member = service.scheduler.pick(key, cursor, &loads)?;
+        service.reals.get(member).copied()
+    }
+
+    /// Makes a flow.
+    pub(super) fn remember<P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf,
+        real: RealId,
+        flags: Flags,
+    ) {
+        let state = State::opening(flow.event);
+        let inserted = self.shard.insert(flow.key, flow.hash, real, state, flags, env.now);
+        if let Some(removed) = inserted.evicted {
+            self.settle(&removed);
+        }
+        if let Some(stats) = self.stats.real(real) {
+            if flags.has(Flags::REPLICA) {
+                stats.replicas.add(1);
+            } else {
+                stats.connections.add(1);
+                if state.is_active() { stats.active.add(1) } else { stats.inactive.add(1) }
+            }
+        }
+        if !flags.has(Flags::REPLICA) {
+            if let Some(stats) = self.stats.service(flow.service) {
+                stats.connections.add(1);
+            }
+        }
+        self.stats.event(Event::FlowsCreated).add(1);
+        self.stats.event(Event::Flows).set(self.shard.len() as u64);
+    }
+
+    /// Counts a flow that has left the table.
+    pub(super) fn settle(&self, removed: &Removed) {
+        if let Some(stats) = self.stats.real(removed.real) {
+            if removed.flags.has(Flags::REPLICA) {
+                stats.replicas.sub(1);
+            } else if removed.state.is_active() {
+                stats.active.sub(1);
+            } else {
+                stats.inactive.sub(1);
+            }
+        }
+        match removed.cause {
+            Cause::Expired => self.stats.event(Event::FlowsExpired).add(1),
+            Cause::Evicted => self.stats.event(Event::FlowsEvicted).add(1),
+            Cause::Replaced => self.stats.event(Event::FlowsReplaced).add(1),
+            Cause::Removed => {}
+        }
+        self.stats.event(Event::Flows).set(self.shard.len() as u64);
+    }
+
+    /// Whether a real server that this worker was told of, or noted, is still configured and this
+    /// service's. Only flows keep a slot from being given to another; notes and messages do not.
+    pub(super) fn is_homed(snapshot: &Snapshot, real: RealId, service: ServiceId) -> bool {
+        snapshot.real(real).is_some_and(|r| r.service == service)
+    }
+}

@@ -1,0 +1,132 @@
+//! Step one: what a frame is, and whether it is for a virtual service.
+
+use super::{Env, FlowOf, Output, Pipeline, Work};
+use crate::flow::Event as FlowEvent;
+use crate::packet::buf::{BufPool, PacketBuf};
+use crate::packet::icmpv4;
+use crate::packet::parse::{Ipv4Packet, L4, ParseError, Parsed, parse};
+use crate::snapshot::{Local, Snapshot};
+use crate::stats::DropReason;
+use crate::types::{FlowKey, Mac, PortId, Protocol, PuntReason};
+
+impl From<ParseError> for DropReason {
+    fn from(error: ParseError) -> DropReason {
+        match error {
+            ParseError::TooShort => DropReason::TooShort,
+            ParseError::BadIpv4Header => DropReason::BadIpv4Header,
+            ParseError::BadIpv4Checksum => DropReason::BadIpv4Checksum,
+            ParseError::BadL4Header => DropReason::BadL4Header,
+            ParseError::BadSource => DropReason::BadSource,
+            ParseError::EtherTypeUnknown => DropReason::EtherType,
+            ParseError::Vlan => DropReason::Vlan,
+            ParseError::Ipv6 => DropReason::Ipv6,
+        }
+    }
+}
+
+/// Whether a frame is for this port: to its address, or to a group.
+#[inline(always)]
+fn is_for(frame: &[u8], mac: Mac) -> bool {
+    frame.first_chunk::<6>().is_some_and(|dst| *dst == mac.0 || Mac(*dst).is_group())
+}
+
+impl<B: PacketBuf> Pipeline<B> {
+    /// Packets of virtual services that are whole come back; all others are dealt with.
+    #[inline]
+    pub(super) fn classify<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        buf: B,
+    ) -> Option<Work<B>> {
+        let frame = buf.data();
+        if frame.len() < 6 {
+            self.drop_packet(DropReason::TooShort, buf);
+            return None;
+        }
+        // A segment without a switch, or a packet socket, shows other stations' frames too.
+        if !env.snapshot.port(ingress).is_some_and(|port| is_for(frame, port.mac)) {
+            self.drop_packet(DropReason::NotOurMac, buf);
+            return None;
+        }
+        let ip = match parse(frame, buf.len(), buf.rx_ip_checksum()) {
+            Ok(Parsed::Ipv4(ip)) => ip,
+            Ok(Parsed::Arp) => {
+                self.punt(env, ingress, PuntReason::Arp, buf);
+                return None;
+            }
+            Err(error) => {
+                self.drop_packet(error.into(), buf);
+                return None;
+            }
+        };
+        match self.flow_of(env.snapshot, &ip) {
+            Some(flow) if !ip.l2_group && !ip.fragment.is_fragment() => {
+                let FlowOf { key, hash, service, event } = flow;
+                Some(Work { buf, ip, key, hash, service, event })
+            }
+            flow => {
+                self.exception(env, ingress, buf, &ip, flow);
+                None
+            }
+        }
+    }
+
+    /// The flow of a TCP or UDP packet to a virtual service; later fragments have none.
+    #[inline(always)]
+    pub(super) fn flow_of(&self, snapshot: &Snapshot, ip: &Ipv4Packet) -> Option<FlowOf> {
+        let (protocol, sport, dport, event) = match ip.l4 {
+            L4::Tcp { sport, dport, flags } => {
+                (Protocol::Tcp, sport, dport, FlowEvent::from_tcp_flags(flags.0))
+            }
+            L4::Udp { sport, dport } => (Protocol::Udp, sport, dport, FlowEvent::Datagram),
+            L4::Icmp { .. } | L4::LaterFragment | L4::Other => return None,
+        };
+        let service = snapshot.find_service(ip.dst, dport, protocol)?;
+        let key =
+            FlowKey { client: ip.src, vip: ip.dst, client_port: sport, vip_port: dport, protocol };
+        Some(FlowOf { key, hash: self.shard.hash(&key), service, event })
+    }
+
+    /// Everything but whole packets to virtual services.
+    #[inline(never)]
+    fn exception<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        buf: B,
+        ip: &Ipv4Packet,
+        flow: Option<FlowOf>,
+    ) {
+        // RFC 1812 5.3.4: a packet in a link-layer broadcast or multicast is not forwarded, nor
+        // answered.
+        if ip.l2_group {
+            return self.drop_packet(DropReason::L2Group, buf);
+        }
+        if let Some(flow) = flow {
+            return self.first_fragment(env, ingress, buf, ip, &flow);
+        }
+        let Some(local) = env.snapshot.local(ip.dst) else {
+            return self.drop_packet(DropReason::NotLocal, buf);
+        };
+        match (ip.l4, local) {
+            (L4::Icmp { kind: icmpv4::kind::ECHO_REQUEST, .. }, _) => {
+                self.punt(env, ingress, PuntReason::Echo, buf);
+            }
+            (L4::Icmp { .. }, Local::Dip(_)) => {
+                self.punt(env, ingress, PuntReason::IcmpToDirector, buf);
+            }
+            (L4::Icmp { kind, .. }, Local::Vip) if icmpv4::is_error(kind) => {
+                self.icmp_error(env, ingress, buf, ip, self.me);
+            }
+            (L4::Icmp { .. }, Local::Vip) => self.drop_packet(DropReason::IcmpType, buf),
+            (L4::LaterFragment, Local::Vip) if Protocol::from_number(ip.protocol).is_some() => {
+                self.later_fragment(env, ingress, buf, ip);
+            }
+            (L4::Tcp { .. } | L4::Udp { .. }, _) => self.drop_packet(DropReason::NoService, buf),
+            (L4::LaterFragment | L4::Other, _) => {
+                self.drop_packet(DropReason::ProtocolUnsupported, buf);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! ICMP errors about a flow: to that flow's real server, whichever worker they came to.
+//!
+//! Replies go from the real server to the client past the director, with the VIP as source. A
+//! router on that way which cannot deliver one tells the VIP (RFC 792, RFC 1191), and that message
+//! comes to the director. It quotes the reply, so client and VIP are the other way round.
+
+use super::{Env, Handoff, Output, Pipeline, Target};
+use crate::packet::buf::{BufPool, PacketBuf};
+use crate::packet::icmpv4;
+use crate::packet::parse::Ipv4Packet;
+use crate::snapshot::Snapshot;
+use crate::stats::DropReason;
+use crate::types::{FlowKey, PortId, Protocol, ServiceId, WorkerId};
+
+/// The flow that an ICMP error's quotation is about.
+fn quoted_flow(frame: &[u8], ip: &Ipv4Packet) -> Option<FlowKey> {
+    let end = (ip.l4_offset() - usize::from(ip.header_len)) + usize::from(ip.total_len);
+    let message = frame.get(ip.l4_offset()..end.min(frame.len()))?;
+    let quoted = icmpv4::quoted(message).ok()?;
+    // A VIP gets errors about its own packets only; any other quotation is made up.
+    if quoted.src != ip.dst {
+        return None;
+    }
+    Some(FlowKey {
+        client: quoted.dst,
+        vip: quoted.src,
+        client_port: quoted.dport,
+        vip_port: quoted.sport,
+        protocol: Protocol::from_number(quoted.protocol)?,
+    })
+}
+
+impl<B: PacketBuf> Pipeline<B> {
+    /// An ICMP error to a VIP, which first came to worker `origin`.
+    pub(super) fn icmp_error<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        buf: B,
+        ip: &Ipv4Packet,
+        origin: WorkerId,
+    ) {
+        // A fragment of an error cannot be read whole; nobody sends such.
+        let key = quoted_flow(buf.data(), ip).filter(|_| !ip.fragment.is_fragment());
+        let service = key.and_then(|k| env.snapshot.find_service(k.vip, k.vip_port, k.protocol));
+        let (Some(key), Some(service)) = (key, service) else {
+            return self.drop_packet(DropReason::IcmpUnknownFlow, buf);
+        };
+        let hash = self.shard.hash(&key);
+        let found = self.shard.find(&key, hash, env.now).map(|flow| flow.real);
+        if let Some(real) = found.filter(|real| Self::is_homed(env.snapshot, *real, service)) {
+            return self.forward(env, ingress, buf, ip, real);
+        }
+        let next = (self.me.0 + 1) % self.workers;
+        if next != origin.0 {
+            return self.hand_over(env, Handoff { ingress, origin, buf });
+        }
+        // No worker has it. A hash scheduler still knows where it would be.
+        match self.would_pick(env.snapshot, service, &key) {
+            Some(real) => self.forward(env, ingress, buf, ip, real),
+            None => self.drop_packet(DropReason::IcmpUnknownFlow, buf),
+        }
+    }
+
+    fn would_pick(
+        &mut self,
+        snapshot: &Snapshot,
+        service: ServiceId,
+        key: &FlowKey,
+    ) -> Option<Target> {
+        let compiled = snapshot.service(service)?;
+        if !compiled.scheduler.kind().is_hash() {
+            return None;
+        }
+        self.pick(compiled, service, key)
+    }
+}

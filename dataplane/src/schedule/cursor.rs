@@ -1,0 +1,45 @@
+//! Where a worker stands in a service's rotation.
+
+use crate::types::WorkerId;
+
+/// What one worker remembers of one virtual service between two picks.
+///
+/// The fields are positions in the built object, not members, and every pair of values is valid:
+/// a scheduler brings what it finds into its own range. So a cursor simply stays when the
+/// scheduler under it is rebuilt for other members or is of another kind; a rotation goes on
+/// about where it was. It is not reset on purpose: with a reset at every change, a service that
+/// changes often would serve the head of its list only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Cursor {
+    /// Where to look next among the members that take new flows.
+    pub place: u32,
+    /// Passes done of the cycle (`wrr`).
+    pub pass: u32,
+}
+
+impl Cursor {
+    /// A start of its own for each worker, lest all of them begin with the same real server.
+    /// The first worker's is the default.
+    pub const fn for_worker(worker: WorkerId) -> Cursor {
+        Cursor { place: worker.0 as u32, pass: 0 }
+    }
+
+    /// `place`, brought into `0..len`; 0 when `len` is 0.
+    #[inline(always)]
+    pub(super) const fn within(self, len: usize) -> usize {
+        let place = self.place as usize;
+        if place < len {
+            place
+        } else if len == 0 {
+            0
+        } else {
+            place % len
+        }
+    }
+
+    /// Remembers that the member at `place` was picked.
+    #[inline(always)]
+    pub(super) const fn picked(&mut self, place: usize) {
+        self.place = place as u32 + 1;
+    }
+}

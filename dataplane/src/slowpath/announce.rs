@@ -1,0 +1,161 @@
+//! Telling everyone which addresses are ours: gratuitous ARP when an address or a link is new,
+//! and when another station claims one.
+//!
+//! # RFCs
+//! RFC 5227 2.3 announces twice, two seconds apart; three times, one second apart, is told as fast
+//! and survives one more loss. RFC 5227 2.4 (c), for hosts that must keep their address: defend
+//! it, but no more often than once in DEFEND_INTERVAL.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use super::Millis;
+use super::limit::{Gate, Pace};
+use super::output::Context;
+use crate::packet::arp;
+use crate::packet::buf::{BufPool, PacketBuf};
+use crate::types::{Mac, PortId};
+
+/// How often an address is announced.
+const ANNOUNCE_NUM: u8 = 3;
+/// Time between two announcements of one address, in milliseconds.
+const ANNOUNCE_INTERVAL: u64 = 1_000;
+/// RFC 5227 1.1, DEFEND_INTERVAL, in milliseconds.
+const DEFEND_INTERVAL: u64 = 10_000;
+/// Between two warnings about one address, in milliseconds.
+const WARN_INTERVAL: u64 = 60_000;
+
+type Key = (PortId, Ipv4Addr);
+
+#[derive(Debug)]
+struct Announced {
+    mac: Mac,
+    left: u8,
+    due: Millis,
+}
+
+#[derive(Debug)]
+struct Claim {
+    defend: Gate,
+    warn: Gate,
+}
+
+/// Announcements that are due, and addresses in dispute. Both are about own addresses only, so
+/// their number is bounded by the configuration.
+#[derive(Debug)]
+pub(super) struct Announcer {
+    known: BTreeMap<Key, Announced>,
+    due: BTreeSet<(Millis, Key)>,
+    claims: BTreeMap<Key, Claim>,
+    pace: Pace,
+}
+
+impl Announcer {
+    pub(super) fn new() -> Announcer {
+        Announcer {
+            known: BTreeMap::new(),
+            due: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            pace: Pace::new(),
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        self.due.first().map(|(due, _)| self.pace.opens(*due))
+    }
+
+    /// Takes up what `cx.own` announces; new addresses, and those of a port whose Ethernet address
+    /// changed, are announced.
+    pub(super) fn configure<B, P>(&mut self, cx: &Context<'_, B, P>) {
+        let wanted = cx.own.announced();
+        self.claims.retain(|(port, address), _| cx.own.answers_for(*port, *address));
+        let gone: Vec<_> = self.known.keys().filter(|k| !wanted.contains_key(k)).copied().collect();
+        for key in gone {
+            if let Some(old) = self.known.remove(&key) {
+                self.due.remove(&(old.due, key));
+            }
+        }
+        for (key, mac) in wanted {
+            if self.known.get(&key).is_none_or(|old| old.mac != mac) {
+                self.start(key, mac, cx.now);
+            }
+        }
+    }
+
+    /// Announces all addresses on a port again.
+    pub(super) fn link_up(&mut self, port: PortId, now: Millis) {
+        let on_port = self.known.iter().filter(|((p, _), _)| *p == port);
+        let all: Vec<_> = on_port.map(|(key, a)| (*key, a.mac)).collect();
+        for (key, mac) in all {
+            self.start(key, mac, now);
+        }
+    }
+
+    fn start(&mut self, key: Key, mac: Mac, now: Millis) {
+        let new = Announced { mac, left: ANNOUNCE_NUM, due: now };
+        if let Some(old) = self.known.insert(key, new) {
+            self.due.remove(&(old.due, key));
+        }
+        self.due.insert((now, key));
+    }
+
+    /// Sends the announcements that are due, as many as the pace allows.
+    pub(super) fn poll<B: PacketBuf, P: BufPool<B>>(&mut self, cx: &mut Context<'_, B, P>) {
+        while let Some(&(due, key)) = self.due.first() {
+            if due > cx.now || !self.pace.is_open(cx.now) {
+                return;
+            }
+            self.due.remove(&(due, key));
+            self.pace.count();
+            let Some(entry) = self.known.get_mut(&key) else { continue };
+            // One that finds no buffer is lost; that is what the repetitions are for.
+            announce(key, entry.mac, cx);
+            entry.left = entry.left.saturating_sub(1);
+            if entry.left > 0 {
+                entry.due = cx.now.after(ANNOUNCE_INTERVAL);
+                self.due.insert((entry.due, key));
+            }
+        }
+    }
+
+    /// Another station, `mac`, uses `address`, which is ours on `port`.
+    pub(super) fn claimed<B: PacketBuf, P: BufPool<B>>(
+        &mut self,
+        port: PortId,
+        address: Ipv4Addr,
+        mac: Mac,
+        cx: &mut Context<'_, B, P>,
+    ) {
+        let claim = self.claims.entry((port, address)).or_insert_with(|| Claim {
+            defend: Gate::new(DEFEND_INTERVAL),
+            warn: Gate::new(WARN_INTERVAL),
+        });
+        if let Some(missed) = claim.warn.pass(cx.now) {
+            let name = cx.own.port_name(port);
+            if cx.own.is_vip(address) {
+                log::warn!(
+                    "{mac} on port {name} uses VIP {address} in ARP ({missed} such messages not \
+                     logged); a real server must not: set arp_ignore = 1 and arp_announce = 2"
+                );
+            } else {
+                log::warn!(
+                    "{mac} on port {name} uses the director's address {address} \
+                     ({missed} such messages not logged)"
+                );
+            }
+        }
+        if claim.defend.pass(cx.now).is_some() {
+            if let Some(own) = cx.own.mac(port) {
+                announce((port, address), own, cx);
+            }
+        }
+    }
+}
+
+fn announce<B: PacketBuf, P: BufPool<B>>(
+    (port, address): Key,
+    mac: Mac,
+    cx: &mut Context<'_, B, P>,
+) {
+    cx.send_arp(port, Mac::BROADCAST, &arp::Packet::announcement(mac, address));
+}

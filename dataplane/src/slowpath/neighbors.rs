@@ -1,0 +1,386 @@
+//! The neighbor table: configured next hops, their timers, and the packets that wait for them.
+//!
+//! The table holds what the configuration needs and nothing else: no message from the wire adds
+//! an entry, so it cannot be filled from outside.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use super::Millis;
+use super::limit::{Gate, Pace};
+use super::neighbor::{Ask, Heard, Neighbor};
+use super::output::{Context, Outcome};
+use super::random::Random;
+use crate::packet::arp;
+use crate::packet::buf::{BufPool, PacketBuf};
+use crate::packet::ethernet;
+use crate::snapshot::neighbors::{NeighborSpec, NextHop, NextHops};
+use crate::stats::{DropReason, Event, Stats};
+use crate::types::{Mac, NeighborId, NeighborState, PortId};
+
+/// Packets that wait for one neighbor at most. RFC 1122 2.3.2.2 asks for one, the latest.
+pub const MAX_WAITING: usize = 3;
+/// How long a packet waits at most, in milliseconds.
+pub const MAX_WAIT: u64 = 3_000;
+/// Until a request that found no buffer is tried again, in milliseconds.
+const NO_BUFFER_RETRY: u64 = 100;
+
+/// A neighbor as listings show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeighborView {
+    /// Its slot.
+    pub id: NeighborId,
+    /// Port it is behind.
+    pub port: PortId,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The Ethernet address frames for it are sent to now.
+    pub mac: Option<Mac>,
+    /// Its state.
+    pub state: NeighborState,
+    /// When it last answered.
+    pub confirmed: Option<Millis>,
+    /// Packets waiting for it now.
+    pub waiting: usize,
+}
+
+struct Waiting<B> {
+    since: Millis,
+    port: PortId,
+    frame: B,
+}
+
+struct Entry<B> {
+    port: PortId,
+    address: Ipv4Addr,
+    neighbor: Neighbor,
+    waiting: ArrayVec<Waiting<B>, MAX_WAITING>,
+    published: Option<NextHop>,
+    /// The last address that worked, to tell a change.
+    last_mac: Option<Mac>,
+    armed: Option<Millis>,
+}
+
+impl<B> Entry<B> {
+    fn new(spec: &NeighborSpec, now: Millis) -> Entry<B> {
+        Entry {
+            port: spec.port,
+            address: spec.address,
+            neighbor: spec.fixed.map_or_else(|| Neighbor::new(now), Neighbor::fixed),
+            waiting: ArrayVec::new(),
+            published: None,
+            last_mac: None,
+            armed: None,
+        }
+    }
+
+    fn is(&self, spec: &NeighborSpec) -> bool {
+        self.port == spec.port && self.address == spec.address
+    }
+
+    fn deadline(&self) -> Option<Millis> {
+        let expiry = self.waiting.first().map(|w| w.since.after(MAX_WAIT));
+        [self.neighbor.due(), expiry].into_iter().flatten().min()
+    }
+}
+
+/// All configured next hops.
+pub(super) struct Neighbors<B> {
+    entries: BTreeMap<NeighborId, Entry<B>>,
+    by_address: HashMap<(PortId, Ipv4Addr), NeighborId>,
+    timers: BTreeSet<(Millis, NeighborId)>,
+    next_hops: Arc<NextHops>,
+    random: Random,
+    pace: Pace,
+    waiting: usize,
+    changes: Gate,
+}
+
+impl<B: PacketBuf> Neighbors<B> {
+    pub(super) fn new(next_hops: Arc<NextHops>, random: Random) -> Neighbors<B> {
+        Neighbors {
+            entries: BTreeMap::new(),
+            by_address: HashMap::new(),
+            timers: BTreeSet::new(),
+            next_hops,
+            random,
+            pace: Pace::new(),
+            waiting: 0,
+            changes: Gate::new(1_000),
+        }
+    }
+
+    /// Packets waiting now, all neighbors together.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn views(&self) -> Vec<NeighborView> {
+        let view = |(id, entry): (&NeighborId, &Entry<B>)| NeighborView {
+            id: *id,
+            port: entry.port,
+            address: entry.address,
+            mac: entry.neighbor.mac(),
+            state: entry.neighbor.state(),
+            confirmed: entry.neighbor.confirmed(),
+            waiting: entry.waiting.len(),
+        };
+        self.entries.iter().map(view).collect()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        self.timers.first().map(|(due, _)| self.pace.opens(*due))
+    }
+
+    /// Takes up a new set of next hops. Those that stay keep their state.
+    pub(super) fn configure<P: BufPool<B>>(
+        &mut self,
+        specs: &[NeighborSpec],
+        cx: &mut Context<'_, B, P>,
+    ) {
+        let wanted: HashMap<NeighborId, &NeighborSpec> = specs.iter().map(|s| (s.id, s)).collect();
+        let stays = |id: &NeighborId, e: &Entry<B>| wanted.get(id).is_some_and(|s| e.is(s));
+        let gone: Vec<_> =
+            self.entries.iter().filter(|(id, e)| !stays(id, e)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.remove(id, cx);
+        }
+        for spec in wanted.into_values() {
+            self.by_address.insert((spec.port, spec.address), spec.id);
+            let entry = self.entries.entry(spec.id).or_insert_with(|| Entry::new(spec, cx.now));
+            match (spec.fixed, entry.neighbor.state()) {
+                (Some(mac), _) => entry.neighbor = Neighbor::fixed(mac),
+                (None, NeighborState::Static) => entry.neighbor = Neighbor::new(cx.now),
+                // The configuration may have removed what was in the way.
+                (None, NeighborState::Failed) => entry.neighbor.doubt(cx.now),
+                (None, _) => {}
+            }
+            self.settle(spec.id, cx);
+        }
+    }
+
+    fn remove<P: BufPool<B>>(&mut self, id: NeighborId, cx: &mut Context<'_, B, P>) {
+        let Some(mut entry) = self.entries.remove(&id) else { return };
+        if self.by_address.get(&(entry.port, entry.address)) == Some(&id) {
+            self.by_address.remove(&(entry.port, entry.address));
+        }
+        if let Some(armed) = entry.armed {
+            self.timers.remove(&(armed, id));
+        }
+        self.waiting -= drop_all(&mut entry, DropReason::NeighborUnresolved, cx.stats);
+        // The slot may come to stand for another neighbor.
+        self.next_hops.set(id, NextHop::Unknown);
+    }
+
+    /// The link of a port came up: what was known of neighbors behind it is in doubt.
+    pub(super) fn link_up<P: BufPool<B>>(&mut self, port: PortId, cx: &mut Context<'_, B, P>) {
+        let behind = self.entries.iter_mut().filter(|(_, e)| e.port == port);
+        let ids: Vec<_> = behind
+            .map(|(id, entry)| {
+                entry.neighbor.doubt(cx.now);
+                *id
+            })
+            .collect();
+        for id in ids {
+            self.settle(id, cx);
+        }
+    }
+
+    /// A finished frame for a neighbor that the worker did not know.
+    pub(super) fn resolve<P: BufPool<B>>(
+        &mut self,
+        id: NeighborId,
+        port: PortId,
+        mut frame: B,
+        cx: &mut Context<'_, B, P>,
+    ) -> Outcome {
+        // One of an earlier configuration, or no frame at all.
+        let Some(entry) = self.entries.get_mut(&id).filter(|e| e.port == port) else {
+            return Outcome::Dropped(DropReason::SlowPathUnknown);
+        };
+        if frame.data().len() < ethernet::HEADER_LEN {
+            return Outcome::Dropped(DropReason::SlowPathUnknown);
+        }
+        match entry.neighbor.next_hop() {
+            // Resolved since the worker looked.
+            NextHop::Known(mac) => {
+                address_to(&mut frame, mac);
+                cx.send(port, frame);
+                Outcome::Done(Event::NeighborForwarded)
+            }
+            NextHop::Failed => {
+                entry.neighbor.nudge(cx.now);
+                self.settle(id, cx);
+                Outcome::Dropped(DropReason::NeighborFailed)
+            }
+            NextHop::Unknown => {
+                if entry.waiting.is_full() {
+                    // RFC 1122 2.3.2.2: "save (rather than discard) at least one (the latest)".
+                    entry.waiting.remove(0);
+                    self.waiting -= 1;
+                    cx.stats.dropped(DropReason::NeighborUnresolved).add(1);
+                }
+                entry.waiting.push(Waiting { since: cx.now, port, frame });
+                self.waiting += 1;
+                cx.stats.event(Event::NeighborQueued).add(1);
+                self.settle(id, cx);
+                Outcome::Waits
+            }
+        }
+    }
+
+    /// A station on `port` was heard to have `address` at `mac`. Whether that taught or confirmed
+    /// a neighbor.
+    pub(super) fn hear<P: BufPool<B>>(
+        &mut self,
+        port: PortId,
+        address: Ipv4Addr,
+        mac: Mac,
+        how: Heard,
+        cx: &mut Context<'_, B, P>,
+    ) -> bool {
+        let Some(&id) = self.by_address.get(&(port, address)) else { return false };
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let taught = entry.neighbor.hear(mac, how, cx.now, &mut self.random);
+        if taught {
+            self.settle(id, cx);
+        }
+        taught
+    }
+
+    /// Takes the steps that are due.
+    pub(super) fn poll<P: BufPool<B>>(&mut self, cx: &mut Context<'_, B, P>) {
+        while let Some(&(due, id)) = self.timers.first() {
+            if due > cx.now || !self.pace.is_open(cx.now) {
+                return;
+            }
+            self.fire(id, cx);
+            self.settle(id, cx);
+        }
+    }
+
+    fn fire<P: BufPool<B>>(&mut self, id: NeighborId, cx: &mut Context<'_, B, P>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(ask) = entry.neighbor.fire(cx.now) else { return };
+        let (port, address) = (entry.port, entry.address);
+        // RFC 826: a request tells its sender's addresses; the answer goes there.
+        let source = cx.own.mac(port).zip(cx.own.address_towards(port, address));
+        let Some((sha, spa)) = source else {
+            let name = cx.own.port_name(port);
+            log::warn!(
+                "neighbor {address}: port {name} has no address to ask from; give it one of the \
+                 neighbor's network, or configure a static neighbor"
+            );
+            return entry.neighbor.give_up();
+        };
+        let dst = match ask {
+            Ask::Broadcast => Mac::BROADCAST,
+            Ask::Unicast(mac) => mac,
+        };
+        if cx.send_arp(port, dst, &arp::Packet::request(sha, spa, address)) {
+            self.pace.count();
+            entry.neighbor.asked(cx.now);
+        } else {
+            entry.neighbor.postpone(cx.now.after(NO_BUFFER_RETRY));
+        }
+    }
+
+    /// After anything happened to a neighbor: publishes its state, sends or drops what waits, and
+    /// sets its timer.
+    fn settle<P: BufPool<B>>(&mut self, id: NeighborId, cx: &mut Context<'_, B, P>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let hop = entry.neighbor.next_hop();
+        if entry.published != Some(hop) {
+            self.next_hops.set(id, hop);
+            report(entry, hop, &mut self.changes, cx);
+            entry.published = Some(hop);
+        }
+        let before = entry.waiting.len();
+        expire(entry, cx);
+        match hop {
+            NextHop::Known(mac) => send_all(entry, mac, cx),
+            NextHop::Failed => {
+                drop_all(entry, DropReason::NeighborFailed, cx.stats);
+            }
+            NextHop::Unknown => {}
+        }
+        self.waiting -= before - entry.waiting.len();
+
+        let deadline = entry.deadline();
+        if entry.armed != deadline {
+            if let Some(armed) = entry.armed {
+                self.timers.remove(&(armed, id));
+            }
+            self.timers.extend(deadline.map(|due| (due, id)));
+            entry.armed = deadline;
+        }
+    }
+
+    /// Drops every waiting packet.
+    pub(super) fn shutdown(&mut self, stats: &Stats) {
+        // Timers that were set for their expiry find nothing to do.
+        for entry in self.entries.values_mut() {
+            self.waiting -= drop_all(entry, DropReason::Shutdown, stats);
+        }
+    }
+}
+
+fn address_to<B: PacketBuf>(frame: &mut B, mac: Mac) {
+    if let Some(dst) = frame.data_mut().first_chunk_mut::<6>() {
+        *dst = mac.0;
+    }
+}
+
+fn expire<B: PacketBuf, P>(entry: &mut Entry<B>, cx: &Context<'_, B, P>) {
+    while entry.waiting.first().is_some_and(|w| cx.now.since(w.since) >= MAX_WAIT) {
+        entry.waiting.remove(0);
+        cx.stats.dropped(DropReason::NeighborUnresolved).add(1);
+    }
+}
+
+fn send_all<B: PacketBuf, P: BufPool<B>>(
+    entry: &mut Entry<B>,
+    mac: Mac,
+    cx: &mut Context<'_, B, P>,
+) {
+    for Waiting { port, mut frame, .. } in entry.waiting.drain(..) {
+        address_to(&mut frame, mac);
+        cx.stats.event(Event::NeighborForwarded).add(1);
+        cx.send(port, frame);
+    }
+}
+
+/// How many there were.
+fn drop_all<B>(entry: &mut Entry<B>, reason: DropReason, stats: &Stats) -> usize {
+    let count = entry.waiting.len();
+    stats.dropped(reason).add(count as u64);
+    entry.waiting.clear();
+    count
+}
+
+/// Tells people. Failures and recoveries take seconds each; changes of the address can be forged
+/// as fast as the wire, so they pass a gate.
+fn report<B, P>(entry: &mut Entry<B>, hop: NextHop, changes: &mut Gate, cx: &Context<'_, B, P>) {
+    let (address, port) = (entry.address, cx.own.port_name(entry.port));
+    match hop {
+        NextHop::Unknown => {}
+        NextHop::Failed => log::warn!("neighbor {address} on port {port} does not answer"),
+        NextHop::Known(mac) => {
+            match entry.last_mac {
+                Some(old) if old != mac => {
+                    if let Some(missed) = changes.pass(cx.now) {
+                        log::warn!(
+                            "neighbor {address} on port {port} moved from {old} to {mac} \
+                             ({missed} such changes not logged)"
+                        );
+                    }
+                }
+                _ => log::info!("neighbor {address} on port {port} is at {mac}"),
+            }
+            entry.last_mac = Some(mac);
+        }
+    }
+}

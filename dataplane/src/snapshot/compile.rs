@@ -1,0 +1,422 @@
+//! Turns a [`Spec`] into a [`Snapshot`], keeping the slot of everything that stays.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::index::{LocalIndex, ServiceIndex};
+use super::neighbors::{Links, NeighborSpec};
+use super::route::{Route, RouteError, route, source};
+use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
+use super::{PortInfo, Real, Service, Snapshot};
+use crate::forward::{GreOptions, TunnelTemplate};
+use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
+use crate::types::{
+    ForwardMethod, NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey,
+};
+
+/// Sizes of the tables that are allocated at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Virtual services.
+    pub services: u32,
+    /// Real servers, summed over virtual services.
+    pub reals: u32,
+    /// Next hops.
+    pub neighbors: u32,
+}
+
+/// Why a [`Spec`] cannot be forwarded by.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// No way to a real server.
+    #[error("virtual service {0}: {1}")]
+    Route(ServiceKey, RouteError),
+    /// Its scheduler cannot be built.
+    #[error("virtual service {0}: {1}")]
+    Schedule(ServiceKey, BuildError),
+    /// The same service twice, the same real server twice in it, a DIP as VIP, a VIP as RIP.
+    #[error("{0}")]
+    Conflict(String),
+    /// A table is full.
+    #[error("no room for more {what}: {limit} allowed; raise {key} and restart shuntd")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: u32,
+        /// The setting to raise.
+        key: &'static str,
+    },
+}
+
+/// Slot numbers of one kind.
+#[derive(Debug, Clone)]
+struct Slots<K> {
+    by_key: HashMap<K, u32>,
+    free: Vec<u32>,
+    retired: Vec<u32>,
+    next: u32,
+    limit: u32,
+}
+
+impl<K: Hash + Eq + Clone> Slots<K> {
+    fn new(limit: u32) -> Slots<K> {
+        Slots { by_key: HashMap::new(), free: Vec::new(), retired: Vec::new(), next: 0, limit }
+    }
+
+    /// Slots whose key is no longer wanted are retired; those retired earlier that nothing uses are
+    /// free. Never at once: until the snapshot is taken up, workers go by the one before.
+    fn keep(&mut self, wanted: impl Fn(&K) -> bool, unused: impl Fn(u32) -> bool) {
+        let (free, retired): (Vec<u32>, Vec<u32>) = self.retired.iter().partition(|s| unused(**s));
+        self.free.extend(free);
+        self.retired = retired;
+        let gone: Vec<_> = self.by_key.keys().filter(|k| !wanted(k)).cloned().collect();
+        for key in gone {
+            self.retired.extend(self.by_key.remove(&key));
+        }
+    }
+
+    /// The slot of `key`: the one it has, or a free one (then true).
+    fn slot(&mut self, key: &K) -> Option<(u32, bool)> {
+        if let Some(slot) = self.by_key.get(key) {
+            return Some((*slot, false));
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.next < self.limit => {
+                self.next += 1;
+                self.next - 1
+            }
+            None => return None,
+        };
+        self.by_key.insert(key.clone(), slot);
+        Some((slot, true))
+    }
+}
+
+/// Compiles specs one after the other.
+///
+/// A virtual service, real server or neighbor that stays keeps its slot, so flows that name a
+/// slot keep their real server and counters go on. A slot given up is given to another only once
+/// `unused` says that no flow names it.
+#[derive(Debug, Clone)]
+pub struct Compiler {
+    limits: Limits,
+    services: Slots<ServiceKey>,
+    reals: Slots<(ServiceKey, Ipv4Addr)>,
+    neighbors: Slots<(PortId, Ipv4Addr)>,
+    /// Schedulers by what they were built from: a Maglev table takes milliseconds to build, so
+    /// those that stay the same are kept.
+    built: HashMap<ServiceKey, Built>,
+}
+
+#[derive(Debug, Clone)]
+struct Built {
+    kind: SchedulerKind,
+    members: Arc<[Member]>,
+    options: Options,
+    scheduler: Arc<Scheduler>,
+}
+
+/// A snapshot, and what changed hands for it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Service slots that stand for something new: their counters start here.
+    pub new_services: Vec<ServiceId>,
+    /// Real server slots that stand for something new.
+    pub new_reals: Vec<RealId>,
+}
+
+impl Compiler {
+    /// A compiler with nothing configured.
+    pub fn new(limits: Limits) -> Compiler {
+        Compiler {
+            limits,
+            services: Slots::new(limits.services),
+            reals: Slots::new(limits.reals),
+            neighbors: Slots::new(limits.neighbors),
+            built: HashMap::new(),
+        }
+    }
+
+    /// The slot of a configured virtual service.
+    pub fn service_id(&self, key: &ServiceKey) -> Option<ServiceId> {
+        self.services.by_key.get(key).copied().map(ServiceId)
+    }
+
+    /// The slot of a configured real server.
+    pub fn real_id(&self, key: &ServiceKey, real: Ipv4Addr) -> Option<RealId> {
+        self.reals.by_key.get(&(*key, real)).copied().map(RealId)
+    }
+
+    /// Compiles `spec` as `generation`. `unused` says whether no flow names a real server slot.
+    /// On error the compiler is as before.
+    pub fn compile(
+        &mut self,
+        spec: &Spec,
+        generation: u64,
+        unused: impl Fn(RealId) -> bool,
+    ) -> Result<Compiled, CompileError> {
+        let mut next = self.clone();
+        let compiled = next.build(spec, generation, unused)?;
+        *self = next;
+        Ok(compiled)
+    }
+
+    fn build(
+        &mut self,
+        spec: &Spec,
+        generation: u64,
+        unused: impl Fn(RealId) -> bool,
+    ) -> Result<Compiled, CompileError> {
+        check_conflicts(spec)?;
+        let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
+        self.services.keep(|key| services.contains(key), |_| true);
+        self.built.retain(|key, _| services.contains(key));
+        let reals: HashSet<_> =
+            spec.services.iter().flat_map(|s| s.reals.iter().map(|r| (s.key, r.address))).collect();
+        self.reals.keep(|real| reals.contains(real), |slot| unused(RealId(slot)));
+        let routes = self.routes(spec)?;
+
+        let mut compiled = Compiled {
+            snapshot: Snapshot {
+                generation,
+                index: ServiceIndex::build(&[]),
+                locals: local_index(spec),
+                services: Vec::new(),
+                reals: Vec::new(),
+                ports: spec.ports.iter().map(PortInfo::of).collect(),
+                timeouts: spec.timeouts,
+                links: self.links(spec, &routes)?,
+                counted: Vec::new(),
+            },
+            new_services: Vec::new(),
+            new_reals: Vec::new(),
+        };
+        let mut ids = Vec::with_capacity(spec.services.len());
+        let mut ways = routes.iter();
+        for service in &spec.services {
+            let id = self.add_service(service, spec, &mut ways, &mut compiled)?;
+            ids.push((service.key, id));
+        }
+        compiled.snapshot.index = ServiceIndex::build(&ids);
+        compiled.snapshot.counted.sort_unstable();
+        Ok(compiled)
+    }
+
+    /// The way to each real server, in the order of the spec.
+    fn routes(&self, spec: &Spec) -> Result<Vec<(PortId, Ipv4Addr)>, CompileError> {
+        let mut routes = Vec::new();
+        for service in &spec.services {
+            for real in &service.reals {
+                let way = route(&spec.ports, real.address, real.method)
+                    .map_err(|e| CompileError::Route(service.key, e))?;
+                routes.push((way.port, way.next_hop));
+            }
+        }
+        Ok(routes)
+    }
+
+    fn links(&mut self, spec: &Spec, routes: &[(PortId, Ipv4Addr)]) -> Result<Links, CompileError> {
+        let fixed: HashMap<_, _> = spec
+            .neighbors
+            .iter()
+            .filter_map(|n| {
+                let port = spec.ports.iter().position(|p| p.name == n.port)?;
+                Some(((PortId(port as u16), n.address), n.mac))
+            })
+            .collect();
+        let wanted: BTreeSet<_> = routes
+            .iter()
+            .copied()
+            .chain(fixed.keys().copied())
+            .map(|(port, address)| (port.0, address))
+            .collect();
+        // A slot is given to another neighbor one compilation after it was given up. The slow path,
+        // which takes every snapshot up before the next is compiled, has unset its next hop by
+        // then; a worker would else send by the Ethernet address of the neighbor before.
+        self.neighbors.keep(|(port, a)| wanted.contains(&(port.0, *a)), |_| true);
+        let mut links = Links {
+            ports: spec.ports.clone(),
+            vips: spec
+                .services
+                .iter()
+                .map(|s| s.key.vip)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            neighbors: Vec::with_capacity(wanted.len()),
+        };
+        for (port, address) in wanted {
+            let key = (PortId(port), address);
+            let (slot, _) = self.neighbors.slot(&key).ok_or(CompileError::Full {
+                what: "neighbors",
+                limit: self.limits.neighbors,
+                key: "dataplane.max_neighbors",
+            })?;
+            links.neighbors.push(NeighborSpec {
+                id: NeighborId(slot),
+                port: key.0,
+                address,
+                fixed: fixed.get(&key).copied(),
+            });
+        }
+        Ok(links)
+    }
+
+    fn add_service<'a>(
+        &mut self,
+        service: &ServiceSpec,
+        spec: &Spec,
+        ways: &mut impl Iterator<Item = &'a (PortId, Ipv4Addr)>,
+        compiled: &mut Compiled,
+    ) -> Result<ServiceId, CompileError> {
+        let (slot, new) = self.services.slot(&service.key).ok_or(CompileError::Full {
+            what: "virtual services",
+            limit: self.limits.services,
+            key: "dataplane.max_services",
+        })?;
+        let id = ServiceId(slot);
+        if new {
+            compiled.new_services.push(id);
+        }
+        let scheduler = self.scheduler(service, spec)?;
+        let mut reals = Vec::with_capacity(service.reals.len());
+        for real in &service.reals {
+            let (slot, new) =
+                self.reals.slot(&(service.key, real.address)).ok_or(CompileError::Full {
+                    what: "real servers",
+                    limit: self.limits.reals,
+                    key: "dataplane.max_real_servers",
+                })?;
+            if new {
+                compiled.new_reals.push(RealId(slot));
+            }
+            let (port, next_hop) = ways.next().copied().unwrap_or((PortId(0), real.address));
+            let neighbor =
+                self.neighbors.by_key.get(&(port, next_hop)).copied().unwrap_or(u32::MAX);
+            let way = Route { port, next_hop };
+            let compiled_real = compile_real(id, real, &spec.ports, way, NeighborId(neighbor));
+            put(&mut compiled.snapshot.reals, slot, compiled_real);
+            reals.push(RealId(slot));
+        }
+        if service.scheduler.counts_connections() {
+            compiled.snapshot.counted.extend(&reals);
+        }
+        let compiled_service = Service { key: service.key, scheduler, reals };
+        put(&mut compiled.snapshot.services, slot, compiled_service);
+        Ok(id)
+    }
+}
+
+impl Compiler {
+    fn scheduler(
+        &mut self,
+        service: &ServiceSpec,
+        spec: &Spec,
+    ) -> Result<Arc<Scheduler>, CompileError> {
+        let members: Arc<[Member]> =
+            service.reals.iter().map(|r| Member { address: r.address, weight: r.weight }).collect();
+        let options = Options {
+            hash_key: HashKey::new(spec.hash_key),
+            maglev_size: spec.maglev_size,
+            ..Options::default()
+        };
+        let kind = service.scheduler;
+        if let Some(built) = self.built.get(&service.key) {
+            if built.kind == kind && built.members == members && built.options == options {
+                return Ok(Arc::clone(&built.scheduler));
+            }
+        }
+        let scheduler = Scheduler::build(kind, &members, &options)
+            .map_err(|e| CompileError::Schedule(service.key, e))?;
+        let scheduler = Arc::new(scheduler);
+        let built = Built { kind, members, options, scheduler: Arc::clone(&scheduler) };
+        self.built.insert(service.key, built);
+        Ok(scheduler)
+    }
+}
+
+fn put<T>(slots: &mut Vec<Option<T>>, slot: u32, value: T) {
+    let slot = slot as usize;
+    if slots.len() <= slot {
+        slots.resize_with(slot + 1, || None);
+    }
+    slots[slot] = Some(value);
+}
+
+fn compile_real(
+    service: ServiceId,
+    real: &RealSpec,
+    ports: &[PortSpec],
+    way: Route,
+    neighbor: NeighborId,
+) -> Real {
+    let egress = &ports[way.port.index()];
+    let dip = source(egress, way.next_hop).unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let gre = GreOptions { checksum: real.gre.checksum, key: real.gre.key };
+    let tunnel = match real.method {
+        ForwardMethod::Dr => None,
+        ForwardMethod::Ipip => Some(TunnelTemplate::ipip(dip, real.address)),
+        ForwardMethod::Gre => Some(TunnelTemplate::gre(dip, real.address, gre)),
+    };
+    Real {
+        address: real.address,
+        service,
+        method: real.method,
+        port: way.port,
+        neighbor,
+        mtu: egress.mtu,
+        src_mac: egress.mac,
+        tunnel,
+    }
+}
+
+fn local_index(spec: &Spec) -> LocalIndex {
+    let vips: Vec<_> = spec.services.iter().map(|s| s.key.vip).collect();
+    let dips: Vec<_> = spec
+        .ports
+        .iter()
+        .enumerate()
+        .flat_map(|(i, p)| p.addresses.iter().map(move |a| (a.address, PortId(i as u16))))
+        .collect();
+    LocalIndex::build(&vips, &dips)
+}
+
+fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {
+    let mut keys = BTreeSet::new();
+    let vips: HashSet<_> = spec.services.iter().map(|s| s.key.vip).collect();
+    for service in &spec.services {
+        if !keys.insert(service.key) {
+            return Err(CompileError::Conflict(format!(
+                "virtual service {} is configured twice",
+                service.key
+            )));
+        }
+        let dips = spec.ports.iter().flat_map(|p| &p.addresses);
+        if dips.into_iter().any(|d| d.address == service.key.vip) {
+            return Err(CompileError::Conflict(format!(
+                "virtual service {}: the VIP is also a port's own address",
+                service.key
+            )));
+        }
+        let mut rips = BTreeSet::new();
+        if let Some(twice) = service.reals.iter().find(|r| !rips.insert(r.address)) {
+            return Err(CompileError::Conflict(format!(
+                "virtual service {}: real server {} is configured twice",
+                service.key, twice.address
+            )));
+        }
+        if let Some(real) = service.reals.iter().find(|r| vips.contains(&r.address)) {
+            return Err(CompileError::Conflict(format!(
+                "virtual service {}: real server {} is a VIP, which the director answers for",
+                service.key, real.address
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Frames that scapy builds are read as scapy reads them.
+//!
+//! Needs Python 3 with scapy (Debian: python3-scapy). Without it the test is skipped with a note,
+//! but fails where `CI` is set.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use dataplane::packet::buf::RxChecksum;
+use dataplane::packet::parse::{L4, Parsed, parse};
+use dataplane::packet::{arp, icmpv4};
+
+const SCRIPT: &str = include_str!("packet_scapy.py");
+
+/// What the script prints, from the first Python that has scapy; the last complaint otherwise.
+fn run_scapy() -> Result<String, String> {
+    let mut complaint = String::new();
+    for python in ["python3", "/usr/bin/python3"] {
+        let child = Command::new(python)
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let output = child.and_then(|mut child| {
+            child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(SCRIPT.as_bytes()))?;
+            child.wait_with_output()
+        });
+        match output {
+            Ok(output) if output.status.success() => {
+                return String::from_utf8(output.stdout).map_err(|e| e.to_string());
+            }
+            Ok(output) => complaint = String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => complaint = error.to_string(),
+        }
+    }
+    Err(complaint)
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let digit = |c: u8| char::from(c).to_digit(16).expect("a hexadecimal digit") as u8;
+    hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+/// What we find in a frame, in the words of the script.
+fn found(what: &str, frame: &[u8]) -> String {
+    let ip = match parse(frame, frame.len(), RxChecksum::Unknown) {
+        Err(error) => return format!("{error:?}"),
+        Ok(Parsed::Arp) => {
+            let Ok(arp::Packet { operation, sha, spa, tha, tpa }) =
+                arp::Packet::parse(&frame[14..])
+            else {
+                return "no ARP".into();
+            };
+            return format!("{},{sha},{spa},{tha},{tpa}", operation as u16);
+        }
+        Ok(Parsed::Ipv4(ip)) => ip,
+    };
+    if what == "quoted" {
+        return match icmpv4::quoted(&frame[ip.l4_offset()..]) {
+            Ok(q) => format!("{},{},{},{},{}", q.src, q.dst, q.protocol, q.sport, q.dport),
+            Err(error) => error.to_string(),
+        };
+    }
+    let l4 = match ip.l4 {
+        L4::Tcp { sport, dport, flags } => format!("tcp,{sport},{dport},{}", flags.0),
+        L4::Udp { sport, dport } => format!("udp,{sport},{dport}"),
+        L4::Icmp { kind, code } => format!("icmp,{kind},{code}"),
+        L4::LaterFragment => "later".into(),
+        L4::Other => "other".into(),
+    };
+    format!(
+        "{},{},{},{},{},{},{},{},{},{l4}",
+        ip.src,
+        ip.dst,
+        ip.protocol,
+        ip.header_len,
+        ip.total_len,
+        ip.ttl,
+        ip.tos,
+        ip.id,
+        ip.fragment.0
+    )
+}
+
+#[test]
+fn scapys_frames_are_read_as_scapy_reads_them() {
+    let lines = match run_scapy() {
+        Ok(lines) => lines,
+        Err(why) if why.contains("No module named 'scapy'") || why.contains("No such file") => {
+            assert!(std::env::var_os("CI").is_none(), "scapy is missing: {why}");
+            println!("skipped: scapy is missing (Debian: python3-scapy)");
+            return;
+        }
+        Err(why) => panic!("the script failed: {why}"),
+    };
+    let mut n = 0;
+    for line in lines.lines() {
+        let [what, expected, hex] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("not three words: {line}");
+        };
+        assert_eq!(found(what, &bytes_of(hex)), expected, "{line}");
+        n += 1;
+    }
+    assert!(n > 800, "{n} frames only");
+}

@@ -1,0 +1,156 @@
+//! A network of namespaces and guests, built by `scripts/lab`.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Which real servers a lab has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reals {
+    /// All four; rs3 and rs4 are guests.
+    All,
+    /// rs1 and rs2 only.
+    Dr,
+}
+
+/// What a command printed, and whether it succeeded.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+    /// Exit code; -1 when ended by a signal.
+    pub code: i32,
+}
+
+impl Output {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Output {
+        let output = command.stdin(Stdio::null()).output().expect("the command starts");
+        Output {
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code().unwrap_or(-1),
+        }
+    }
+
+    /// Standard output of a command that succeeded.
+    ///
+    /// # Panics
+    /// When it did not.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert!(self.code == 0, "exit code {}\n{}\n{}", self.code, self.out, self.err);
+        self.out
+    }
+}
+
+/// A lab. It is taken down when dropped, or else when the process ends.
+#[derive(Debug)]
+pub struct Lab {
+    name: String,
+}
+
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// The repository.
+pub(crate) fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
+}
+
+/// What this machine lacks for system tests.
+pub(crate) fn missing() -> Option<String> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Some("system tests need root, for network namespaces".into());
+    }
+    for tool in ["ip", "nginx", "linux.uml", "ethtool", "curl", "tcpdump", "arping"] {
+        let found = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+        if !found.split(':').any(|dir| PathBuf::from(dir).join(tool).exists()) {
+            return Some(format!("{tool} is missing; run scripts/setup --for test"));
+        }
+    }
+    let probe = Command::new("ip").args(["netns", "list"]).output();
+    (!probe.is_ok_and(|o| o.status.success())).then(|| "no network namespaces here".into())
+}
+
+impl Lab {
+    /// Builds one, with so many queues on the director's interfaces.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn up(reals: Reals, queues: u16) -> Lab {
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let lab = Lab { name: format!("t{pid}-{number}") };
+        let mut args = vec!["--owner".into(), pid.to_string()];
+        args.extend(["--director-queues".into(), queues.to_string()]);
+        if reals == Reals::Dr {
+            args.push("--no-uml".into());
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        lab.script("up", &args).ok();
+        lab
+    }
+
+    /// A `scripts/lab` command on this lab.
+    pub fn script(&self, command: &str, args: &[&str]) -> Output {
+        let mut lab = Command::new(top().join("scripts/lab"));
+        Output::of(lab.arg(command).args(["--name", &self.name]).args(args))
+    }
+
+    /// Runs a command on a node.
+    pub fn exec(&self, node: &str, command: &[&str]) -> Output {
+        let mut args = vec![node];
+        args.extend(command);
+        self.script("exec", &args)
+    }
+
+    /// A command on a node that is a namespace, not yet started.
+    pub fn command(&self, node: &str, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &format!("{}-{node}", self.name), program]);
+        command
+    }
+
+    /// Runs a Python program on a node that is a namespace; `/usr/bin/python3` is the one that has
+    /// Debian's packages.
+    pub fn python(&self, node: &str, program: &str, args: &[&str]) -> Output {
+        let mut python = self.command(node, "/usr/bin/python3");
+        Output::of(python.args(["-c", program]).args(args))
+    }
+
+    /// The lab's directory, with logs and sockets.
+    pub fn dir(&self) -> PathBuf {
+        PathBuf::from("/run/shunt-lab").join(&self.name)
+    }
+
+    /// `count` requests by the client, each by a connection of its own: who answered, or `"-"` and
+    /// curl's exit code.
+    pub fn fetch(&self, url: &str, count: u32) -> Vec<String> {
+        let each = format!("{url}?[1-{count}]");
+        let format = "%header{x-served-by} %{remote_ip} %{http_code} %{exitcode}\n";
+        let mut curl = self.command("client", "curl");
+        curl.args(["-s", "--max-time", "20", "-H", "Connection: close", "-o", "/dev/null"]);
+        curl.args(["-w", format, &each]);
+        let vip = url.trim_start_matches("http://").split(['/', ':']).next().unwrap_or_default();
+        let good = format!("{vip} 200 0");
+        Output::of(&mut curl)
+            .out
+            .lines()
+            .map(|line| match line.split_once(' ') {
+                Some((server, rest)) if rest == good => server.to_owned(),
+                _ => format!("- {line}"),
+            })
+            .collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let down = self.script("down", &[]);
+        if down.code != 0 {
+            eprintln!("{}: not taken down: {}", self.name, down.err);
+        }
+    }
+}
