@@ -14,9 +14,7 @@ mod write;
 
 use std::path::Path;
 
-pub use check::{
-    MAX_FLOWS, MAX_LCORES, MAX_MAGLEV_SIZE, MAX_SOCKET_PATH, MAX_WEIGHT, MTU_RANGE, TIMEOUT_RANGE,
-};
+pub use check::{MAX_FLOWS, MAX_LCORES, MAX_SOCKET_PATH, MTU_RANGE, TIMEOUT_RANGE};
 pub use diff::{Action, Change};
 pub use error::{ConfigError, Issue};
 pub use model::{

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::text;
+use crate::schedule::DEFAULT_MAGLEV_SIZE;
 use crate::snapshot::spec::{self, Prefixed};
 use crate::types::{ForwardMethod, IdleMode, Mac, Protocol, SchedulerKind, ServiceKey};
 
@@ -40,9 +41,6 @@ pub struct Config {
 pub struct Dataplane {
     /// Lcores, one worker each.
     pub workers: Vec<u32>,
-    /// Lcore of the EAL's main thread; the EAL's own choice when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub main_lcore: Option<u32>,
     /// Flow table entries of each worker.
     pub flows_per_worker: u32,
     /// What a worker without packets does.
@@ -63,7 +61,6 @@ impl Default for Dataplane {
     fn default() -> Dataplane {
         Dataplane {
             workers: vec![1],
-            main_lcore: None,
             flows_per_worker: 1_000_000,
             idle: IdleMode::Poll,
             eal: Vec::new(),
@@ -136,7 +133,7 @@ pub struct Scheduling {
 
 impl Default for Scheduling {
     fn default() -> Scheduling {
-        Scheduling { hash_key: None, maglev_size: 65_537 }
+        Scheduling { hash_key: None, maglev_size: DEFAULT_MAGLEV_SIZE }
     }
 }
 

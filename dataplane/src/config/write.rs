@@ -1,8 +1,8 @@
 //! Writing a configuration back.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::model::Config;
@@ -39,14 +39,14 @@ impl Config {
         }
         let file = if path.exists() { fs::canonicalize(path)? } else { path.to_owned() };
         let earlier = fs::read_to_string(&file).ok();
-        let mode = fs::metadata(&file).map_or(0o640, |m| m.permissions().mode() & 0o7777);
+        let like = fs::metadata(&file).ok();
         let mut backup = None;
         if let Some(earlier) = earlier.filter(|earlier| !is_plain(earlier)) {
             let bak = beside(&file, ".bak");
-            replace(&bak, &earlier, mode)?;
+            replace(&bak, &earlier, like.as_ref())?;
             backup = Some(bak);
         }
-        replace(&file, &text, mode)?;
+        replace(&file, &text, like.as_ref())?;
         Ok(Saved { file, backup })
     }
 }
@@ -62,10 +62,12 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Writes a new file and renames it over `path`.
-fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+/// Writes a new file and renames it over `path`. It gets the mode and, where that is allowed, the
+/// owner of the file it is like; else nobody but owner and group may read it, for it may hold the
+/// key of the hash schedulers.
+fn replace(path: &Path, text: &str, like: Option<&Metadata>) -> io::Result<()> {
     let temporary = beside(path, &format!(".{}.tmp", std::process::id()));
-    let written = write_new(&temporary, text, mode).and_then(|()| fs::rename(&temporary, path));
+    let written = write_new(&temporary, text, like).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
         return written;
@@ -75,8 +77,12 @@ fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+fn write_new(path: &Path, text: &str, like: Option<&Metadata>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    if let Some(like) = like {
+        let _ = fchown(&file, Some(like.uid()), Some(like.gid()));
+    }
+    let mode = like.map_or(0o640, |like| like.mode() & 0o777);
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::error::{Path, at};
 use super::model::Config;
+use crate::schedule::Options;
 
 /// Lcores the EAL knows (`RTE_MAX_LCORE` of a stock build).
 pub const MAX_LCORES: u32 = 128;
@@ -20,10 +21,6 @@ pub const MAX_FLOWS: u32 = 1 << 28;
 /// Shortest and longest flow timer. The longest is what fits a tick's span.
 pub const TIMEOUT_RANGE: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(24 * 24 * 3600));
-/// Most slots of a Maglev table: the largest prime below 2^24.
-pub const MAX_MAGLEV_SIZE: u32 = 16_777_213;
-/// Highest weight, as in LVS.
-pub const MAX_WEIGHT: u32 = 65_535;
 /// Longest and shortest MTU: RFC 791's minimum, and a usual NIC's jumbo frame.
 pub const MTU_RANGE: (u16, u16) = (68, 9216);
 /// Longest path of a unix socket (`sun_path` without its final zero).
@@ -78,14 +75,6 @@ fn dataplane(config: &Config, findings: &mut Findings) {
             findings.add(path, format!("lcore {lcore} is listed twice; each runs one worker"));
         }
     }
-    if let Some(lcore) = d.main_lcore {
-        let path = at!["dataplane", "main_lcore"];
-        findings.range(path.clone(), lcore, 0, MAX_LCORES - 1);
-        if seen.contains(&lcore) {
-            findings
-                .add(path, format!("lcore {lcore} is a worker's; the main lcore must be another"));
-        }
-    }
     findings.range(at!["dataplane", "flows_per_worker"], d.flows_per_worker, 1, MAX_FLOWS);
     findings.range(at!["dataplane", "mbufs"], d.mbufs, 1024, 1 << 26);
     findings.range(at!["dataplane", "max_services"], d.max_services, 1, 1 << 16);
@@ -93,15 +82,8 @@ fn dataplane(config: &Config, findings: &mut Findings) {
     findings.range(at!["dataplane", "max_neighbors"], d.max_neighbors, 1, 1 << 16);
     for (i, argument) in d.eal.iter().enumerate() {
         let path = at!["dataplane", "eal", i];
-        let name = argument.split('=').next().unwrap_or(argument);
-        match name {
+        match argument.as_str() {
             "" => findings.add(path, "found an empty argument"),
-            "-l" | "-c" | "--lcores" => {
-                findings.add(path, format!("{name:?} is set from dataplane.workers; remove it"));
-            }
-            "--main-lcore" => {
-                findings.add(path, "use dataplane.main_lcore instead of \"--main-lcore\"");
-            }
             "--" => findings.add(path, "\"--\" would end the EAL's arguments; remove it"),
             _ if argument.contains('\0') => findings.add(path, "found a zero byte"),
             _ => {}
@@ -153,23 +135,10 @@ fn timeouts(config: &Config, findings: &mut Findings) {
 }
 
 fn scheduling(config: &Config, findings: &mut Findings) {
-    let size = config.scheduling.maglev_size;
-    let path = at!["scheduling", "maglev_size"];
-    if !(2..=MAX_MAGLEV_SIZE).contains(&size) {
-        findings.add(path, format!("found {size}, allowed are primes from 2 to {MAX_MAGLEV_SIZE}"));
-    } else if !is_prime(size) {
-        let below = (2..size).rev().find(|n| is_prime(*n));
-        let above = (size..=MAX_MAGLEV_SIZE).find(|n| is_prime(*n));
-        let near: Vec<_> = [below, above].iter().flatten().map(u32::to_string).collect();
-        findings.add(
-            path,
-            format!("found {size}, expected a prime; the nearest are {}", near.join(" and ")),
-        );
+    let options = Options { maglev_size: config.scheduling.maglev_size, ..Options::default() };
+    if let Err(error) = options.check() {
+        findings.add(at!["scheduling", "maglev_size"], error.to_string());
     }
-}
-
-fn is_prime(n: u32) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
 }
 
 /// Why no host has this address, if so.

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use super::super::error::at;
 use super::super::model::{Config, Real, Service};
-use super::{Findings, MAX_WEIGHT, not_a_host};
+use super::{Findings, not_a_host};
+use crate::schedule::{MAX_MEMBERS, MAX_WEIGHT};
 use crate::snapshot::route::route;
 use crate::snapshot::spec::PortSpec;
 use crate::types::{ForwardMethod, ServiceKey};
@@ -49,6 +50,16 @@ pub(super) fn services(config: &Config, findings: &mut Findings) {
                 );
             }
             real(server, service, (i, j), &context, findings);
+        }
+        if service.reals.len() > MAX_MEMBERS {
+            findings.add(
+                at!["service", i, "real"],
+                format!(
+                    "virtual service {} has {} real servers, at most {MAX_MEMBERS} are allowed",
+                    service.key(),
+                    service.reals.len()
+                ),
+            );
         }
         let slots = config.scheduling.maglev_size as usize;
         if service.scheduler.is_hash() && service.reals.len() > slots {

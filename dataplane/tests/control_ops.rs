@@ -1,0 +1,389 @@
+//! Every operation of the control socket, over a data plane that forwards nothing.
+
+mod control_support;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use control_support::{Fixture, TEXT};
+use dataplane::control::plane::{ApplyError, Busy};
+use dataplane::control::protocol::Request;
+use dataplane::types::{ForwardMethod, SchedulerKind};
+use serde_json::json;
+
+#[test]
+fn ping_and_version() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let answer = client.ask(r#"{"v":1,"id":7,"op":"ping"}"#);
+    assert_eq!(answer, json!({"id": 7, "ok": {"generation": 1}}));
+    let answer = client.ask(r#"{"id":"seven","op":"version"}"#);
+    assert_eq!(answer["id"], "seven");
+    assert_eq!(answer["ok"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(answer["ok"]["protocol"], 1);
+    assert_eq!(answer["ok"]["config"], fixture.file.to_str().unwrap());
+}
+
+#[test]
+fn services_are_added_edited_listed_and_removed() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let add =
+        r#"{"op":"service.add","protocol":"udp","address":"192.0.2.100:53","scheduler":"mh"}"#;
+    assert_eq!(client.ok(add), json!({"generation": 2}));
+    assert_eq!(fixture.plane.last().services.len(), 2);
+    assert_eq!(client.error(add).0, "exists");
+
+    client.ok(
+        r#"{"op":"service.edit","protocol":"udp","address":"192.0.2.100:53","scheduler":"sh"}"#,
+    );
+    assert_eq!(fixture.plane.last().services[1].scheduler, SchedulerKind::Sh);
+
+    let all = client.ok(r#"{"op":"service.list"}"#);
+    assert_eq!(all.as_array().unwrap().len(), 2);
+    let tcp = client.ok(r#"{"op":"service.list","protocol":"tcp"}"#);
+    let traffic =
+        json!({"connections": 11, "packets": 222, "bytes": 33333, "active": 4, "inactive": 5});
+    let mut real =
+        json!({"real": "192.0.2.21", "forward": "dr", "weight": 2, "state": "reachable"});
+    real.as_object_mut().unwrap().extend(traffic.as_object().unwrap().clone());
+    let mut service = json!({"protocol": "tcp", "address": "192.0.2.100:80", "scheduler": "wrr", "reals": [real]});
+    service.as_object_mut().unwrap().extend(traffic.as_object().unwrap().clone());
+    assert_eq!(tcp, json!([service]));
+
+    client.ok(r#"{"op":"service.del","protocol":"udp","address":"192.0.2.100:53"}"#);
+    assert_eq!(fixture.plane.last().services.len(), 1);
+    for op in ["del", "edit"] {
+        let line = format!(
+            r#"{{"op":"service.{op}","protocol":"udp","address":"192.0.2.100:53"{}}}"#,
+            if op == "edit" { r#","scheduler":"rr""# } else { "" }
+        );
+        let (code, message) = client.error(&line);
+        assert_eq!(
+            (code.as_str(), message.as_str()),
+            ("not_found", "no virtual service udp 192.0.2.100:53")
+        );
+    }
+}
+
+#[test]
+fn real_servers_are_added_edited_listed_and_removed() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let of = r#""protocol":"tcp","address":"192.0.2.100:80","real":"10.8.0.9""#;
+    let add =
+        format!(r#"{{"op":"server.add",{of},"weight":3,"forward":"gre","gre":{{"key":42}}}}"#);
+    assert_eq!(client.ok(&add), json!({"generation": 2}));
+    let real = |index: usize| fixture.plane.last().services[0].reals[index].clone();
+    assert_eq!(
+        (real(1).weight, real(1).method, real(1).gre.key),
+        (3, ForwardMethod::Gre, Some(42))
+    );
+    assert_eq!(client.error(&add).0, "exists");
+
+    client.ok(&format!(r#"{{"op":"server.edit",{of},"weight":0}}"#));
+    assert_eq!((real(1).weight, real(1).gre.key), (0, Some(42)), "what is not said stays");
+    client.ok(&format!(r#"{{"op":"server.edit",{of},"forward":"ipip"}}"#));
+    assert_eq!((real(1).method, real(1).gre.key), (ForwardMethod::Ipip, None));
+    let (code, message) = client.error(&format!(r#"{{"op":"server.edit",{of},"forward":"dr"}}"#));
+    assert_eq!(code, "invalid");
+    assert!(message.contains("is in no port's network"), "{message}");
+    assert_eq!(real(1).method, ForwardMethod::Ipip, "a refused change leaves no trace");
+
+    let rows = client.ok(r#"{"op":"server.list","protocol":"tcp","address":"192.0.2.100:80"}"#);
+    assert_eq!(rows[1]["real"], "10.8.0.9");
+    assert_eq!(rows[1]["address"], "192.0.2.100:80");
+
+    client.ok(&format!(r#"{{"op":"server.del",{of}}}"#));
+    assert_eq!(fixture.plane.last().services[0].reals.len(), 1);
+    for op in ["del", "edit"] {
+        let (code, message) = client.error(&format!(r#"{{"op":"server.{op}",{of}}}"#));
+        assert_eq!(code, "not_found");
+        assert_eq!(message, "virtual service tcp 192.0.2.100:80 has no real server 10.8.0.9");
+    }
+}
+
+#[test]
+fn what_a_file_may_not_say_the_socket_may_not_say_either() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    for (line, expected) in [
+        (
+            r#"{"op":"service.add","protocol":"tcp","address":"192.0.2.10:80"}"#,
+            "the director's own",
+        ),
+        (r#"{"op":"service.add","protocol":"tcp","address":"[2001:db8::1]:80"}"#, "IPv6 is not"),
+        (r#"{"op":"service.add","protocol":"sctp","address":"192.0.2.9:80"}"#, "unknown variant"),
+        (
+            r#"{"op":"server.add","protocol":"tcp","address":"192.0.2.100:80","real":"192.0.2.22","weight":65536}"#,
+            "allowed are 0 (drain) to 65535",
+        ),
+        (
+            r#"{"op":"server.add","protocol":"tcp","address":"192.0.2.100:80","real":"192.0.2.100"}"#,
+            "this is the VIP",
+        ),
+        (
+            r#"{"op":"server.add","protocol":"tcp","address":"192.0.2.100:80","real":"192.0.2.22","gre":{"key":1}}"#,
+            "gre options need forward = \"gre\"",
+        ),
+    ] {
+        let (code, message) = client.error(line);
+        assert_eq!(code, "invalid", "{line}");
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(fixture.plane.applied.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_change_the_plane_refuses_leaves_everything_as_it_was() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let before = fixture.config();
+    let add = r#"{"op":"service.add","protocol":"udp","address":"192.0.2.100:53"}"#;
+    for (refusal, code) in [
+        (ApplyError::Invalid("no".to_owned()), "invalid"),
+        (ApplyError::Full("no room".to_owned()), "too_large"),
+        (ApplyError::Busy(Busy { worker: 0, millis: 1000 }), "busy"),
+    ] {
+        *fixture.plane.refuse.lock().unwrap() = Some(refusal);
+        assert_eq!(client.error(add).0, code);
+        assert_eq!(*fixture.config(), *before);
+    }
+    *fixture.plane.refuse.lock().unwrap() = None;
+    client.ok(add);
+}
+
+#[test]
+fn flows_are_listed_by_pages_shown_and_flushed() {
+    let fixture = Fixture::new();
+    fixture.plane.flows.store(10_000, Ordering::SeqCst);
+    let mut client = fixture.connect();
+    let page = client.ok(r#"{"op":"flow.list"}"#);
+    assert_eq!((page["flows"].as_array().unwrap().len(), &page["next"]), (100, &json!(100)));
+    let page = client.ok(r#"{"op":"flow.list","cursor":9000,"limit":4096}"#);
+    assert_eq!(page["flows"].as_array().unwrap().len(), 1000);
+    assert_eq!(page.get("next"), None);
+    let page = client.ok(r#"{"op":"flow.list","filter":{"client_port":5},"limit":10}"#);
+    assert_eq!(page["flows"][0]["client"], "198.51.100.0:5");
+    for limit in [0, 4097] {
+        let (code, _) = client.error(&format!(r#"{{"op":"flow.list","limit":{limit}}}"#));
+        assert_eq!(code, "invalid");
+    }
+
+    let show = |port: u16| {
+        format!(
+            r#"{{"op":"flow.show","protocol":"tcp","client":"198.51.100.0:{port}","vip":"192.0.2.100:80"}}"#
+        )
+    };
+    assert_eq!(client.ok(&show(9999))["real"], "192.0.2.21", "found on a later page");
+    assert_eq!(client.error(&show(10_001)).0, "not_found");
+
+    let flushed = client.ok(r#"{"op":"flow.flush","filter":{"real":"192.0.2.21"}}"#);
+    assert_eq!(flushed, json!({"flows": 10_000}));
+    assert_eq!(client.error(r#"{"op":"flow.flush"}"#).0, "invalid", "no filter is a mistake");
+}
+
+#[test]
+fn what_the_plane_reports_is_passed_on() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    assert_eq!(client.ok(r#"{"op":"neighbor.list"}"#)[0]["state"], "reachable");
+    assert_eq!(client.ok(r#"{"op":"port.list"}"#)[0]["rx_missed"], 1);
+    let stats = client.ok(r#"{"op":"stats"}"#);
+    assert_eq!(stats["total"]["dropped"]["no_service"], 3);
+    assert_eq!(stats["workers"][0]["events"]["forwarded"], 7);
+}
+
+#[test]
+fn a_configuration_is_shown_checked_compared_and_applied() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let shown = client.ok(r#"{"op":"config.show"}"#);
+    assert!(shown["toml"].as_str().unwrap().contains("address = \"192.0.2.100:80\""));
+    assert_eq!(shown["config"]["service"][0]["real"][0]["weight"], 2);
+
+    let text = TEXT.replace("weight = 2", "weight = 5");
+    let with_text =
+        |op: &str, text: &str| json!({"op": op, "text": text, "name": "new.toml"}).to_string();
+    let checked = client.ok(&with_text("config.check", &text));
+    assert_eq!(checked, json!({"services": 1, "real_servers": 1}));
+    let changes = json!([{
+        "action": "change",
+        "subject": "real server 192.0.2.21 of tcp 192.0.2.100:80",
+        "detail": "weight 2 -> 5",
+    }]);
+    assert_eq!(client.ok(&with_text("config.diff", &text)), changes);
+    assert_eq!(fixture.plane.last().services[0].reals[0].weight, 2, "looking changes nothing");
+    let applied = client.ok(&with_text("config.apply", &text));
+    assert_eq!(applied, json!({"generation": 2, "changes": changes}));
+    assert_eq!(fixture.plane.last().services[0].reals[0].weight, 5);
+
+    // The file still has weight 2; without text, it is what is applied.
+    assert_eq!(client.ok(r#"{"op":"config.apply"}"#)["generation"], 3);
+    assert_eq!(fixture.plane.last().services[0].reals[0].weight, 2);
+    assert_eq!(client.ok(r#"{"op":"config.apply"}"#), json!({"generation": 3, "changes": []}));
+
+    let (code, message) = client.error(&with_text("config.check", &TEXT.replace("wrr", "xrr")));
+    assert_eq!(code, "invalid");
+    assert!(
+        message.starts_with("new.toml:11:13: service.scheduler: unknown value `xrr`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_needs_a_restart_is_refused_by_name() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let text = TEXT.replace("gateway", "mtu = 9000\ngateway").replace("weight = 2", "weight = 3")
+        + "[dataplane]\nworkers = [1, 2]\n";
+    let (code, message) = client.error(&json!({"op": "config.apply", "text": text}).to_string());
+    assert_eq!(code, "needs_restart");
+    assert_eq!(
+        message,
+        "nothing was applied, for these changes need a restart of shuntd:\n  \
+         ~ dataplane.workers: [1] -> [1, 2] (needs a restart)\n  \
+         ~ port lan: mtu 1500 -> 9000 (needs a restart)"
+    );
+    assert_eq!(fixture.plane.last().services[0].reals[0].weight, 2);
+}
+
+#[test]
+fn saving_writes_what_runs_and_keeps_what_was_written_by_hand() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let backup = fixture.directory.path().join("shunt.toml.bak");
+    let add = r#"{"op":"service.add","protocol":"udp","address":"192.0.2.100:53"}"#;
+    client.ok(add);
+    let saved = client.ok(r#"{"op":"config.save"}"#);
+    assert_eq!(saved["backup"], backup.to_str().unwrap());
+    assert_eq!(std::fs::read_to_string(&backup).unwrap(), TEXT);
+    assert_eq!(dataplane::config::load(&fixture.file).unwrap(), *fixture.config());
+    client.ok(r#"{"op":"service.del","protocol":"udp","address":"192.0.2.100:53"}"#);
+    assert_eq!(client.ok(r#"{"op":"config.save"}"#).get("backup"), None);
+    assert_eq!(std::fs::read_to_string(&backup).unwrap(), TEXT, "still the one with comments");
+    let left: Vec<_> = std::fs::read_dir(fixture.directory.path()).unwrap().collect();
+    assert_eq!(left.len(), 3, "no temporary file stays: {left:?}");
+}
+
+#[test]
+fn reload_applies_the_file_or_leaves_everything_as_it_was() {
+    let fixture = Fixture::new();
+    std::fs::write(&fixture.file, TEXT.replace("weight = 2", "weight = 9")).unwrap();
+    let applied = fixture.controller.reload().unwrap();
+    assert_eq!((applied.generation, applied.changes.len()), (2, 1));
+    std::fs::write(&fixture.file, "port = 1").unwrap();
+    assert!(fixture.controller.reload().is_err());
+    std::fs::remove_file(&fixture.file).unwrap();
+    assert!(fixture.controller.reload().unwrap_err().message.starts_with("cannot read "));
+    assert_eq!(fixture.config().services[0].reals[0].weight, 9);
+}
+
+#[test]
+fn concurrent_changes_are_done_one_after_the_other_and_all_last() {
+    let fixture = Fixture::new();
+    *fixture.plane.apply_time.lock().unwrap() = Duration::from_millis(2);
+    std::thread::scope(|scope| {
+        for client in 0..8u8 {
+            let mut connection = fixture.connect();
+            scope.spawn(move || {
+                for server in 0..8 {
+                    let rip = 100 + client * 8 + server;
+                    connection.ok(&format!(
+                        r#"{{"op":"server.add","protocol":"tcp","address":"192.0.2.100:80","real":"192.0.2.{}"}}"#,
+                        if rip == 100 { 99 } else { rip }
+                    ));
+                }
+            });
+        }
+    });
+    assert_eq!(fixture.config().services[0].reals.len(), 65);
+    assert_eq!(
+        fixture.plane.last(),
+        fixture.config().spec(&[(dataplane::types::Mac([2, 0, 0, 0, 0, 1]), 1500)])
+    );
+}
+
+#[test]
+fn reading_does_not_wait_for_a_change_in_progress() {
+    let fixture = Fixture::new();
+    *fixture.plane.apply_time.lock().unwrap() = Duration::from_secs(2);
+    let (mut changing, mut reading) = (fixture.connect(), fixture.connect());
+    changing.send(br#"{"op":"service.add","protocol":"udp","address":"192.0.2.100:53"}"#);
+    while !fixture.plane.applying.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    let start = Instant::now();
+    assert_eq!(reading.ok(r#"{"op":"service.list"}"#).as_array().unwrap().len(), 1);
+    reading.ok(r#"{"op":"config.show"}"#);
+    reading.ok(r#"{"op":"stats"}"#);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(changing.answer().unwrap()["ok"]["generation"], 2);
+}
+
+#[test]
+fn the_reference_has_every_operation_and_error_code() {
+    let reference =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/control-api.md"))
+            .unwrap();
+    for op in Request::OPS {
+        assert!(reference.contains(&format!("\n### {op}\n")), "docs/control-api.md lacks {op}");
+    }
+    for code in dataplane::control::protocol::ErrorCode::ALL {
+        let name = serde_json::to_value(code).unwrap();
+        let row = format!("| `{}` |", name.as_str().unwrap());
+        assert!(reference.contains(&row), "docs/control-api.md lacks {row}");
+    }
+}
+
+/// Runs the reference's requests, in its order, and compares the shape of the answers.
+#[test]
+fn the_examples_of_the_reference_are_true() {
+    let reference =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/control-api.md"))
+            .unwrap();
+    let fixture = Fixture::new();
+    fixture.plane.flows.store(300, Ordering::SeqCst);
+    let mut client = fixture.connect();
+    let mut examples = 0;
+    let mut lines =
+        reference.lines().filter(|line| line.starts_with("> ") || line.starts_with("< "));
+    while let Some(request) = lines.next() {
+        let request = request.strip_prefix("> ").expect("a request before each answer");
+        let expected: serde_json::Value = serde_json::from_str(&lines.next().unwrap()[2..])
+            .unwrap_or_else(|e| panic!("{request}: {e}"));
+        let found = client.ask(request);
+        assert_eq!(keys(&found), keys(&expected), "{request}\n{found}");
+        assert_eq!(found["id"], expected["id"], "{request}");
+        if let Some(code) = expected["error"]["code"].as_str() {
+            assert_eq!(found["error"]["code"], code, "{request}");
+        }
+        examples += 1;
+    }
+    assert!(examples >= Request::OPS.len(), "{examples}");
+}
+
+/// The keys an answer has, but for those under names of counters.
+fn keys(value: &serde_json::Value) -> Vec<String> {
+    let mut all = Vec::new();
+    collect(value, "", &mut all);
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn collect(value: &serde_json::Value, prefix: &str, into: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (key, value) in object {
+                let path = format!("{prefix}.{key}");
+                if !["events", "dropped", "config"].contains(&key.as_str()) {
+                    collect(value, &path, into);
+                }
+                into.push(path);
+            }
+        }
+        serde_json::Value::Array(array) => array.iter().for_each(|v| collect(v, prefix, into)),
+        _ => {}
+    }
+}
