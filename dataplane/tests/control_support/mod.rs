@@ -21,7 +21,7 @@ use dataplane::types::{FlowKey, Mac, NeighborState, Protocol, ServiceKey};
 use serde_json::Value;
 
 /// The configuration the fixture starts with.
-pub const TEXT: &str = r#"# A comment, lost when saved.
+pub(crate) const TEXT: &str = r#"# A comment, lost when saved.
 [[port]]
 name = "lan"
 vdev = "net_af_packet0,iface=veth0"
@@ -40,18 +40,18 @@ weight = 2
 
 /// Remembers what was applied; makes up flows and counters.
 #[derive(Default)]
-pub struct FakePlane {
-    pub applied: Mutex<Vec<Spec>>,
-    pub refuse: Mutex<Option<ApplyError>>,
-    pub apply_time: Mutex<Duration>,
-    pub applying: AtomicBool,
-    pub flows: AtomicU64,
-    pub flushed: Mutex<Vec<FlowFilter>>,
+pub(crate) struct FakePlane {
+    pub(crate) applied: Mutex<Vec<Spec>>,
+    pub(crate) refuse: Mutex<Option<ApplyError>>,
+    pub(crate) apply_time: Mutex<Duration>,
+    pub(crate) applying: AtomicBool,
+    pub(crate) flows: AtomicU64,
+    pub(crate) flushed: Mutex<Vec<FlowFilter>>,
 }
 
 impl FakePlane {
     /// The specification applied last.
-    pub fn last(&self) -> Spec {
+    pub(crate) fn last(&self) -> Spec {
         self.applied.lock().unwrap().last().cloned().unwrap_or_default()
     }
 
@@ -181,22 +181,22 @@ impl Plane for FakePlane {
 }
 
 /// A running server over a fake data plane, with its files in a directory of its own.
-pub struct Fixture {
-    pub plane: Arc<FakePlane>,
-    pub controller: Arc<Controller>,
-    pub settings: ServerSettings,
-    pub file: PathBuf,
-    pub directory: tempfile::TempDir,
-    pub server: Option<Server>,
+pub(crate) struct Fixture {
+    pub(crate) plane: Arc<FakePlane>,
+    pub(crate) controller: Arc<Controller>,
+    pub(crate) settings: ServerSettings,
+    pub(crate) file: PathBuf,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) server: Option<Server>,
 }
 
 impl Fixture {
-    pub fn new() -> Fixture {
+    pub(crate) fn new() -> Fixture {
         Fixture::with(|_| {})
     }
 
     /// With other limits.
-    pub fn with(adjust: impl FnOnce(&mut ServerSettings)) -> Fixture {
+    pub(crate) fn with(adjust: impl FnOnce(&mut ServerSettings)) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("shunt.toml");
         std::fs::write(&file, TEXT).unwrap();
@@ -217,32 +217,35 @@ impl Fixture {
         Fixture { plane, controller, settings, file, directory, server: Some(server) }
     }
 
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::new(UnixStream::connect(&self.settings.socket).unwrap())
     }
 
     /// The running configuration.
-    pub fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self) -> Arc<Config> {
         self.controller.config()
     }
 }
 
 /// Speaks raw lines.
-pub struct Client(pub BufReader<UnixStream>);
+pub(crate) struct Client(pub(crate) BufReader<UnixStream>);
 
 impl Client {
-    pub fn new(stream: UnixStream) -> Client {
+    pub(crate) fn new(stream: UnixStream) -> Client {
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Client(BufReader::new(stream))
     }
 
-    pub fn send(&mut self, line: &[u8]) {
-        self.0.get_mut().write_all(line).unwrap();
-        self.0.get_mut().write_all(b"\n").unwrap();
+    /// Sends a line. A server that has closed already may have left an answer to read.
+    pub(crate) fn send(&mut self, line: &[u8]) {
+        let sent = self.0.get_mut().write_all(&[line, b"\n"].concat());
+        if let Err(error) = sent {
+            assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "{error}");
+        }
     }
 
     /// The next answer; `None` once the server has closed.
-    pub fn answer(&mut self) -> Option<Value> {
+    pub(crate) fn answer(&mut self) -> Option<Value> {
         let mut line = String::new();
         match self.0.read_line(&mut line) {
             Ok(0) => None,
@@ -252,20 +255,20 @@ impl Client {
         }
     }
 
-    pub fn ask(&mut self, line: &str) -> Value {
+    pub(crate) fn ask(&mut self, line: &str) -> Value {
         self.send(line.as_bytes());
         self.answer().expect("an answer")
     }
 
     /// The `ok` of the answer.
-    pub fn ok(&mut self, line: &str) -> Value {
+    pub(crate) fn ok(&mut self, line: &str) -> Value {
         let mut answer = self.ask(line);
         assert!(answer.get("ok").is_some(), "{line}\n{answer}");
         answer["ok"].take()
     }
 
     /// Code and message of the error.
-    pub fn error(&mut self, line: &str) -> (String, String) {
+    pub(crate) fn error(&mut self, line: &str) -> (String, String) {
         let answer = self.ask(line);
         let text = |key: &str| answer["error"][key].as_str().unwrap_or_default().to_owned();
         (text("code"), text("message"))
