@@ -225,7 +225,7 @@ fn a_scheduler_is_built_again_only_for_other_members_or_options() {
     let changes: [fn(&mut Spec); 6] = [
         |s| s.services[0].reals[0].weight = 9,
         |s| s.services[0].reals.swap(0, 1),
-        |s| drop(s.services[0].reals.pop()),
+        |s| s.services[0].reals.truncate(1),
         |s| s.services[0].scheduler = SchedulerKind::Sh,
         |s| s.maglev_size = 17,
         |s| s.hash_key = [3; 16],
