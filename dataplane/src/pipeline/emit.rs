@@ -151,7 +151,7 @@ impl<B: PacketBuf> Pipeline<B> {
                 stats.event(Event::ExtraTxFull).add(lost);
             }
             Err(FragmentError::NoBuffer | FragmentError::BufferTooSmall) => {
-                self.drop_packet(DropReason::NoBuffer, buf)
+                self.drop_packet(DropReason::NoBuffer, buf);
             }
             Err(_) => self.drop_packet(DropReason::TooManyFragments, buf),
         }

@@ -1,1 +1,387 @@
+//! Compilation: slots, limits, conflicts, ways, and a model for sequences of specs.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::Local;
+use super::compile::{CompileError, Compiled, Compiler, Limits};
+use super::route::RouteError;
+use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
+use crate::types::{
+    ForwardMethod, Mac, NeighborId, PortId, Protocol, RealId, SchedulerKind, ServiceId, ServiceKey,
+};
+
+const LIMITS: Limits = Limits { services: 8, reals: 16, neighbors: 8 };
+
+fn key(port: u16) -> ServiceKey {
+    ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 80].into(), port }
+}
+
+fn rip(n: u8) -> Ipv4Addr {
+    [10, 0, 0, n].into()
+}
+
+/// A service on L4 port `port` with real servers `10.0.0.n` by `dr`.
+fn service(port: u16, reals: &[u8]) -> ServiceSpec {
+    let real = |n: &u8| RealSpec {
+        address: rip(*n),
+        weight: 1,
+        method: ForwardMethod::Dr,
+        gre: Default::default(),
+    };
+    ServiceSpec {
+        key: key(port),
+        scheduler: SchedulerKind::Rr,
+        reals: reals.iter().map(real).collect(),
+    }
+}
+
+fn spec(services: Vec<ServiceSpec>) -> Spec {
+    let port = |name: &str, mac, address: &str, gateway: &[&str]| PortSpec {
+        name: name.into(),
+        mac: Mac([2, 0, 0, 0, 0, mac]),
+        mtu: 1500,
+        addresses: vec![address.parse().unwrap()],
+        gateways: gateway.iter().map(|g| g.parse().unwrap()).collect(),
+    };
+    Spec {
+        ports: vec![
+            port("wan", 1, "192.0.2.10/24", &["192.0.2.1", "192.0.2.2"]),
+            port("lan", 2, "10.0.0.100/24", &[]),
+        ],
+        services,
+        maglev_size: 13,
+        ..Spec::default()
+    }
+}
+
+fn compiler() -> Compiler {
+    Compiler::new(LIMITS)
+}
+
+fn compile(compiler: &mut Compiler, services: &[(u16, &[u8])]) -> Compiled {
+    let services = services.iter().map(|(port, reals)| service(*port, reals)).collect();
+    compiler.compile(&spec(services), 1, |_| true).unwrap()
+}
+
+#[test]
+fn what_stays_keeps_its_slot() {
+    let mut c = compiler();
+    let first = compile(&mut c, &[(80, &[1, 2]), (81, &[2, 3])]);
+    assert_eq!(first.new_services, [ServiceId(0), ServiceId(1)]);
+    assert_eq!(first.new_reals, [0, 1, 2, 3].map(RealId));
+    let (s81, r2, r3) =
+        (c.service_id(&key(81)), c.real_id(&key(81), rip(2)), c.real_id(&key(81), rip(3)));
+    for services in
+        [&[(81, &[2, 3][..])][..], &[(81, &[3, 4, 2]), (79, &[9])], &[(70, &[]), (81, &[3, 2])]]
+    {
+        let next = compile(&mut c, services);
+        assert_eq!((c.service_id(&key(81)), c.real_id(&key(81), rip(2))), (s81, r2));
+        assert_eq!(c.real_id(&key(81), rip(3)), r3);
+        assert!(!next.new_reals.contains(&r2.unwrap()));
+        assert!(!next.new_services.contains(&s81.unwrap()));
+        let service = next.snapshot.service(s81.unwrap()).unwrap();
+        let order: Vec<_> =
+            service.reals.iter().map(|r| next.snapshot.real(*r).unwrap().address).collect();
+        let wanted = services.iter().find(|s| s.0 == 81).unwrap().1.iter().map(|n| rip(*n));
+        assert_eq!(order, wanted.collect::<Vec<_>>(), "as the scheduler's members");
+    }
+    assert_eq!(c.service_id(&key(80)), None);
+    assert_eq!(c.real_id(&key(80), rip(2)), None);
+}
+
+#[test]
+fn everything_else_about_a_real_server_may_change() {
+    let mut c = compiler();
+    compile(&mut c, &[(80, &[1])]);
+    let mut other = service(80, &[1]);
+    other.scheduler = SchedulerKind::Mh;
+    other.reals[0].method = ForwardMethod::Gre;
+    other.reals[0].weight = 7;
+    other.reals[0].gre.key = Some(5);
+    let next = c.compile(&spec(vec![other]), 2, |_| false).unwrap();
+    assert!(next.new_reals.is_empty() && next.new_services.is_empty());
+    let real = next.snapshot.real(RealId(0)).unwrap();
+    assert_eq!((real.method, real.tunnel.unwrap().overhead()), (ForwardMethod::Gre, 28));
+    assert_eq!(next.snapshot.generation, 2);
+}
+
+#[test]
+fn a_slot_is_reused_only_when_unused_and_never_at_once() {
+    let mut c = compiler();
+    compile(&mut c, &[(80, &[1])]);
+    // Replaced in one go: workers may still go by the old snapshot.
+    compile(&mut c, &[(80, &[2])]);
+    assert_eq!(c.real_id(&key(80), rip(2)), Some(RealId(1)));
+    // While flows name slot 0 it is given to nobody, not even to the same RIP.
+    for n in [3, 1] {
+        let two = spec(vec![service(80, &[2, n])]);
+        let next = c.compile(&two, 1, |real| real != RealId(0)).unwrap();
+        assert_ne!(c.real_id(&key(80), rip(n)), Some(RealId(0)));
+        assert!(next.snapshot.real(RealId(0)).is_none());
+    }
+    let next = compile(&mut c, &[(80, &[2, 1, 5, 6])]);
+    let ids: BTreeSet<_> = [2, 1, 5, 6].map(|n| c.real_id(&key(80), rip(n)).unwrap()).into();
+    assert!(ids.contains(&RealId(0)));
+    assert_eq!(ids.len(), 4);
+    assert!(next.new_reals.contains(&RealId(0)), "its counters start anew");
+}
+
+#[test]
+fn limits_are_named() {
+    let full = |spec: &Spec| match compiler().compile(spec, 1, |_| true) {
+        Err(CompileError::Full { what, limit, key }) => (what, limit, key),
+        other => panic!("{other:?}"),
+    };
+    let many: Vec<_> = (0..9).map(|port| service(port, &[])).collect();
+    assert_eq!(full(&spec(many)), ("virtual services", 8, "dataplane.max_services"));
+    let shared: Vec<_> = (0..3).map(|port| service(port, &[1, 2, 3, 4, 5, 6])).collect();
+    assert_eq!(full(&spec(shared)), ("real servers", 16, "dataplane.max_real_servers"));
+    let apart = spec(vec![service(80, &[1, 2, 3, 4, 5, 6, 7, 8, 9])]);
+    assert_eq!(full(&apart), ("neighbors", 8, "dataplane.max_neighbors"));
+    let just =
+        spec(vec![service(80, &[1, 2, 3, 4, 5, 6, 7, 8]), service(81, &[1, 2, 3, 4, 5, 6, 7, 8])]);
+    assert!(compiler().compile(&just, 1, |_| true).is_ok());
+}
+
+#[test]
+fn a_failed_compilation_changes_nothing() {
+    let mut c = compiler();
+    compile(&mut c, &[(80, &[1, 2]), (81, &[1])]);
+    compile(&mut c, &[(80, &[1])]);
+    let before = format!("{c:?}");
+    let mut unreachable = service(82, &[1]);
+    unreachable.reals[0].address = [10, 9, 9, 9].into();
+    let mut heavy = service(82, &[1]);
+    heavy.reals[0].weight = 65_536;
+    for bad in [
+        vec![service(79, &[7]), unreachable],
+        vec![service(79, &[7]), heavy],
+        vec![service(79, &[7, 7])],
+        vec![service(79, &[7]), service(79, &[8])],
+        (0..9).map(|port| service(port, &[])).collect(),
+    ] {
+        assert!(c.compile(&spec(bad), 2, |_| true).is_err());
+        assert_eq!(format!("{c:?}"), before);
+    }
+}
+
+#[test]
+fn conflicts_are_told() {
+    let told = |spec: &Spec| match compiler().compile(spec, 1, |_| true) {
+        Err(CompileError::Conflict(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    let twice = told(&spec(vec![service(80, &[]), service(80, &[1])]));
+    assert_eq!(twice, "virtual service tcp 192.0.2.80:80 is configured twice");
+    let twice = told(&spec(vec![service(80, &[1, 2, 1])]));
+    assert_eq!(
+        twice,
+        "virtual service tcp 192.0.2.80:80: real server 10.0.0.1 is configured twice"
+    );
+    let mut own = spec(vec![service(80, &[])]);
+    own.ports[1].addresses.push("192.0.2.80/32".parse().unwrap());
+    assert!(told(&own).contains("the VIP is also a port's own address"));
+    let mut vip_as_real = spec(vec![service(80, &[1]), service(81, &[2])]);
+    vip_as_real.services[0].key.vip = rip(2);
+    assert!(told(&vip_as_real).contains("real server 10.0.0.2 is a VIP"));
+    // The same L4 port of another protocol or VIP is another service.
+    let mut three = vec![service(80, &[1]), service(80, &[1]), service(80, &[1])];
+    three[1].key.protocol = Protocol::Udp;
+    three[2].key.vip = [192, 0, 2, 81].into();
+    assert!(compiler().compile(&spec(three), 1, |_| true).is_ok());
+}
+
+#[test]
+fn schedulers_are_checked_with_their_service_named() {
+    let mut mh = service(80, &[1, 2]);
+    mh.scheduler = SchedulerKind::Mh;
+    let mut bad = spec(vec![mh]);
+    bad.maglev_size = 10;
+    let error = compiler().compile(&bad, 1, |_| true).unwrap_err();
+    assert!(matches!(error, CompileError::Schedule(k, _) if k == key(80)));
+    assert!(error.to_string().starts_with("virtual service tcp 192.0.2.80:80: maglev_size 10"));
+}
+
+#[test]
+fn each_real_server_has_its_way() {
+    let mut far = service(80, &[1, 2]);
+    far.reals[1].address = [198, 51, 100, 9].into();
+    far.reals[1].method = ForwardMethod::Ipip;
+    let compiled = compiler().compile(&spec(vec![far.clone()]), 1, |_| true).unwrap();
+    let links = &compiled.snapshot.links;
+    let hop = |id: NeighborId| {
+        let found = links.neighbors.iter().find(|n| n.id == id).unwrap();
+        (found.port, found.address)
+    };
+    let near = compiled.snapshot.real(RealId(0)).unwrap();
+    assert_eq!((near.port, near.src_mac), (PortId(1), Mac([2, 0, 0, 0, 0, 2])));
+    assert_eq!(hop(near.neighbor), (PortId(1), rip(1)));
+    assert!(near.tunnel.is_none());
+    let real = compiled.snapshot.real(RealId(1)).unwrap();
+    assert_eq!((real.port, real.src_mac), (PortId(0), Mac([2, 0, 0, 0, 0, 1])));
+    assert_eq!(hop(real.neighbor), (PortId(0), [192, 0, 2, 1].into()), "the first gateway");
+    far.reals[1].method = ForwardMethod::Dr;
+    let error = compiler().compile(&spec(vec![far]), 1, |_| true).unwrap_err();
+    assert!(matches!(error, CompileError::Route(k, RouteError::NotOnLink(..)) if k == key(80)));
+}
+
+#[test]
+fn neighbors_are_shared_and_static_ones_kept() {
+    let mut services = vec![service(80, &[1, 2]), service(81, &[1, 2])];
+    for (n, service) in (9u8..).zip(&mut services) {
+        service.reals.push(RealSpec {
+            address: [198, 51, 100, n].into(),
+            method: ForwardMethod::Ipip,
+            ..service.reals[0].clone()
+        });
+    }
+    let mut spec = spec(services);
+    let fixed = |port: &str, n| StaticNeighbor {
+        port: port.into(),
+        address: rip(n),
+        mac: Mac([2, 2, 2, 2, 2, n]),
+    };
+    // One that is needed, one that is not, one of a port that is not there.
+    spec.neighbors = vec![fixed("lan", 2), fixed("lan", 50), fixed("dmz", 3)];
+    let mut c = compiler();
+    let compiled = c.compile(&spec, 1, |_| true).unwrap();
+    let neighbors = &compiled.snapshot.links.neighbors;
+    let seen: Vec<_> = neighbors.iter().map(|n| (n.port.0, n.address, n.fixed)).collect();
+    assert_eq!(
+        seen,
+        [
+            (0, [192, 0, 2, 1].into(), None),
+            (1, rip(1), None),
+            (1, rip(2), Some(Mac([2, 2, 2, 2, 2, 2]))),
+            (1, rip(50), Some(Mac([2, 2, 2, 2, 2, 50]))),
+        ]
+    );
+    let ids: BTreeSet<_> = neighbors.iter().map(|n| n.id).collect();
+    assert_eq!(ids.len(), 4);
+    // They keep their slots, and a new one gets none that was in use a moment ago.
+    let kept = neighbors.iter().find(|n| n.address == rip(2)).unwrap().id;
+    spec.services = vec![service(80, &[2, 3])];
+    let next = c.compile(&spec, 2, |_| true).unwrap();
+    let find = |n| next.snapshot.links.neighbors.iter().find(|x| x.address == rip(n)).unwrap().id;
+    assert_eq!(find(2), kept);
+    assert!(!ids.contains(&find(3)));
+}
+
+#[test]
+fn the_slow_path_gets_its_lists() {
+    let mut services = vec![service(80, &[3, 1]), service(81, &[2]), service(82, &[1])];
+    services[0].scheduler = SchedulerKind::Wlc;
+    services[2].scheduler = SchedulerKind::Lc;
+    services[1].key.vip = [192, 0, 2, 7].into();
+    let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
+    assert_eq!(snapshot.links.vips, [[192, 0, 2, 7], [192, 0, 2, 80]].map(Ipv4Addr::from));
+    assert_eq!(snapshot.links.ports.len(), 2);
+    assert_eq!(snapshot.counted, [0, 1, 3].map(RealId));
+    assert_eq!(snapshot.local([192, 0, 2, 7].into()), Some(Local::Vip));
+    assert_eq!(snapshot.local([10, 0, 0, 100].into()), Some(Local::Dip(PortId(1))));
+    assert_eq!(snapshot.local(rip(1)), None);
+}
+
+/// Specs of few services and real servers, so that they come and go.
+fn any_spec() -> impl Strategy<Value = Spec> {
+    let real = (any::<bool>(), 0..3u32);
+    let one = |port: u16| {
+        let scheduler = select(SchedulerKind::ALL);
+        let which = subsequence((1..=8u8).collect::<Vec<_>>(), 0..=8);
+        let options = proptest::collection::vec(real.clone(), 8);
+        (scheduler, which, options).prop_map(move |(scheduler, which, options)| {
+            let mut service = service(port, &which);
+            service.scheduler = scheduler;
+            for (real, (tunnel, weight)) in service.reals.iter_mut().zip(options) {
+                real.method = if tunnel { ForwardMethod::Ipip } else { ForwardMethod::Dr };
+                real.weight = weight;
+            }
+            service
+        })
+    };
+    let all = (one(80), one(81), one(82)).prop_map(|(a, b, c)| vec![a, b, c]);
+    (all, subsequence(vec![0usize, 1, 2], 0..=3)).prop_map(|(all, which)| {
+        spec(
+            all.into_iter()
+                .enumerate()
+                .filter(|(i, _)| which.contains(i))
+                .map(|(_, s)| s)
+                .collect(),
+        )
+    })
+}
+
+proptest! {
+    #[test]
+    fn sequences_of_specs_keep_the_promises(
+        steps in proptest::collection::vec((any_spec(), any::<u16>()), 1..20),
+    ) {
+        let limits = Limits { services: 6, reals: 30, neighbors: 16 };
+        let mut c = Compiler::new(limits);
+        // What each slot stood for last, and what stood where in the snapshot before.
+        let mut tenants: BTreeMap<RealId, (ServiceKey, Ipv4Addr)> = BTreeMap::new();
+        let mut before: BTreeMap<(ServiceKey, Ipv4Addr), RealId> = BTreeMap::new();
+        // Given up earlier, and found unused since: no new flow can name them.
+        let mut released: BTreeSet<RealId> = BTreeSet::new();
+        for (step, (spec, used)) in steps.iter().enumerate() {
+            // Flows name some slots.
+            let unused = |real: RealId| used >> (real.0 % 16) & 1 == 0;
+            let compiled = match c.compile(spec, step as u64, unused) {
+                Ok(compiled) => compiled,
+                Err(CompileError::Full { .. }) => continue,
+                Err(other) => return Err(TestCaseError::fail(other.to_string())),
+            };
+            let snapshot = &compiled.snapshot;
+            let was_there = |id: &RealId| before.values().any(|old| old == id);
+            released.extend(tenants.keys().filter(|id| !was_there(id) && unused(**id)));
+            let mut now = BTreeMap::new();
+            for service in &spec.services {
+                let key = service.key;
+                let id = snapshot.find_service(key.vip, key.port, key.protocol);
+                prop_assert_eq!(id, c.service_id(&key));
+                let compiled_service = snapshot.service(id.unwrap()).unwrap();
+                prop_assert_eq!(compiled_service.key, key);
+                prop_assert_eq!(compiled_service.scheduler.kind(), service.scheduler);
+                prop_assert_eq!(compiled_service.reals.len(), service.reals.len());
+                for (id, want) in compiled_service.reals.iter().zip(&service.reals) {
+                    let real = snapshot.real(*id).unwrap();
+                    prop_assert_eq!((real.address, real.method), (want.address, want.method));
+                    prop_assert_eq!(real.tunnel.is_some(), want.method != ForwardMethod::Dr);
+                    let hop = snapshot.links.neighbors.iter().find(|n| n.id == real.neighbor);
+                    prop_assert_eq!(hop.unwrap().address, want.address);
+                    prop_assert!(now.insert((key, want.address), *id).is_none());
+                }
+            }
+            prop_assert_eq!(now.values().collect::<BTreeSet<_>>().len(), now.len(), "own slots");
+            for (what, id) in &now {
+                let is_new = compiled.new_reals.contains(id);
+                match before.get(what) {
+                    Some(old) => prop_assert!(old == id && !is_new),
+                    None => {
+                        prop_assert!(is_new);
+                        prop_assert!(!tenants.contains_key(id) || released.remove(id));
+                    }
+                }
+                tenants.insert(*id, *what);
+            }
+            let gone = |id: &RealId| !now.values().any(|n| n == id);
+            prop_assert!(tenants.keys().filter(|id| gone(id)).all(|id| snapshot.real(*id).is_none()));
+            let counted: Vec<_> = now
+                .iter()
+                .filter(|((key, _), _)| {
+                    let service = spec.services.iter().find(|s| s.key == *key).unwrap();
+                    service.scheduler.counts_connections()
+                })
+                .map(|(_, id)| *id)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect();
+            prop_assert_eq!(&snapshot.counted, &counted);
+            before = now;
+        }
+    }
+}

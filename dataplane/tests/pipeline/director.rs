@@ -1,0 +1,495 @@
+//! A director of one or several workers, driven by hand.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use dataplane::flow::{Seed, Shard};
+use dataplane::pipeline::{
+    BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryReply, Settings,
+};
+use dataplane::snapshot::Snapshot;
+use dataplane::snapshot::compile::{CompileError, Compiled, Compiler, Limits};
+use dataplane::snapshot::neighbors::{NextHop, NextHops};
+use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
+use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
+use dataplane::types::{
+    Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick, WorkerId,
+};
+
+use crate::buffer::{Census, Counted, Pool};
+use crate::packets::{GATEWAY, LAN_DIP, LAN_MAC, MTU, VIP, WAN, WAN_DIP, WAN_MAC, mac_of};
+use crate::seen::Seen;
+
+/// Flows in a worker's shard unless a test wants another number.
+pub(crate) const FLOWS: usize = 1000;
+const SEED: u128 = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
+const SLOTS: usize = 64;
+
+/// A packet the slow path was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Punted {
+    pub(crate) ingress: PortId,
+    pub(crate) reason: PuntReason,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Everything a worker gives away, each with a limit.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) sent: Vec<(PortId, Vec<u8>)>,
+    pub(crate) punted: Vec<Punted>,
+    pub(crate) mail: VecDeque<(WorkerId, PeerMessage<Counted>)>,
+    /// Frames that are taken yet.
+    pub(crate) tx_room: usize,
+    pub(crate) punt_room: usize,
+    /// Messages that fit a queue at once.
+    pub(crate) mail_room: usize,
+    /// Buffers given to the slow path or sent: they end here.
+    pub(crate) consumed: usize,
+}
+
+impl Default for Wire {
+    fn default() -> Wire {
+        let all = usize::MAX;
+        Wire {
+            sent: vec![],
+            punted: vec![],
+            mail: VecDeque::new(),
+            tx_room: all,
+            punt_room: all,
+            mail_room: all,
+            consumed: 0,
+        }
+    }
+}
+
+impl Output<Counted> for Wire {
+    fn transmit(&mut self, port: PortId, frames: &mut ArrayVec<Counted, BURST>) {
+        let taken = frames.len().min(self.tx_room);
+        self.tx_room -= taken;
+        self.consumed += taken;
+        for frame in frames.drain(..taken) {
+            self.sent.push((port, dataplane::packet::buf::PacketBuf::data(&frame).to_vec()));
+        }
+    }
+
+    fn punt(&mut self, punt: Punt<Counted>) -> Result<(), Punt<Counted>> {
+        if self.punt_room == 0 {
+            return Err(punt);
+        }
+        self.punt_room -= 1;
+        self.consumed += 1;
+        let Punt { ingress, reason, buf } = punt;
+        let bytes = dataplane::packet::buf::PacketBuf::data(&buf).to_vec();
+        self.punted.push(Punted { ingress, reason, bytes });
+        Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        to: WorkerId,
+        message: PeerMessage<Counted>,
+    ) -> Result<(), PeerMessage<Counted>> {
+        if self.mail.len() >= self.mail_room {
+            return Err(message);
+        }
+        self.mail.push_back((to, message));
+        Ok(())
+    }
+}
+
+/// What became of the packets of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) sent: Vec<Seen>,
+    pub(crate) punted: Vec<Punted>,
+    /// Counters of all workers, the difference.
+    counts: Counts,
+}
+
+/// The one verdict of one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Forwarded(Ipv4Addr),
+    Punted(PuntReason),
+    Dropped(DropReason),
+    Held,
+}
+
+impl Outcome {
+    pub(crate) fn event(&self, event: Event) -> u64 {
+        self.counts.event(event)
+    }
+
+    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
+        self.counts.drops(reason)
+    }
+
+    /// Where the packets sent went, in order.
+    pub(crate) fn reals(&self) -> Vec<Ipv4Addr> {
+        self.sent.iter().map(Seen::real).collect()
+    }
+
+    /// The verdict of the one packet there was.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let dropped: Vec<_> =
+            DropReason::ALL.iter().copied().filter(|r| self.drops(*r) > 0).collect();
+        let all = self.event(Event::Forwarded)
+            + self.event(Event::Punted)
+            + self.event(Event::Held)
+            + self.counts.dropped_total();
+        assert_eq!(all, 1, "one verdict: {self:?}");
+        match (&self.sent[..], &self.punted[..], &dropped[..]) {
+            ([first, ..], [], []) => Verdict::Forwarded(first.real()),
+            ([], [punt], []) => Verdict::Punted(punt.reason),
+            ([], [], [reason]) => Verdict::Dropped(*reason),
+            ([], [], []) => Verdict::Held,
+            _ => panic!("no single verdict: {self:?}"),
+        }
+    }
+}
+
+/// A director.
+pub(crate) struct Director {
+    pub(crate) spec: Spec,
+    pub(crate) compiler: Compiler,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) hops: NextHops,
+    pub(crate) workers: Vec<Pipeline<Counted>>,
+    pub(crate) stats: Vec<Arc<Stats>>,
+    pub(crate) loads: Arc<LoadBoard>,
+    pub(crate) wire: Wire,
+    pub(crate) pool: Pool,
+    pub(crate) census: Census,
+    pub(crate) now: Tick,
+    /// Buffers received, and taken from the pool, so far.
+    pub(crate) received: usize,
+}
+
+/// One service from text: `tcp 80 wlc: 10.0.0.1 dr, 10.0.0.2 ipip w=2, 10.0.0.3 gre key=7 sum`.
+pub(crate) fn service(text: &str) -> ServiceSpec {
+    let (head, reals) = text.split_once(':').unwrap();
+    let mut head = head.split_whitespace();
+    let protocol: Protocol = head.next().unwrap().parse().unwrap();
+    let port = head.next().unwrap().parse().unwrap();
+    let scheduler = head.next().unwrap().parse().unwrap();
+    let real = |text: &str| {
+        let mut words = text.split_whitespace();
+        let address = words.next().unwrap().parse().unwrap();
+        let method = words.next().unwrap().parse().unwrap();
+        let (mut weight, mut gre) = (1, GreSpec::default());
+        for word in words {
+            match word.split_once('=') {
+                Some(("w", n)) => weight = n.parse().unwrap(),
+                Some(("key", n)) => gre.key = Some(n.parse().unwrap()),
+                _ if word == "sum" => gre.checksum = true,
+                _ => panic!("{word}?"),
+            }
+        }
+        RealSpec { address, weight, method, gre }
+    };
+    ServiceSpec {
+        key: ServiceKey { protocol, vip: VIP, port },
+        scheduler,
+        reals: reals.split(',').filter(|r| !r.trim().is_empty()).map(real).collect(),
+    }
+}
+
+/// The ports of the test network, with these services.
+pub(crate) fn spec(services: &[&str]) -> Spec {
+    let port = |name: &str, mac: Mac, dip: Ipv4Addr, gateways: Vec<Ipv4Addr>| PortSpec {
+        name: name.into(),
+        mac,
+        mtu: MTU as u16,
+        addresses: vec![format!("{dip}/24").parse().unwrap()],
+        gateways,
+    };
+    Spec {
+        ports: vec![
+            port("wan", WAN_MAC, WAN_DIP, vec![GATEWAY]),
+            port("lan", LAN_MAC, LAN_DIP, vec![]),
+        ],
+        services: services.iter().map(|s| service(s)).collect(),
+        hash_key: [7; 16],
+        maglev_size: 251,
+        ..Spec::default()
+    }
+}
+
+impl Director {
+    /// One worker.
+    pub(crate) fn new(services: &[&str]) -> Director {
+        Director::of(1, FLOWS, spec(services))
+    }
+
+    /// Several workers.
+    pub(crate) fn with_workers(workers: u16, services: &[&str]) -> Director {
+        Director::of(workers, FLOWS, spec(services))
+    }
+
+    pub(crate) fn of(workers: u16, flows: usize, spec: Spec) -> Director {
+        let stats: Vec<_> =
+            (0..workers).map(|_| Arc::new(Stats::new(spec.ports.len(), SLOTS, SLOTS))).collect();
+        let loads = Arc::new(LoadBoard::new(workers.into(), SLOTS));
+        let pipelines = stats.iter().zip(0..).map(|(stats, me)| {
+            let settings =
+                Settings { me: WorkerId(me), workers, ports: spec.ports.len(), seed: SEED };
+            let shard = Shard::new(flows, Seed::new(SEED)).unwrap();
+            Pipeline::new(&settings, Arc::clone(stats), Arc::clone(&loads), shard)
+        });
+        let workers = pipelines.collect();
+        let slots = SLOTS as u32;
+        let mut compiler =
+            Compiler::new(Limits { services: slots, reals: slots, neighbors: slots });
+        let census = Census::default();
+        let snapshot = compiler.compile(&Spec::default(), 0, |_| true).unwrap().snapshot;
+        let mut director = Director {
+            spec: spec.clone(),
+            compiler,
+            snapshot,
+            hops: NextHops::new(SLOTS),
+            workers,
+            stats,
+            loads,
+            wire: Wire::default(),
+            pool: Pool { census: census.clone(), left: usize::MAX.into() },
+            census,
+            now: Tick(1),
+            received: 0,
+        };
+        director.configure(spec).unwrap();
+        director
+    }
+
+    /// Takes a configuration up, as control plane and slow path do: neighbors are known.
+    pub(crate) fn configure(&mut self, spec: Spec) -> Result<(), CompileError> {
+        let stats = &self.stats;
+        let flows = |real: RealId| {
+            let sum = |s: &RealStats| s.active.get() + s.inactive.get() + s.replicas.get();
+            stats.iter().filter_map(|s| s.real(real)).map(sum).sum::<u64>()
+        };
+        let generation = self.snapshot.generation + 1;
+        let Compiled { snapshot, .. } =
+            self.compiler.compile(&spec, generation, |real| flows(real) == 0)?;
+        for hop in &snapshot.links.neighbors {
+            self.hops.set(hop.id, NextHop::Known(hop.fixed.unwrap_or(mac_of(hop.address))));
+        }
+        for worker in &mut self.workers {
+            worker.configure(&snapshot);
+        }
+        self.spec = spec;
+        self.snapshot = snapshot;
+        Ok(())
+    }
+
+    /// The same ports with other services.
+    pub(crate) fn services(&mut self, services: &[&str]) {
+        let services = services.iter().map(|s| service(s)).collect();
+        self.configure(Spec { services, ..self.spec.clone() }).unwrap();
+    }
+
+    /// Sets what is known of a next hop.
+    pub(crate) fn hop(&self, address: Ipv4Addr, hop: NextHop) {
+        let links = &self.snapshot.links;
+        let neighbor = links.neighbors.iter().find(|n| n.address == address).unwrap();
+        self.hops.set(neighbor.id, hop);
+    }
+
+    /// The slot of a real server of the first service.
+    pub(crate) fn real_id(&self, real: &str) -> RealId {
+        let key = self.spec.services[0].key;
+        self.compiler.real_id(&key, real.parse().unwrap()).unwrap()
+    }
+
+    /// A gauge of a real server of the first service, over all workers.
+    pub(crate) fn gauge(&self, real: &str, which: fn(&RealStats) -> u64) -> u64 {
+        let id = self.real_id(real);
+        self.stats.iter().map(|s| which(s.real(id).unwrap())).sum()
+    }
+
+    /// Active and inactive connections of a real server of the first service.
+    pub(crate) fn connections(&self, real: &str) -> (u64, u64) {
+        (self.gauge(real, |s| s.active.get()), self.gauge(real, |s| s.inactive.get()))
+    }
+
+    /// Calls one worker with what it works with.
+    pub(crate) fn with<R>(
+        &mut self,
+        worker: usize,
+        call: impl FnOnce(&mut Pipeline<Counted>, &mut Env<'_, Pool, Wire>) -> R,
+    ) -> R {
+        let mut env = Env {
+            snapshot: &self.snapshot,
+            hops: &self.hops,
+            pool: &self.pool,
+            out: &mut self.wire,
+            now: self.now,
+        };
+        call(&mut self.workers[worker], &mut env)
+    }
+
+    /// A burst of buffers, without delivery of what workers tell one another.
+    pub(crate) fn burst(&mut self, worker: usize, port: PortId, buffers: Vec<Counted>) {
+        self.received += buffers.len();
+        let mut burst: ArrayVec<Counted, BURST> = buffers.into_iter().collect();
+        self.with(worker, |p, env| p.burst(env, port, &mut burst));
+        assert!(burst.is_empty());
+    }
+
+    /// Delivers one message; false when there is none.
+    pub(crate) fn deliver_one(&mut self) -> bool {
+        let Some((to, message)) = self.wire.mail.pop_front() else { return false };
+        self.with(to.index(), |p, env| {
+            p.peer(env, message);
+            p.finish(env);
+        });
+        true
+    }
+
+    /// Delivers what workers tell one another until all is said.
+    pub(crate) fn deliver(&mut self) {
+        let mut left = 100_000;
+        while self.deliver_one() {
+            left -= 1;
+            assert!(left > 0, "messages go round for ever");
+        }
+    }
+
+    /// Runs `act`, and tells what came of it. The accounts must be right afterwards.
+    pub(crate) fn outcome(&mut self, act: impl FnOnce(&mut Director)) -> Outcome {
+        self.wire.sent.clear();
+        self.wire.punted.clear();
+        let before = self.counts();
+        act(self);
+        self.check();
+        let mut counts = self.counts();
+        for (name, value) in &mut counts.events {
+            // A gauge may have gone down.
+            *value = value.saturating_sub(before.events[name]);
+        }
+        for (name, value) in &mut counts.dropped {
+            *value -= before.dropped[name];
+        }
+        let sent = self.wire.sent.iter().map(|(port, bytes)| Seen::read(*port, bytes)).collect();
+        Outcome { sent, punted: self.wire.punted.clone(), counts }
+    }
+
+    /// One burst at one worker, all messages delivered.
+    pub(crate) fn receive_at(&mut self, worker: usize, packets: &[Vec<u8>]) -> Outcome {
+        let buffers = packets.iter().map(|p| self.census.buffer(p)).collect();
+        self.outcome(|d| {
+            d.burst(worker, WAN, buffers);
+            d.deliver();
+        })
+    }
+
+    /// One burst at the first worker.
+    pub(crate) fn receive(&mut self, packets: &[Vec<u8>]) -> Outcome {
+        self.receive_at(0, packets)
+    }
+
+    /// One packet at the first worker.
+    pub(crate) fn receive_one(&mut self, packet: &[u8]) -> Outcome {
+        self.receive(&[packet.to_vec()])
+    }
+
+    /// The verdict of one packet at the first worker.
+    pub(crate) fn verdict(&mut self, packet: &[u8]) -> Verdict {
+        self.receive_one(packet).verdict()
+    }
+
+    /// The real server a packet is forwarded to.
+    pub(crate) fn real_of(&mut self, packet: &[u8]) -> Ipv4Addr {
+        match self.verdict(packet) {
+            Verdict::Forwarded(real) => real,
+            other => panic!("not forwarded: {other:?}"),
+        }
+    }
+
+    /// Time goes on by `millis`; workers do what they do between bursts.
+    pub(crate) fn wait(&mut self, millis: u32) -> Outcome {
+        self.now = self.now.after(millis);
+        self.outcome(|d| {
+            for worker in 0..d.workers.len() {
+                d.with(worker, Pipeline::maintain);
+                d.sweep(worker);
+            }
+        })
+    }
+
+    /// Pays the whole sweep debt of a worker.
+    pub(crate) fn sweep(&mut self, worker: usize) {
+        for _ in 0..=self.workers[worker].shard().capacity() / 256 {
+            self.with(worker, |p, env| p.sweep(env));
+        }
+    }
+
+    /// A part of a query to one worker.
+    pub(crate) fn query(&mut self, worker: usize, query: Query) -> QueryReply {
+        self.with(worker, |p, env| p.query(env, query))
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut all = Counts::default();
+        self.stats.iter().for_each(|s| all.add(&s.counts()));
+        all
+    }
+
+    /// What must hold whenever no worker is at work.
+    pub(crate) fn check(&self) {
+        for stats in &self.stats {
+            assert!(stats.counts().is_balanced(), "{:#?}", stats.counts());
+        }
+        let counts = self.counts();
+        let seeking =
+            |(_, m): &&(WorkerId, PeerMessage<Counted>)| matches!(m, PeerMessage::Seek(_));
+        let underway = self.wire.mail.iter().filter(seeking).count();
+        assert_eq!(
+            counts.event(Event::HandedOver),
+            counts.event(Event::TakenOver) + underway as u64
+        );
+        assert_eq!(
+            self.census.alive(),
+            counts.event(Event::Held) as usize + underway,
+            "every other buffer is gone"
+        );
+        self.check_gauges();
+    }
+
+    /// Gauges are what is in the tables, and flows are accounted for.
+    fn check_gauges(&self) {
+        for (worker, stats) in self.workers.iter().zip(&self.stats) {
+            let mut found = vec![(0u64, 0u64, 0u64); SLOTS];
+            worker.shard().scan(0, usize::MAX, |flow| {
+                let slot = &mut found[flow.real.index()];
+                if flow.flags.has(dataplane::flow::Flags::REPLICA) {
+                    slot.2 += 1;
+                } else if flow.state.is_active() {
+                    slot.0 += 1;
+                } else {
+                    slot.1 += 1;
+                }
+            });
+            for (id, found) in found.into_iter().enumerate() {
+                let s = stats.real(RealId(id as u32)).unwrap();
+                let gauges = (s.active.get(), s.inactive.get(), s.replicas.get());
+                assert_eq!(gauges, found, "real server slot {id}");
+            }
+            let event = |e| stats.event(e).get();
+            assert_eq!(event(Event::Flows), worker.shard().len() as u64);
+            let gone = [
+                Event::FlowsExpired,
+                Event::FlowsEvicted,
+                Event::FlowsReplaced,
+                Event::FlowsOrphaned,
+                Event::FlowsFlushed,
+            ];
+            assert_eq!(
+                event(Event::FlowsCreated),
+                event(Event::Flows) + gone.map(event).iter().sum::<u64>()
+            );
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What happens to a packet: tables of configuration, packet in, verdict, packet out, counters.
+//!
+//! The pipelines are the product's; NIC, slow path, queues and clock are [`director::Director`]'s.
+//! What is sent is read by etherparse, not by the product's own parser.
+#![allow(clippy::unwrap_used)]
+
+mod buffer;
+mod director;
+mod packets;
+mod seen;
+
+mod accounts;
+mod changes;
+mod drops;
+mod flows;
+mod fragments;
+mod icmp;
+mod limits;
+mod methods;
+mod queries;
+mod random;
+mod verdicts;
