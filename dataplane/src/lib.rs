@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod arch;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod flow;

@@ -50,7 +50,7 @@ fn a_thousand_requests_by_each_method_and_none_fails() {
         .as_array()
         .expect("services")
         .iter()
-        .map(|s| s["traffic"]["connections"].as_u64().expect("a count"))
+        .map(|s| s["connections"].as_u64().expect("a count"))
         .sum();
     assert_eq!(connections, 3000, "{services}");
     // What is not forwarded or punted is chatter of the segment, never a client's packet.

@@ -124,7 +124,7 @@ vip_arguments() {
 start_guest() {
     local rs=$1 method=$2 rip dir=$STATE/$1 modules
     rip=$(guest_address "$rs")
-    mkdir -p "$dir/modules/lib/modules" "$dir/uml"
+    mkdir -p "$dir/modules/lib/modules" "$dir/uml" "$dir/jobs"
     for modules in /usr/lib/uml/modules/*; do ln -s "$modules" "$dir/modules/lib/modules/"; done
     {
         echo '#!/bin/bash'
@@ -135,7 +135,7 @@ start_guest() {
     in_ns switch ip link set "tap-$rs" master br-remote
     tame switch "tap-$rs"
     spawn_tree "guest-$rs" "$dir/console.log" switch linux.uml mem=160M root=/dev/root rootfstype=hostfs rootflags=/ rw \
-        "init=$dir/init" quiet "uml_dir=$dir/uml/" "umid=$rs" con0=fd:0,fd:1 con=null \
+        "init=$dir/init" quiet ipv6.disable_ipv6=1 "uml_dir=$dir/uml/" "umid=$rs" con0=fd:0,fd:1 con=null \
         "vec0:transport=tap,ifname=tap-$rs,depth=128,mac=$(mac_of "$rip")"
     reals_up+=("$rs=$rip")
 }

@@ -23,7 +23,7 @@ pub use model::{
     Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Neighbor, Port, Real,
     Scheduling, Service, Timeouts, default_forward, default_scheduler, default_weight,
 };
-pub(crate) use text::value as text_value;
+pub(crate) use text::{Text, value as text_value};
 pub use write::Saved;
 
 use crate::snapshot::spec::{self, GreSpec, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};

@@ -10,9 +10,8 @@ use crate::config::Config;
 /// are control and slow path, floats over the processors that are left, or over all when none is.
 pub(super) fn eal_arguments(config: &Config) -> Vec<String> {
     let mut args = config.dataplane.eal.clone();
-    let names_lcores = |a: &String| {
-        a.starts_with("--lcores") || a.starts_with("-l") || a.starts_with("-c")
-    };
+    let names_lcores =
+        |a: &String| a.starts_with("--lcores") || a.starts_with("-l") || a.starts_with("-c");
     if !args.iter().any(names_lcores) {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get) as u32;
         let (lcores, main) = lcores(&config.dataplane.workers, processors);

@@ -116,7 +116,8 @@ impl Running {
         let served = ports.first().map_or(0, |p| p.queues.len());
         warn_of_idle_workers(config, served);
 
-        let hardware: Vec<_> = ports.iter().map(|p| (p.entry.port.mac(), p.entry.port.mtu())).collect();
+        let hardware: Vec<_> =
+            ports.iter().map(|p| (p.entry.port.mac(), p.entry.port.mtu())).collect();
         let spec = config.spec(&hardware);
         let limits = Limits {
             services: plane.max_services,
@@ -124,7 +125,8 @@ impl Running {
             neighbors: plane.max_neighbors,
         };
         let mut compiler = Compiler::new(limits);
-        let compiled = compiler.compile(&spec, 1, |_| true).context("cannot use the configuration")?;
+        let compiled =
+            compiler.compile(&spec, 1, |_| true).context("cannot use the configuration")?;
         let snapshot = Arc::new(compiled.snapshot);
         // Workers come first among the readers, so a reader's number is a worker's.
         let (publisher, mut readers) = Publisher::new(served + 1, 1, &snapshot);
@@ -179,8 +181,12 @@ impl Running {
         let mut workers = Vec::with_capacity(served);
         for (index, (queues, reader)) in queues.into_iter().zip(readers).enumerate() {
             let me = WorkerId(index as u16);
-            let settings =
-                Settings { me, workers: served as u16, ports: port_count, seed: seed ^ index as u128 };
+            let settings = Settings {
+                me,
+                workers: served as u16,
+                ports: port_count,
+                seed: seed ^ index as u128,
+            };
             let shard = Shard::new(plane.flows_per_worker as usize, Seed::new(random()?))
                 .context("dataplane.flows_per_worker")?;
             let pipeline =
@@ -202,7 +208,7 @@ impl Running {
                     drop_capabilities();
                     worker.run();
                 })
-                    .with_context(|| format!("cannot start worker {index} on lcore {lcore}"))?,
+                .with_context(|| format!("cannot start worker {index} on lcore {lcore}"))?,
             );
         }
 

@@ -114,9 +114,10 @@ impl LivePlane {
 
     /// Whether no worker has a flow to this real server slot.
     fn is_unused(&self, real: RealId) -> bool {
-        self.workers.iter().filter_map(|(_, s)| s.real(real)).all(|s| {
-            s.active.get() == 0 && s.inactive.get() == 0 && s.replicas.get() == 0
-        })
+        self.workers
+            .iter()
+            .filter_map(|(_, s)| s.real(real))
+            .all(|s| s.active.get() == 0 && s.inactive.get() == 0 && s.replicas.get() == 0)
     }
 
     /// Asks one worker and waits for the answer.
@@ -257,11 +258,7 @@ impl Plane for LivePlane {
 
     fn ports(&self) -> Vec<PortRow> {
         let snapshot = Arc::clone(&locked(&self.published).snapshot);
-        self.ports
-            .iter()
-            .enumerate()
-            .map(|(i, entry)| self.port_row(i, entry, &snapshot))
-            .collect()
+        self.ports.iter().enumerate().map(|(i, entry)| self.port_row(i, entry, &snapshot)).collect()
     }
 
     fn neighbors(&self) -> Vec<NeighborRow> {

@@ -57,8 +57,7 @@ impl SlowThread {
     /// Runs until told to stop, which must be after the workers have stopped.
     pub(super) fn run(mut self) {
         let mut links = vec![false; self.ports.len()];
-        let (mut loads_at, mut list_at, mut links_at) =
-            (self.started, self.started, self.started);
+        let (mut loads_at, mut list_at, mut links_at) = (self.started, self.started, self.started);
         super::drop_capabilities();
         self.configure();
         while !self.stop.load(Ordering::Relaxed) {

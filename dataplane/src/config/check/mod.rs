@@ -39,7 +39,13 @@ impl Findings {
     }
 
     /// Adds a finding unless `value` lies in the range, bounds included.
-    fn range<T: PartialOrd + std::fmt::Display>(&mut self, at: Path, value: T, low: T, high: T) {
+    fn range<T: PartialOrd + std::fmt::Display + Copy>(
+        &mut self,
+        at: Path,
+        value: T,
+        low: T,
+        high: T,
+    ) {
         if value < low || value > high {
             self.add(at, format!("found {value}, allowed are {low} to {high}"));
         }
@@ -111,8 +117,7 @@ fn control(config: &Config, findings: &mut Findings) {
         findings.add(
             path,
             format!(
-                "found {:?}, expected an absolute path such as \"/run/shunt/control.sock\"",
-                socket
+                "found {socket:?}, expected an absolute path such as \"/run/shunt/control.sock\""
             ),
         );
     } else if length > MAX_SOCKET_PATH {
@@ -150,7 +155,7 @@ fn timeouts(config: &Config, findings: &mut Findings) {
 fn scheduling(config: &Config, findings: &mut Findings) {
     let size = config.scheduling.maglev_size;
     let path = at!["scheduling", "maglev_size"];
-    if size < 2 || size > MAX_MAGLEV_SIZE {
+    if !(2..=MAX_MAGLEV_SIZE).contains(&size) {
         findings.add(path, format!("found {size}, allowed are primes from 2 to {MAX_MAGLEV_SIZE}"));
     } else if !is_prime(size) {
         let below = (2..size).rev().find(|n| is_prime(*n));

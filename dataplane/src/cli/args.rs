@@ -1,0 +1,362 @@
+//! The command line's arguments. Completions and man pages are made from these.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{DEFAULT_SOCKET, Gre, Text};
+use crate::control::plane::FlowFilter;
+use crate::control::protocol::{ServiceRef, ServiceSelect};
+use crate::types::{ForwardMethod, Protocol, SchedulerKind};
+
+/// Controls Shunt, a layer-4 load balancer for direct server return.
+///
+/// Changes take effect at once and last until the daemon stops; `shunt config save` writes them
+/// to its configuration file.
+///
+/// Exit status: 0 when done, 1 when refused or failed, 2 when the command line is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "shunt", version, max_term_width = 100, subcommand_required = true)]
+pub(super) struct Cli {
+    /// Control socket of the daemon
+    #[arg(long, global = true, value_name = "PATH", env = "SHUNT_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub(super) socket: PathBuf,
+    /// Print JSON instead of tables: what the control socket answers, on one line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Virtual services
+    #[command(subcommand, arg_required_else_help = true)]
+    Service(ServiceCommand),
+    /// Real servers of a virtual service
+    #[command(subcommand, arg_required_else_help = true)]
+    Server(ServerCommand),
+    /// Flows: the connections the director knows
+    #[command(subcommand, arg_required_else_help = true)]
+    Flow(FlowCommand),
+    /// Neighbors: the next hops and their Ethernet addresses
+    #[command(subcommand, arg_required_else_help = true)]
+    Neighbor(NeighborCommand),
+    /// NIC ports
+    #[command(subcommand, arg_required_else_help = true)]
+    Port(PortCommand),
+    /// Packets, drops and their reasons, per worker
+    Stats(StatsArgs),
+    /// The running configuration and configuration files
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Versions of this program and of the daemon
+    Version,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages
+    Man {
+        /// Directory they are written to
+        dir: PathBuf,
+    },
+}
+
+/// A virtual service, as two arguments.
+#[derive(Debug, Args)]
+pub(super) struct ServiceArg {
+    /// Transport protocol
+    #[arg(value_parser = protocols())]
+    pub(super) protocol: Protocol,
+    /// VIP and L4 port, such as 192.0.2.100:80
+    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddrV4>)]
+    pub(super) address: SocketAddrV4,
+}
+
+impl From<&ServiceArg> for ServiceRef {
+    fn from(arg: &ServiceArg) -> ServiceRef {
+        ServiceRef { protocol: arg.protocol, address: arg.address }
+    }
+}
+
+/// A virtual service, or all.
+#[derive(Debug, Args)]
+pub(super) struct SelectArg {
+    /// Only those with this transport protocol
+    #[arg(value_parser = protocols())]
+    pub(super) protocol: Option<Protocol>,
+    /// Only this VIP and L4 port, such as 192.0.2.100:80
+    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddrV4>)]
+    pub(super) address: Option<SocketAddrV4>,
+}
+
+impl From<&SelectArg> for ServiceSelect {
+    fn from(arg: &SelectArg) -> ServiceSelect {
+        ServiceSelect { protocol: arg.protocol, address: arg.address }
+    }
+}
+
+/// `shunt service …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Add a virtual service
+    Add {
+        /// The virtual service
+        #[command(flatten)]
+        service: ServiceArg,
+        /// How new flows are spread
+        #[arg(long, short, default_value = "wlc", value_parser = schedulers())]
+        scheduler: SchedulerKind,
+    },
+    /// Change a virtual service's scheduler; flows keep their real servers
+    Edit {
+        /// The virtual service
+        #[command(flatten)]
+        service: ServiceArg,
+        /// How new flows are spread
+        #[arg(long, short, value_parser = schedulers())]
+        scheduler: SchedulerKind,
+    },
+    /// Remove a virtual service with its real servers and flows
+    Del {
+        /// The virtual service
+        #[command(flatten)]
+        service: ServiceArg,
+    },
+    /// List virtual services with their real servers
+    List {
+        /// Which
+        #[command(flatten)]
+        select: SelectArg,
+    },
+}
+
+/// Options of forwarding by GRE.
+#[derive(Debug, Args)]
+pub(super) struct GreArgs {
+    /// GRE key of the real server's tunnel (only with gre)
+    #[arg(long, value_name = "KEY")]
+    pub(super) gre_key: Option<u32>,
+    /// Send GRE checksums (only with gre)
+    #[arg(long)]
+    pub(super) gre_checksum: bool,
+}
+
+impl GreArgs {
+    /// The options, if any is given.
+    pub(super) fn options(&self) -> Option<Gre> {
+        let gre = Gre { checksum: self.gre_checksum, key: self.gre_key };
+        (gre != Gre::default()).then_some(gre)
+    }
+}
+
+/// `shunt server …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ServerCommand {
+    /// Add a real server to a virtual service
+    Add {
+        /// The virtual service
+        #[command(flatten)]
+        service: ServiceArg,
+        /// RIP, the real server's address
+        #[arg(value_name = "RIP", value_parser = text::<Ipv4Addr>)]
+        real: Ipv4Addr,
+        /// Share of new flows, 0 to 65535; 0 drains
+        #[arg(long, short, default_value_t = 1)]
+        weight: u32,
+        /// Forwarding method
+        #[arg(long, short, default_value = "dr", value_parser = methods())]
+        forward: ForwardMethod,
+        /// GRE options
+        #[command(flatten)]
+        gre: GreArgs,
+    },
+    /// Change a real server; its flows stay with it
+    Edit {
+        /// The virtual service
+        #[command(flatten)]
+        service: ServiceArg,
+        /// RIP, the real server's address
+        #[arg(value_name = "RIP", value_parser = text::<Ipv4Addr>)]
+        real: Ipv4Addr,
+        /// Share of new flows, 0 to 65535; 0 drains
+        #[arg(long, short)]
+        weight: Option<u32>,
+        /// Forwarding method
+        #[arg(long, short, value_parser = methods())]
+        forward: Option<ForwardMethod>,
+        /// GRE options, which take the place of all there are
+        #[command(flatten)]
+        gre: GreArgs,
+    },
+    /// Remove a real server; its flows are scheduled afresh
+    Del {
+        /// The virtual service
+        #[command(flatten)]
+        service: ServiceArg,
+        /// RIP, the real server's address
+        #[arg(value_name = "RIP", value_parser = text::<Ipv4Addr>)]
+        real: Ipv4Addr,
+    },
+    /// List real servers
+    List {
+        /// Of which virtual services
+        #[command(flatten)]
+        select: SelectArg,
+    },
+}
+
+/// Which flows.
+#[derive(Debug, Args)]
+pub(super) struct FlowArgs {
+    /// Only this transport protocol
+    #[arg(long, value_parser = protocols())]
+    pub(super) protocol: Option<Protocol>,
+    /// Only from this client address
+    #[arg(long, value_name = "CIP", value_parser = text::<Ipv4Addr>)]
+    pub(super) client: Option<Ipv4Addr>,
+    /// Only from this client L4 port
+    #[arg(long, value_name = "PORT")]
+    pub(super) client_port: Option<u16>,
+    /// Only to this VIP
+    #[arg(long, value_parser = text::<Ipv4Addr>)]
+    pub(super) vip: Option<Ipv4Addr>,
+    /// Only to this L4 port of the VIP
+    #[arg(long, value_name = "PORT")]
+    pub(super) vip_port: Option<u16>,
+    /// Only at this real server
+    #[arg(long, value_name = "RIP", value_parser = text::<Ipv4Addr>)]
+    pub(super) real: Option<Ipv4Addr>,
+}
+
+impl From<&FlowArgs> for FlowFilter {
+    fn from(args: &FlowArgs) -> FlowFilter {
+        FlowFilter {
+            protocol: args.protocol,
+            client: args.client,
+            client_port: args.client_port,
+            vip: args.vip,
+            vip_port: args.vip_port,
+            real: args.real,
+        }
+    }
+}
+
+/// `shunt flow …`
+#[derive(Debug, Subcommand)]
+pub(super) enum FlowCommand {
+    /// List flows
+    List {
+        /// Which
+        #[command(flatten)]
+        filter: FlowArgs,
+        /// Most flows listed; 0 lists all
+        #[arg(long, short = 'n', default_value_t = 100)]
+        limit: u64,
+    },
+    /// Show one flow
+    Show {
+        /// Transport protocol
+        #[arg(value_parser = protocols())]
+        protocol: Protocol,
+        /// Client address and L4 port
+        #[arg(value_name = "CIP:PORT", value_parser = text::<SocketAddrV4>)]
+        client: SocketAddrV4,
+        /// VIP and L4 port
+        #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddrV4>)]
+        vip: SocketAddrV4,
+    },
+    /// Remove flows: their next packets are scheduled afresh, or dropped
+    Flush {
+        /// Which
+        #[command(flatten)]
+        filter: FlowArgs,
+        /// Remove all flows; needed when nothing else says which
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// `shunt neighbor …`
+#[derive(Debug, Subcommand)]
+pub(super) enum NeighborCommand {
+    /// List neighbors
+    List,
+}
+
+/// `shunt port …`
+#[derive(Debug, Subcommand)]
+pub(super) enum PortCommand {
+    /// List ports
+    List,
+}
+
+/// `shunt stats`
+#[derive(Debug, Args)]
+pub(super) struct StatsArgs {
+    /// Repeat every so many seconds, with rates, until interrupted
+    #[arg(long, short, value_name = "SECS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = seconds)]
+    pub(super) watch: Option<f64>,
+    /// Also show reasons for which nothing was dropped
+    #[arg(long, short)]
+    pub(super) all: bool,
+}
+
+/// `shunt config …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print the running configuration as a file
+    Show,
+    /// Check a configuration file; needs no daemon
+    Check {
+        /// The file; - is standard input
+        file: PathBuf,
+    },
+    /// Show what would change if a file were applied
+    Diff {
+        /// The file; - is standard input
+        file: PathBuf,
+    },
+    /// Replace the running configuration, at once or not at all
+    Apply {
+        /// The file; - is standard input [default: the daemon's own file]
+        file: Option<PathBuf>,
+    },
+    /// Write the running configuration to a file; comments in it are lost
+    Save {
+        /// The file; - is standard output [default: the daemon's own file, which it writes itself]
+        file: Option<PathBuf>,
+    },
+}
+
+fn text<T: Text>(text: &str) -> Result<T, String> {
+    T::read(text)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("allowed are 0.1 to 86400".to_owned()),
+    }
+}
+
+fn protocols() -> impl TypedValueParser<Value = Protocol> {
+    PossibleValuesParser::new(["tcp", "udp"]).try_map(|name| name.parse::<Protocol>())
+}
+
+fn schedulers() -> impl TypedValueParser<Value = SchedulerKind> {
+    PossibleValuesParser::new(SchedulerKind::ALL.iter().map(|s| s.name()))
+        .try_map(|name| name.parse::<SchedulerKind>())
+}
+
+fn methods() -> impl TypedValueParser<Value = ForwardMethod> {
+    PossibleValuesParser::new(ForwardMethod::ALL.iter().map(|m| m.name()))
+        .try_map(|name| name.parse::<ForwardMethod>())
+}

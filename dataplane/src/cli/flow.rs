@@ -1,0 +1,183 @@
+//! `shunt flow`, `shunt neighbor` and `shunt port`.
+
+use std::fmt::Write;
+
+use super::args::{FlowCommand, NeighborCommand, PortCommand};
+use super::client::typed;
+use super::output::{Table, json, out, time};
+use super::{Context, Failure};
+use crate::control::plane::{FlowFilter, FlowPage, FlowRow, NeighborRow, PortRow};
+use crate::control::protocol::{
+    FlowFlush, FlowList, FlowRef, Flushed, MAX_PAGE, NoArguments, Request,
+};
+
+pub(super) fn flow(context: &Context, command: &FlowCommand) -> Result<(), Failure> {
+    match command {
+        FlowCommand::List { filter, limit } => list(context, &filter.into(), *limit),
+        FlowCommand::Show { protocol, client, vip } => {
+            let flow = FlowRef { protocol: *protocol, client: *client, vip: *vip };
+            let answer = context.client()?.call(&Request::FlowShow(flow))?;
+            if context.json {
+                return json(&answer);
+            }
+            out(&format!("{}{}", heading(), line(&typed(answer)?)))
+        }
+        FlowCommand::Flush { filter, all } => {
+            let filter: FlowFilter = filter.into();
+            if filter == FlowFilter::default() && !all {
+                return Err(Failure::Usage(
+                    "which flows? name them (--client, --vip, --real …), or say --all".to_owned(),
+                ));
+            }
+            let answer = context.client()?.call(&Request::FlowFlush(FlowFlush { filter }))?;
+            if context.json {
+                return json(&answer);
+            }
+            let Flushed { flows } = typed(answer)?;
+            out(&format!("{flows} flows removed\n"))
+        }
+    }
+}
+
+/// Lists page by page, so that millions of flows need no memory here either. Widths are fixed
+/// for the same reason.
+fn list(context: &Context, filter: &FlowFilter, limit: u64) -> Result<(), Failure> {
+    let mut client = context.client()?;
+    let mut left = if limit == 0 { u64::MAX } else { limit };
+    let mut cursor = Some(0);
+    out(if context.json { "{\"flows\":[" } else { heading() })?;
+    let mut first = true;
+    while let Some(at) = cursor.filter(|_| left > 0) {
+        let page: FlowPage = client.call_for(&Request::FlowList(FlowList {
+            filter: filter.clone(),
+            cursor: at,
+            limit: Some(left.min(MAX_PAGE as u64) as usize),
+        }))?;
+        let mut text = String::new();
+        for row in &page.flows {
+            if context.json {
+                let row = serde_json::to_string(row).unwrap_or_default();
+                let _ = write!(text, "{}{row}", if first { "" } else { "," });
+                first = false;
+            } else {
+                text.push_str(&line(row));
+            }
+        }
+        out(&text)?;
+        left = left.saturating_sub(page.flows.len() as u64);
+        cursor = page.next;
+    }
+    match (context.json, cursor) {
+        (true, Some(next)) => out(&format!("],\"next\":{next}}}\n")),
+        (true, None) => out("]}\n"),
+        (false, Some(_)) => {
+            // Not for the one who counts lines.
+            eprintln!("there may be more flows; --limit 0 lists all");
+            Ok(())
+        }
+        (false, None) => Ok(()),
+    }
+}
+
+const fn heading() -> &'static str {
+    "PROTO  STATE        EXPIRES       CLIENT                 VIP                    REAL SERVER      WORKER\n"
+}
+
+fn line(row: &FlowRow) -> String {
+    let real = row.real.map_or_else(|| "-".to_owned(), |real| real.to_string());
+    format!(
+        "{:<5}  {:<11}  {:<12}  {:<21}  {:<21}  {real:<15}  {:>6}\n",
+        row.protocol.to_string(),
+        row.state,
+        time(u64::from(row.expires_ms)),
+        row.client.to_string(),
+        row.vip.to_string(),
+        row.worker,
+    )
+}
+
+pub(super) fn neighbor(context: &Context, command: &NeighborCommand) -> Result<(), Failure> {
+    let NeighborCommand::List = command;
+    let answer = context.client()?.call(&Request::NeighborList(NoArguments {}))?;
+    if context.json {
+        return json(&answer);
+    }
+    let rows: Vec<NeighborRow> = typed(answer)?;
+    if rows.is_empty() {
+        return out("no neighbors\n");
+    }
+    let mut table = Table::new(["port", "address", "mac", "state", ">confirmed", ">waiting"]);
+    for row in rows {
+        table.row([
+            row.port,
+            row.address.to_string(),
+            row.mac.map_or_else(|| "-".to_owned(), |mac| mac.to_string()),
+            row.state.to_string(),
+            row.confirmed_ms.map_or_else(|| "-".to_owned(), |ms| format!("{} ago", time(ms))),
+            row.waiting.to_string(),
+        ]);
+    }
+    out(&table.text())
+}
+
+pub(super) fn port(context: &Context, command: &PortCommand) -> Result<(), Failure> {
+    let PortCommand::List = command;
+    let answer = context.client()?.call(&Request::PortList(NoArguments {}))?;
+    if context.json {
+        return json(&answer);
+    }
+    let rows: Vec<PortRow> = typed(answer)?;
+    let mut about = Table::new([
+        "port",
+        "link",
+        ">mbit/s",
+        ">mtu",
+        "mac",
+        "addresses",
+        "gateways",
+        ">queues",
+        "driver",
+        "device",
+    ]);
+    let mut traffic = Table::new([
+        "port",
+        ">rx packets",
+        ">rx bytes",
+        ">rx missed",
+        ">rx errors",
+        ">rx no buffer",
+        ">tx packets",
+        ">tx bytes",
+        ">tx full",
+        ">tx errors",
+    ]);
+    for row in rows {
+        let counters = [
+            row.rx_packets,
+            row.rx_bytes,
+            row.rx_missed,
+            row.rx_errors,
+            row.rx_no_buffer,
+            row.tx_packets,
+            row.tx_bytes,
+            row.tx_full,
+            row.tx_errors,
+        ];
+        let name = std::iter::once(row.name.clone());
+        traffic.row(name.chain(counters.iter().map(u64::to_string)));
+        let gateways: Vec<_> = row.gateways.iter().map(ToString::to_string).collect();
+        about.row([
+            row.name,
+            if row.link { "up" } else { "down" }.to_owned(),
+            row.speed_mbps.map_or_else(|| "-".to_owned(), |speed| speed.to_string()),
+            row.mtu.to_string(),
+            row.mac.to_string(),
+            row.addresses.join(", "),
+            if gateways.is_empty() { "-".to_owned() } else { gateways.join(", ") },
+            row.queues.to_string(),
+            row.driver,
+            row.device,
+        ]);
+    }
+    out(&format!("{}\n{}", about.text(), traffic.text()))
+}

@@ -1,0 +1,127 @@
+//! The command line, `shunt`: requests to the control socket, and tables of the answers.
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod config;
+mod flow;
+mod output;
+mod service;
+mod stats;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use serde_json::json;
+
+use crate::control::protocol::{NoArguments, Request, Version};
+use args::{Cli, Command};
+use client::{Client, typed};
+
+/// Exit status when something is refused or fails.
+const FAILED: u8 = 1;
+/// Exit status when the command line is wrong, as clap has it.
+const USAGE: u8 = 2;
+
+/// Why a command was not carried out.
+enum Failure {
+    /// For the user.
+    Refused(String),
+    /// The command line lacks something.
+    Usage(String),
+    /// Reading or writing failed; also when a pipe's reader has gone.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Io(error)
+    }
+}
+
+/// What all commands share.
+struct Context {
+    socket: PathBuf,
+    json: bool,
+}
+
+impl Context {
+    fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&self.socket)
+    }
+}
+
+/// Runs the command line `shunt` with these arguments, the program's name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no error.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    let context = Context { socket: cli.socket, json: cli.json };
+    match execute(&context, &cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has what it wanted (`| head`).
+        Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Io(error)) => failed(&error.to_string(), FAILED),
+        Err(Failure::Refused(message)) => failed(&message, FAILED),
+        Err(Failure::Usage(message)) => failed(&message, USAGE),
+    }
+}
+
+fn failed(message: &str, status: u8) -> ExitCode {
+    eprintln!("shunt: {message}");
+    ExitCode::from(status)
+}
+
+fn execute(context: &Context, command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Service(command) => service::service(context, command),
+        Command::Server(command) => service::server(context, command),
+        Command::Flow(command) => flow::flow(context, command),
+        Command::Neighbor(command) => flow::neighbor(context, command),
+        Command::Port(command) => flow::port(context, command),
+        Command::Stats(args) => stats::stats(context, args),
+        Command::Config(command) => config::config(context, command),
+        Command::Version => version(context),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "shunt", &mut script);
+            output::out(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { dir } => manual(dir),
+    }
+}
+
+fn version(context: &Context) -> Result<(), Failure> {
+    let ours = env!("CARGO_PKG_VERSION");
+    if !context.json {
+        output::out(&format!("shunt {ours}\n"))?;
+    }
+    let answer = context.client()?.call(&Request::Version(NoArguments {}))?;
+    if context.json {
+        return output::json(&json!({"client": ours, "daemon": answer}));
+    }
+    let daemon: Version = typed(answer)?;
+    output::out(&format!(
+        "shuntd {}, up {}, generation {}, configuration {}\n",
+        daemon.version,
+        output::time(daemon.uptime_ms),
+        daemon.generation,
+        daemon.config.display()
+    ))
+}
+
+fn manual(dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
+        .map_err(|e| {
+            Failure::Refused(format!("cannot write manual pages to {}: {e}", dir.display()))
+        })
+}

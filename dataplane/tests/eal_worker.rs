@@ -1,0 +1,331 @@
+//! Pipeline and poll loop on real mbufs: none is lost, whatever is full or empty, and every packet
+//! has one verdict.
+#![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used)] // helper functions of tests are tests, too
+
+mod eal_common;
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use dataplane::dpdk::{self, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue};
+use dataplane::flow::{Seed, Shard};
+use dataplane::packet::arp;
+use dataplane::packet::buf::{BufPool, PacketBuf};
+use dataplane::packet::build::Build;
+use dataplane::packet::tcp::Flags;
+use dataplane::pipeline::{BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Settings};
+use dataplane::snapshot::Snapshot;
+use dataplane::snapshot::compile::{Compiler, Limits};
+use dataplane::snapshot::neighbors::{NextHop, NextHops};
+use dataplane::snapshot::publish::Publisher;
+use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
+use dataplane::stats::{DropReason, Event, Stats};
+use dataplane::types::{
+    ForwardMethod, IdleMode, Mac, PortId, Protocol, Punt, SchedulerKind, ServiceKey, Tick, WorkerId,
+};
+use dataplane::worker::{Channels, Clock, Worker};
+
+const PORT: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const ROUTER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+const LIMITS: Limits = Limits { services: 8, reals: 8, neighbors: 8 };
+
+#[test]
+fn no_mbuf_is_lost_and_every_packet_has_a_verdict() {
+    let eal = eal_common::start();
+    let pool = Mempool::new("worker", 4095, 128, 2048, None).unwrap();
+    a_million_packets_against_every_limit(&pool);
+    assert_eq!(pool.in_use(), 0, "mbufs lost by the pipeline");
+    a_worker_takes_up_configurations_while_it_forwards(&pool);
+    assert_eq!(pool.in_use(), 0, "mbufs lost by the worker");
+    drop((pool, eal));
+}
+
+fn vip(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, 100 + n)
+}
+
+/// One virtual service a forwarding method, each with one real server.
+fn spec() -> Spec {
+    let service = |n: u8, protocol, method, address: [u8; 4]| ServiceSpec {
+        key: ServiceKey { protocol, vip: vip(n), port: 80 },
+        scheduler: SchedulerKind::Wlc,
+        reals: vec![RealSpec {
+            address: address.into(),
+            weight: 1,
+            method,
+            gre: GreSpec::default(),
+        }],
+    };
+    Spec {
+        ports: vec![PortSpec {
+            name: "ring".into(),
+            mac: PORT,
+            mtu: 1500,
+            addresses: vec!["192.0.2.10/24".parse().unwrap()],
+            gateways: vec![[192, 0, 2, 1].into()],
+        }],
+        services: vec![
+            service(0, Protocol::Tcp, ForwardMethod::Dr, [192, 0, 2, 21]),
+            service(1, Protocol::Udp, ForwardMethod::Ipip, [203, 0, 113, 31]),
+            service(2, Protocol::Tcp, ForwardMethod::Gre, [203, 0, 113, 32]),
+        ],
+        maglev_size: 65_537,
+        ..Spec::default()
+    }
+}
+
+fn snapshot(generation: u64) -> Snapshot {
+    Compiler::new(LIMITS).compile(&spec(), generation, |_| true).unwrap().snapshot
+}
+
+/// Next hops: all known but, when asked for, the gateway.
+fn hops(snapshot: &Snapshot, gateway_known: bool) -> NextHops {
+    let hops = NextHops::new(8);
+    for neighbor in &snapshot.links.neighbors {
+        if gateway_known || neighbor.address != Ipv4Addr::new(192, 0, 2, 1) {
+            hops.set(neighbor.id, NextHop::Known(ROUTER));
+        }
+    }
+    hops
+}
+
+/// Frame `n` of a mix that takes every way through the pipeline.
+fn frame(n: u64) -> Vec<u8> {
+    let sport = (n / 16) as u16;
+    let tcp = |to: u8, flags, len: usize| {
+        Build::eth(ROUTER, PORT)
+            .ipv4(CLIENT, vip(to))
+            .df(len < 1000)
+            .tcp(sport, 80, flags, 1)
+            .payload(&vec![7; len])
+            .finish()
+    };
+    let udp = |to: u8, len: usize| {
+        Build::eth(ROUTER, PORT)
+            .ipv4(CLIENT, vip(to))
+            .udp(sport, 80)
+            .payload(&vec![7; len])
+            .finish()
+    };
+    match n % 16 {
+        0..=2 => tcp(0, Flags::SYN, 0),
+        3 => tcp(0, Flags::ACK, 100),
+        4..=6 => udp(1, 18),
+        // 1500 bytes without DF: the outer packet is cut.
+        7 => udp(1, 1472),
+        8 => tcp(2, Flags::SYN, 0),
+        9 => tcp(2, Flags::ACK, 1460),
+        10 => Build::eth(ROUTER, Mac::BROADCAST)
+            .arp(&arp::Packet::request(ROUTER, CLIENT, vip(0)))
+            .finish(),
+        11 => Build::eth(ROUTER, PORT).ipv4(CLIENT, vip(0)).icmp(8, 0, 1).payload(&[1; 8]).finish(),
+        12 => tcp(9, Flags::SYN, 0),
+        13 => udp(1, 40)[..30].to_vec(),
+        14 => Build::eth(ROUTER, PORT)
+            .ipv4(CLIENT, vip(1))
+            .id(n as u16)
+            .fragment(64, true)
+            .protocol(17)
+            .payload(&[1; 64])
+            .finish(),
+        _ => Build::eth(ROUTER, PORT)
+            .ipv4(CLIENT, vip(0))
+            .ttl(1)
+            .tcp(sport, 80, Flags::SYN, 1)
+            .finish(),
+    }
+}
+
+fn fill(pool: &Mempool, bytes: &[u8]) -> Option<Mbuf> {
+    let mut mbuf = pool.alloc()?;
+    assert!(mbuf.append(bytes.len()));
+    mbuf.data_mut().copy_from_slice(bytes);
+    Some(mbuf)
+}
+
+/// A port that fills up, and a slow path that does.
+struct Narrow {
+    tx: TxQueue,
+    punts: Vec<Punt<Mbuf>>,
+}
+
+impl Output<Mbuf> for Narrow {
+    fn transmit(&mut self, _: PortId, frames: &mut ArrayVec<Mbuf, BURST>) {
+        self.tx.burst(frames);
+    }
+    fn punt(&mut self, punt: Punt<Mbuf>) -> Result<(), Punt<Mbuf>> {
+        if self.punts.len() < 64 {
+            self.punts.push(punt);
+            Ok(())
+        } else {
+            Err(punt)
+        }
+    }
+    fn tell(&mut self, _: WorkerId, m: PeerMessage<Mbuf>) -> Result<(), PeerMessage<Mbuf>> {
+        Err(m)
+    }
+}
+
+fn ring(pool: &Mempool, name: &str) -> (Port, RxQueue, TxQueue) {
+    dpdk::attach(name).unwrap();
+    let (port, rx, tx) = Port::configure(&PortConfig::new(name, pool.clone())).unwrap();
+    (port, rx.into_iter().next().unwrap(), tx.into_iter().next().unwrap())
+}
+
+fn pipeline(stats: &Arc<Stats>) -> Pipeline<Mbuf> {
+    let settings = Settings { me: WorkerId(0), workers: 1, ports: 1, seed: 42 };
+    let shard = Shard::new(1000, Seed::new(7)).unwrap();
+    Pipeline::new(&settings, Arc::clone(stats), Arc::new(LoadBoard::new(1, 8)), shard)
+}
+
+fn a_million_packets_against_every_limit(pool: &Mempool) {
+    let (port, mut rx, tx) = ring(pool, "net_ring0");
+    let snapshot = snapshot(1);
+    let (known, unknown) = (hops(&snapshot, true), hops(&snapshot, false));
+    let stats = Arc::new(Stats::new(1, 8, 8));
+    let mut pipeline = pipeline(&stats);
+    pipeline.configure(&snapshot);
+    let mut out = Narrow { tx, punts: Vec::new() };
+    let mut hostages = Vec::new();
+    let mut drain: ArrayVec<Mbuf, 64> = ArrayVec::new();
+    let (mut n, mut round) = (0u64, 0u32);
+    while n < 1_000_000 {
+        round += 1;
+        let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        while !burst.is_full() {
+            let Some(mbuf) = fill(pool, &frame(n)) else { break };
+            burst.push(mbuf);
+            n += 1;
+        }
+        // Now and then all buffers but the burst's are gone: fragments find none.
+        if round % 16 == 0 {
+            hostages.extend(std::iter::from_fn(|| pool.alloc()));
+        }
+        let mut env = Env {
+            snapshot: &snapshot,
+            hops: if round % 50 < 5 { &unknown } else { &known },
+            pool,
+            out: &mut out,
+            now: Tick(round / 8),
+        };
+        pipeline.burst(&mut env, PortId(0), &mut burst);
+        pipeline.maintain(&mut env);
+        pipeline.sweep(&env);
+        assert!(burst.is_empty());
+        assert!(stats.counts().is_balanced(), "round {round}: {:?}", stats.counts());
+        hostages.clear();
+        // The port is emptied too seldom, and so is the slow path's queue.
+        if round % 100 == 0 {
+            while rx.burst(&mut drain) > 0 {
+                drain.clear();
+            }
+        }
+        if round % 30 == 0 {
+            out.punts.clear();
+        }
+    }
+    pipeline.shutdown();
+    let counts = stats.counts();
+    assert!(counts.is_balanced());
+    assert_eq!(counts.event(Event::RxPackets), n);
+    for reason in [
+        DropReason::TxFull,
+        DropReason::PuntFull,
+        DropReason::NoBuffer,
+        DropReason::NotLocal,
+        DropReason::TooShort,
+        DropReason::FragmentUnknown,
+        DropReason::NeighborUnresolved,
+    ] {
+        assert!(counts.drops(reason) > 0, "{reason} never happened: {counts:?}");
+    }
+    for event in [Event::Forwarded, Event::FragmentsSent, Event::FlowsEvicted] {
+        assert!(counts.event(event) > 0, "{event} never happened");
+    }
+    while rx.burst(&mut drain) > 0 {
+        drain.clear();
+    }
+    drop((out, rx, port));
+    dpdk::detach("net_ring0").unwrap();
+}
+
+/// A capture file (libpcap's classic format) with one packet of each flow.
+fn capture(path: &Path, packets: usize) {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
+        file.extend_from_slice(&word.to_ne_bytes());
+    }
+    for n in 0..packets {
+        let frame =
+            Build::eth(ROUTER, PORT).ipv4(CLIENT, vip(0)).tcp(n as u16, 80, Flags::SYN, 1).finish();
+        for word in [0, 0, frame.len() as u32, frame.len() as u32] {
+            file.extend_from_slice(&u32::to_ne_bytes(word));
+        }
+        file.extend_from_slice(&frame);
+    }
+    std::fs::write(path, file).unwrap();
+}
+
+fn a_worker_takes_up_configurations_while_it_forwards(pool: &Mempool) {
+    const PACKETS: usize = 500;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("in.pcap");
+    capture(&file, PACKETS);
+    // The capture is served for ever; what is sent is dropped by the driver.
+    let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
+    let name = dpdk::attach(&device).unwrap();
+    let (port, rx, tx) = Port::configure(&PortConfig::new(&name, pool.clone())).unwrap();
+
+    let first = Arc::new(snapshot(1));
+    let (publisher, readers) = Publisher::new(1, 1, &first);
+    let stats = Arc::new(Stats::new(1, 8, 8));
+    let channels = Channels::new(1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let worker = Worker::new(
+        pipeline(&stats),
+        rx.into_iter().zip(tx).collect(),
+        channels.worker(WorkerId(0)),
+        readers.into_iter().next().unwrap(),
+        Arc::new(hops(&first, true)),
+        pool.clone(),
+        Clock::start(),
+        IdleMode::Pause,
+        Arc::clone(&stop),
+    );
+    let running = dpdk::launch(1, move || worker.run()).unwrap();
+    let mut slow = channels.slow_path();
+    for generation in 2..100 {
+        let next = Arc::new(snapshot(generation));
+        publisher.publish(generation, &next, Duration::from_secs(20)).unwrap();
+        assert_eq!(publisher.seen(), [generation]);
+        // The slow path sends through the worker meanwhile.
+        if let Some(mbuf) = fill(pool, &frame(0)) {
+            drop(slow.send(PortId(0), mbuf));
+        }
+    }
+    let before = stats.event(Event::RxPackets).get();
+    while stats.event(Event::RxPackets).get() < before + 100_000 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    stop.store(true, Ordering::Relaxed);
+    running.join().unwrap();
+    while slow.take_back().is_some() {}
+    let counts = stats.counts();
+    assert!(counts.is_balanced(), "{counts:?}");
+    assert_eq!(counts.event(Event::FlowsCreated), PACKETS as u64, "flows outlive configurations");
+    // net_pcap without a TX side takes every packet and frees it.
+    assert_eq!(
+        counts.event(Event::Forwarded) + counts.drops(DropReason::TxFull),
+        counts.event(Event::RxPackets)
+    );
+    assert!(counts.event(Event::SlowPathSent) + counts.event(Event::ExtraTxFull) > 0);
+    assert_eq!(Arc::strong_count(&first), 1, "old snapshots are freed by the publisher");
+    drop(port);
+    dpdk::detach(&name).unwrap();
+}
