@@ -53,6 +53,27 @@ impl Config {
         self
     }
 
+    /// Drives a TAP device, which the director's namespace bridges to the segment.
+    ///
+    /// The kernel reassembles fragments before a packet socket sees them; a TAP device gets them as
+    /// they are.
+    pub fn on_tap(lab: &Lab) -> Config {
+        let bridge = "
+            ip link set lan0 address 02:00:00:00:00:77 &&
+            ip link add br0 type bridge && sysctl -qw net.ipv6.conf.br0.disable_ipv6=1 &&
+            ip link set lan0 master br0 && ip link set br0 up";
+        lab.exec("director", &["sh", "-c", bridge]).ok();
+        // It appears when shuntd starts.
+        let plug = "
+            until ip link show dtap0; do sleep 0.05; done
+            sysctl -qw net.ipv6.conf.dtap0.disable_ipv6=1
+            # Else the bridge takes frames for the director as its own.
+            ip link set dtap0 address 02:00:00:00:00:78 && ip link set dtap0 master br0 up";
+        lab.script("spawn", &["plug", "director", "sh", "-c", plug]).ok();
+        let vdev = format!("net_tap0,iface=dtap0,mac={}", crate::DIRECTOR_MAC);
+        Config { vdev, ..Config::default() }
+    }
+
     /// Adds a virtual service with real servers: address, weight, forwarding method.
     pub fn service(
         mut self,

@@ -81,44 +81,6 @@ fn replies_have_the_vip_as_source_and_do_not_pass_the_director() {
 }
 
 #[test]
-fn udp_and_its_fragments_reach_the_real_server() {
-    let Some(lab) = lab() else { return };
-    let director = Director::start(&lab, &all_methods());
-    let ask = r"
-import socket, sys
-vip, size = sys.argv[1], int(sys.argv[2])
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(5)
-# Linux sends unconnected UDP with DF; this asks for fragments instead.
-s.setsockopt(socket.IPPROTO_IP, 10, 0)
-s.connect((vip, 53))
-for _ in range(20):
-    s.send(b'x' * size)
-    print(s.recv(100).decode().strip())
-";
-    for (vip, servers) in [
-        ("192.0.2.100", vec!["rs1", "rs2"]),
-        ("192.0.2.101", vec!["rs3"]),
-        ("192.0.2.102", vec!["rs4"]),
-    ] {
-        for size in ["100", "1472", "4000"] {
-            let answers = lab.python("client", ask, &[vip, size]).ok();
-            let answers: Vec<_> = answers.lines().collect();
-            assert_eq!(answers.len(), 20, "{vip} {size}");
-            assert!(servers.contains(&answers[0]), "{vip} {size}: {answers:?}");
-            assert!(
-                answers.iter().all(|a| *a == answers[0]),
-                "one flow, one real server: {answers:?}"
-            );
-        }
-    }
-    let stats = director.stats();
-    // 1472 bytes of UDP are 1500 of IP: with an outer header they are cut.
-    assert!(stats["total"]["events"]["fragments_sent"].as_u64() > Some(0), "{stats}");
-    director.assert_balanced();
-}
-
-#[test]
 fn a_full_packet_into_a_tunnel_brings_fragmentation_needed() {
     let Some(lab) = lab() else { return };
     let director = Director::start(&lab, &all_methods());

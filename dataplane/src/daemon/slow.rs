@@ -61,8 +61,11 @@ impl SlowThread {
         super::drop_capabilities();
         self.configure();
         while !self.stop.load(Ordering::Relaxed) {
-            if self.reader.refresh() {
+            if self.reader.take() {
+                // Next hops that are no longer configured are unset before their slots may be
+                // given to others.
                 self.configure();
+                self.reader.acknowledge();
                 list_at = self.started;
             }
             let handled = self.punts();

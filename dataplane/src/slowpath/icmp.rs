@@ -171,7 +171,8 @@ impl Icmp {
         if received.ip.fragment.is_fragment() {
             return Err(DropReason::FragmentToDirector);
         }
-        if !cx.own.is_local(received.ip.dst) {
+        let is_echo = matches!(received.ip.l4, L4::Icmp { kind: icmpv4::kind::ECHO_REQUEST, .. });
+        if !is_echo || !cx.own.is_local(received.ip.dst) {
             return Err(DropReason::SlowPathUnknown);
         }
         if !received.is_from_a_host(cx.own) {
@@ -179,7 +180,7 @@ impl Icmp {
         }
         received.verify_icmp_checksum(&buf)?;
         let (eth, ip) = buf.data_mut().split_at_mut(ethernet::HEADER_LEN);
-        // What is left to refuse: other types and codes, and source routes.
+        // What is left to refuse: other codes, and source routes.
         icmpv4::echo_reply_in_place(ip, self.id()).map_err(|_| DropReason::SlowPathUnknown)?;
         let mut eth = ethernet::Frame::new(eth).map_err(|_| DropReason::SlowPathUnknown)?;
         eth.set_addresses(own_mac, received.mac);

@@ -202,7 +202,9 @@ impl Neighbor {
             NeighborState::Reachable | NeighborState::Stale => self.stale(now),
             NeighborState::Failed => {
                 self.backoff = RETRANS_TIMER;
-                self.due = Some(now);
+                // One that could not be asked has no timer; perhaps it can be now.
+                self.due = self.due.or(Some(now));
+                self.nudge(now);
             }
         }
     }

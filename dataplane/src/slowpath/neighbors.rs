@@ -271,8 +271,8 @@ impl<B: PacketBuf> Neighbors<B> {
         let Some((sha, spa)) = source else {
             let name = cx.own.port_name(port);
             log::warn!(
-                "neighbor {address}: port {name} has no address to ask from; give it one of the \
-                 neighbor's network, or configure a static neighbor"
+                "neighbor {address}: port {name} has no IPv4 or Ethernet address to ask from; give it \
+                 an address of the neighbor's network, or configure a static neighbor"
             );
             return entry.neighbor.give_up();
         };

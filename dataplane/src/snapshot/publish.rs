@@ -112,10 +112,27 @@ impl<T> Publisher<T> {
 }
 
 impl<T> Reader<T> {
-    /// Takes up the newest value, if there is one; true when it did. Called between bursts.
+    /// Takes up and acknowledges the newest value, if there is one; true when it did. Called
+    /// between bursts.
     #[inline(always)]
     pub fn refresh(&mut self) -> bool {
+        let changed = self.take();
+        if changed {
+            self.acknowledge();
+        }
+        changed
+    }
+
+    /// Takes up the newest value, if there is one; true when it did. The publisher goes on waiting
+    /// until [`Reader::acknowledge`]: for a reader that others rely on to have acted on the value.
+    #[inline(always)]
+    pub fn take(&mut self) -> bool {
         self.latest.load(Ordering::Acquire) != self.generation && self.take_up()
+    }
+
+    /// Tells the publisher that the value at hand is in use.
+    pub fn acknowledge(&self) {
+        self.mailbox.seen.store(self.generation, Ordering::Release);
     }
 
     #[cold]
@@ -127,9 +144,6 @@ impl<T> Reader<T> {
             changed = true;
             // There is room for everything that was ever pending, so this does not free here.
             drop(self.mailbox.returned.push(old));
-        }
-        if changed {
-            self.mailbox.seen.store(self.generation, Ordering::Release);
         }
         changed
     }
@@ -181,6 +195,19 @@ mod tests {
         for thread in threads {
             thread.join().unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_taken_is_not_in_use_before_it_is_acknowledged() {
+        let (publisher, mut readers) = Publisher::new(1, 0, &Arc::new(0));
+        let reader = &mut readers[0];
+        let soon = Duration::from_millis(1);
+        assert_eq!(publisher.publish(1, &Arc::new(1), soon), Err(NotTaken { reader: 0 }));
+        assert!(reader.take());
+        assert_eq!((**reader.current(), publisher.seen()), (1, vec![0]));
+        reader.acknowledge();
+        assert_eq!(publisher.seen(), [1]);
+        assert!(!reader.take());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -207,6 +208,38 @@ fn schedulers_are_checked_with_their_service_named() {
 }
 
 #[test]
+fn a_scheduler_is_built_again_only_for_other_members_or_options() {
+    let mut c = compiler();
+    let mut mh = service(80, &[1, 2]);
+    mh.scheduler = SchedulerKind::Mh;
+    let mut spec = spec(vec![mh]);
+    let mut built = |spec: &Spec| {
+        let snapshot = c.compile(spec, 1, |_| true).unwrap().snapshot;
+        let id = snapshot.find_service([192, 0, 2, 80].into(), 80, Protocol::Tcp).unwrap();
+        Arc::clone(&snapshot.service(id).unwrap().scheduler)
+    };
+    let mut last = built(&spec);
+    spec.services[0].reals[1].method = ForwardMethod::Gre;
+    spec.services.push(service(81, &[1]));
+    assert!(Arc::ptr_eq(&last, &built(&spec)), "a method is no matter of the scheduler");
+    let changes: [fn(&mut Spec); 6] = [
+        |s| s.services[0].reals[0].weight = 9,
+        |s| s.services[0].reals.swap(0, 1),
+        |s| s.services[0].reals.truncate(1),
+        |s| s.services[0].scheduler = SchedulerKind::Sh,
+        |s| s.maglev_size = 17,
+        |s| s.hash_key = [3; 16],
+    ];
+    for (i, change) in changes.into_iter().enumerate() {
+        change(&mut spec);
+        let next = built(&spec);
+        assert!(!Arc::ptr_eq(&last, &next), "change {i}");
+        assert_eq!(next.kind(), spec.services[0].scheduler);
+        last = next;
+    }
+}
+
+#[test]
 fn each_real_server_has_its_way() {
     let mut far = service(80, &[1, 2]);
     far.reals[1].address = [198, 51, 100, 9].into();
@@ -284,6 +317,7 @@ fn the_slow_path_gets_its_lists() {
     assert_eq!(snapshot.local([192, 0, 2, 7].into()), Some(Local::Vip));
     assert_eq!(snapshot.local([10, 0, 0, 100].into()), Some(Local::Dip(PortId(1))));
     assert_eq!(snapshot.local(rip(1)), None);
+    assert_eq!(snapshot.reals_at(rip(1)).collect::<Vec<_>>(), [1, 3].map(RealId));
 }
 
 /// Specs of few services and real servers, so that they come and go.

@@ -118,6 +118,7 @@ fn each_end_of_a_flow_is_settled() {
             while let Some(at) = cursor {
                 let query = Query {
                     cursor: at,
+                    budget: SCAN_BUDGET,
                     kind: QueryKind::Flush,
                     wanted: FlowMatch::default(),
                     rows: Vec::with_capacity(SCAN_BUDGET),

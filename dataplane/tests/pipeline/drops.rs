@@ -44,7 +44,8 @@ fn scene(reason: DropReason) -> Option<Director> {
     let mut director = director();
     let real = [10, 0, 0, 1].into();
     Some(match reason {
-        InboxFull | RateLimited | ArpIgnored | ArpInvalid | SlowPathUnknown => return None,
+        InboxFull | RateLimited | ArpIgnored | ArpInvalid | ArpConflict | BadIcmpChecksum
+        | FragmentToDirector | IcmpToDirector | SlowPathUnknown => return None,
         NotOurMac => after(&to_station(Mac([2; 6]))),
         L2Group => after(&to_station(Mac::BROADCAST)),
         EtherType => after(&typed(0x88cc)),
@@ -145,5 +146,5 @@ fn each_reason_happens_or_is_not_the_pipelines() {
             None => assert!(others.insert(reason)),
         }
     }
-    assert_eq!(others.len(), 5);
+    assert_eq!(others.len(), 9);
 }

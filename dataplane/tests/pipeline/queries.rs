@@ -32,7 +32,7 @@ fn ask(d: &mut Director, kind: QueryKind, wanted: &FlowMatch) -> (Vec<FlowRecord
     let mut cursor = Some(0);
     let mut rows = Vec::with_capacity(SCAN_BUDGET);
     while let Some(at) = cursor {
-        let query = Query { cursor: at, kind, wanted: wanted.clone(), rows };
+        let query = Query { cursor: at, budget: SCAN_BUDGET, kind, wanted: wanted.clone(), rows };
         let reply = d.query(0, query);
         d.check();
         all.extend_from_slice(&reply.query.rows);
@@ -92,14 +92,18 @@ fn filters_narrow_a_listing_and_a_flush() {
 }
 
 #[test]
-fn an_answer_needs_no_more_memory_than_came_with_the_question() {
+fn an_answer_looks_no_further_and_needs_no_more_memory_than_the_question_says() {
     let mut director = director();
-    let rows = Vec::with_capacity(10);
-    let room = rows.capacity();
-    let query = Query { cursor: 0, kind: QueryKind::List, wanted: FlowMatch::default(), rows };
-    let reply = director.query(0, query);
-    assert_eq!(reply.query.rows.capacity(), room);
-    assert!(reply.next.is_some_and(|next| next as usize <= room));
+    for (budget, room, most) in
+        [(SCAN_BUDGET, 10, 10), (20, SCAN_BUDGET, 20), (usize::MAX, 1000, SCAN_BUDGET)]
+    {
+        let rows = Vec::with_capacity(room);
+        let room = rows.capacity();
+        let (kind, wanted) = (QueryKind::List, FlowMatch::default());
+        let reply = director.query(0, Query { cursor: 0, budget, kind, wanted, rows });
+        assert_eq!(reply.query.rows.capacity(), room);
+        assert_eq!(reply.next, Some(most.min(room) as u32));
+    }
 }
 
 #[test]
@@ -110,8 +114,10 @@ fn a_flow_that_lives_through_the_walk_is_shown_whatever_comes_and_goes() {
     while let Some(at) = cursor {
         let rows = Vec::with_capacity(SCAN_BUDGET);
         let kind = QueryKind::List;
-        let reply =
-            director.query(0, Query { cursor: at, kind, wanted: FlowMatch::default(), rows });
+        let reply = director.query(
+            0,
+            Query { cursor: at, budget: SCAN_BUDGET, kind, wanted: FlowMatch::default(), rows },
+        );
         seen.extend(reply.query.rows.iter().map(|r| r.key));
         cursor = reply.next;
         director.wait(10_000);

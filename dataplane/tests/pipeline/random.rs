@@ -167,7 +167,8 @@ fn take(director: &mut Director, step: Step) {
         }
         Step::Query(worker, kind) => {
             let rows = Vec::with_capacity(SCAN_BUDGET);
-            let query = Query { cursor: 0, kind, wanted: FlowMatch::default(), rows };
+            let query =
+                Query { cursor: 0, budget: SCAN_BUDGET, kind, wanted: FlowMatch::default(), rows };
             director.query(worker % workers, query);
         }
     }

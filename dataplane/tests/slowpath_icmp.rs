@@ -1,0 +1,429 @@
+//! Echo, ICMP errors, TCP resets, and ICMP messages to the director.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod slowpath_common;
+
+use std::net::Ipv4Addr;
+
+use dataplane::packet::buf::{PacketBuf, TestBuf};
+use dataplane::packet::build::Build;
+use dataplane::packet::tcp::Flags;
+use dataplane::slowpath::{Millis, PathMtu, SlowPath};
+use dataplane::stats::{DropReason, Event};
+use dataplane::types::{Mac, PortId, Punt, PuntReason};
+use etherparse::{Icmpv4Type, SlicedPacket, TransportSlice, icmpv4};
+use slowpath_common::*;
+
+const TTL: PuntReason = PuntReason::TtlExceeded;
+const MTU: PuntReason = PuntReason::FragmentationNeeded { mtu: 1480 };
+
+fn ping(dst: Ipv4Addr, payload: &[u8]) -> Build {
+    Build::eth(ROUTER, WAN_MAC).ipv4(CIP, dst).ttl(3).icmp(8, 0, 0x0102_0003).payload(payload)
+}
+
+/// An answer, as another implementation reads it: checksums right, Ethernet and IP addresses as
+/// given, TTL 64.
+fn read<'a>(frame: &'a [u8], eth: (Mac, Mac), ip: (Ipv4Addr, Ipv4Addr)) -> SlicedPacket<'a> {
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    let link = packet.link.as_ref().unwrap().to_header().unwrap().ethernet2().unwrap();
+    assert_eq!((link.source, link.destination), (eth.0.0, eth.1.0));
+    let header = packet.net.as_ref().unwrap().ipv4_ref().unwrap().header().to_header();
+    assert_eq!((header.source, header.destination), (ip.0.octets(), ip.1.octets()));
+    assert_eq!(header.header_checksum, header.calc_header_checksum());
+    assert_eq!(header.time_to_live, 64);
+    packet
+}
+
+fn icmp<'a>(packet: &SlicedPacket<'a>) -> etherparse::Icmpv4Slice<'a> {
+    let Some(TransportSlice::Icmpv4(icmp)) = &packet.transport else { panic!("{packet:?}") };
+    let sum = icmp.icmp_type().calc_checksum(icmp.payload());
+    assert_eq!(icmp.checksum(), sum, "ICMP checksum");
+    icmp.clone()
+}
+
+#[test]
+fn a_ping_is_answered_by_the_address_that_was_asked() {
+    for (port, mac, address) in
+        [(WAN, WAN_MAC, VIP), (WAN, WAN_MAC, FAR_VIP), (LAN, LAN_MAC, DIP), (WAN, WAN_MAC, DIP)]
+    {
+        for payload in [&[][..], &[0xa5; 3], &[0x5a; 1400]] {
+            let mut bench = Bench::with(0);
+            bench.punt(port, PuntReason::Echo, &ping(address, payload).pad(60).finish());
+            let (out, frame) = bench.one();
+            assert_eq!(out, port);
+            let packet = read(&frame, (mac, ROUTER), (address, CIP));
+            let echo = etherparse::IcmpEchoHeader { id: 0x0102, seq: 3 };
+            assert_eq!(icmp(&packet).icmp_type(), Icmpv4Type::EchoReply(echo));
+            assert_eq!(icmp(&packet).payload(), payload);
+            assert_eq!(bench.event(Event::EchoReplies), 1);
+        }
+    }
+}
+
+#[test]
+fn pings_that_are_not_answered() {
+    use DropReason::{BadIcmpChecksum, BadSource, FragmentToDirector, SlowPathUnknown};
+    let from = |src: [u8; 4]| {
+        Build::eth(ROUTER, WAN_MAC).ipv4(src.into(), VIP).icmp(8, 0, 1).payload(b"data")
+    };
+    let mut damaged = ping(VIP, b"data").finish();
+    damaged[43] ^= 1;
+    let mut damaged_long = ping(VIP, &[7; 1400]).finish();
+    damaged_long[1200] ^= 0x80;
+    let eth = |src, dst| Build::eth(src, dst).ipv4(CIP, VIP).icmp(8, 0, 1).finish();
+    for (what, frame, reason) in [
+        ("damaged", damaged, BadIcmpChecksum),
+        ("damaged far behind", damaged_long, BadIcmpChecksum),
+        ("first fragment", ping(VIP, &[0; 64]).fragment(0, true).finish(), FragmentToDirector),
+        ("later fragment", ping(VIP, &[0; 64]).fragment(64, false).finish(), FragmentToDirector),
+        ("not ours", ping(rip(1), b"").finish(), SlowPathUnknown),
+        ("from ourselves", from(DIP.octets()).finish(), BadSource),
+        ("from a broadcast address", from([192, 168, 0, 255]).finish(), BadSource),
+        ("group source", eth(Mac([1; 6]), WAN_MAC), BadSource),
+        ("broadcast frame", eth(ROUTER, Mac::BROADCAST), BadSource),
+        ("own source", eth(LAN_MAC, WAN_MAC), BadSource),
+        (
+            "source route",
+            ping(VIP, b"").options(&[131, 7, 4, 1, 2, 3, 4]).finish(),
+            SlowPathUnknown,
+        ),
+        (
+            "reply",
+            Build::eth(ROUTER, WAN_MAC).ipv4(CIP, VIP).icmp(0, 0, 1).finish(),
+            SlowPathUnknown,
+        ),
+        (
+            "code",
+            Build::eth(ROUTER, WAN_MAC).ipv4(CIP, VIP).icmp(8, 1, 1).finish(),
+            SlowPathUnknown,
+        ),
+        ("cut", ping(VIP, b"data").finish()[..45].to_vec(), SlowPathUnknown),
+        ("loopback", from([127, 0, 0, 1]).finish(), SlowPathUnknown),
+        ("tcp", syn().finish(), SlowPathUnknown),
+        ("nothing", vec![], SlowPathUnknown),
+    ] {
+        let mut bench = Bench::with(0);
+        bench.punt(WAN, PuntReason::Echo, &frame);
+        assert_eq!(bench.dropped(reason), 1, "{what}: {:?}", bench.counts().dropped);
+        assert!(bench.sent.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn pings_are_not_limited() {
+    let mut bench = Bench::with(0);
+    for _ in 0..5_000 {
+        bench.punt(WAN, PuntReason::Echo, &ping(VIP, b"").finish());
+    }
+    assert_eq!(bench.event(Event::EchoReplies), 5_000);
+}
+
+#[test]
+fn time_exceeded_quotes_the_packet_and_comes_from_the_ports_address() {
+    let mut bench = Bench::with(0);
+    let frame = syn().ttl(1).pad(60).finish();
+    bench.punt(WAN, TTL, &frame);
+    let (port, answer) = bench.one();
+    assert_eq!(port, WAN);
+    let packet = read(&answer, (WAN_MAC, ROUTER), (WAN_DIP, CIP));
+    let code = icmpv4::TimeExceededCode::TtlExceededInTransit;
+    assert_eq!(icmp(&packet).icmp_type(), Icmpv4Type::TimeExceeded(code));
+    assert_eq!(icmp(&packet).payload(), &frame[14..54], "without Ethernet padding");
+    assert_eq!(bench.event(Event::IcmpErrors), 1);
+}
+
+#[test]
+fn fragmentation_needed_tells_the_mtu_in_576_bytes_at_most() {
+    let mut bench = Bench::with(0);
+    let frame = syn().df(true).payload(&[3; 1460]).finish();
+    bench.punt(WAN, MTU, &frame);
+    let (_, answer) = bench.one();
+    assert_eq!(answer.len(), 14 + 576);
+    let packet = read(&answer, (WAN_MAC, ROUTER), (WAN_DIP, CIP));
+    let next_hop_mtu = 1480;
+    let header = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu };
+    assert_eq!(icmp(&packet).icmp_type(), Icmpv4Type::DestinationUnreachable(header));
+    assert_eq!(icmp(&packet).payload(), &frame[14..14 + 576 - 28]);
+}
+
+#[test]
+fn errors_no_router_may_send() {
+    use DropReason::{ErrorSuppressed, SlowPathUnknown};
+    let eth = |src, dst| Build::eth(src, dst).ipv4(CIP, VIP).udp(1, 2).finish();
+    let ip = |src: [u8; 4], dst: [u8; 4]| {
+        Build::eth(ROUTER, WAN_MAC).ipv4(src.into(), dst.into()).udp(1, 2).finish()
+    };
+    let (cip, vip) = (CIP.octets(), VIP.octets());
+    for (what, frame, reason) in [
+        (
+            "about an error",
+            Build::eth(ROUTER, WAN_MAC).ipv4(CIP, VIP).icmp(3, 1, 0).finish(),
+            ErrorSuppressed,
+        ),
+        ("later fragment", syn().fragment(1024, true).payload(&[0; 64]).finish(), ErrorSuppressed),
+        ("broadcast frame", eth(ROUTER, Mac::BROADCAST), ErrorSuppressed),
+        ("multicast frame", eth(ROUTER, Mac([1, 0, 0x5e, 0, 0, 1])), ErrorSuppressed),
+        ("no station", eth(Mac::ZERO, WAN_MAC), ErrorSuppressed),
+        ("own station", eth(WAN_MAC, WAN_MAC), ErrorSuppressed),
+        ("to a broadcast address", ip(cip, [192, 168, 0, 255]), ErrorSuppressed),
+        ("to everyone", ip(cip, [255; 4]), ErrorSuppressed),
+        ("to a group", ip(cip, [224, 0, 0, 1]), ErrorSuppressed),
+        ("from a broadcast address", ip([203, 0, 113, 255], vip), ErrorSuppressed),
+        ("from ourselves", ip([192, 168, 0, 10], vip), ErrorSuppressed),
+        ("from a VIP", ip(FAR_VIP.octets(), vip), ErrorSuppressed),
+        ("from nobody", ip([0; 4], vip), SlowPathUnknown),
+        ("cut", syn().finish()[..40].to_vec(), SlowPathUnknown),
+        ("nothing", vec![], SlowPathUnknown),
+    ] {
+        for error in [TTL, MTU] {
+            let mut bench = Bench::with(0);
+            bench.punt(WAN, error, &frame);
+            assert_eq!(bench.dropped(reason), 1, "{what}: {:?}", bench.counts().dropped);
+            assert!(bench.sent.is_empty(), "{what}");
+        }
+    }
+    // An error about a first fragment, and about a ping, is fine.
+    let mut bench = Bench::with(0);
+    bench.punt(WAN, TTL, &syn().fragment(0, true).payload(&[0; 64]).finish());
+    bench.punt(WAN, TTL, &ping(VIP, b"x").finish());
+    assert_eq!(bench.event(Event::IcmpErrors), 2);
+}
+
+#[test]
+fn each_kind_of_answer_has_its_own_limit() {
+    let mut bench = Bench::with(0);
+    let frame = syn().df(true).finish();
+    // What is suppressed takes no token.
+    for _ in 0..1000 {
+        bench.punt(WAN, TTL, &Build::eth(ROUTER, Mac::BROADCAST).ipv4(CIP, VIP).udp(1, 2).finish());
+    }
+    for reason in [TTL, MTU, PuntReason::TcpReset] {
+        let before = bench.dropped(DropReason::RateLimited);
+        bench.sent.clear();
+        for _ in 0..200 {
+            bench.punt(WAN, reason, &frame);
+        }
+        assert_eq!(bench.sent.len(), 50, "{reason:?}");
+        assert_eq!(bench.dropped(DropReason::RateLimited) - before, 150);
+        bench.now += 10;
+        for _ in 0..200 {
+            bench.punt(WAN, reason, &frame);
+        }
+        assert_eq!(bench.sent.len(), 60, "{reason:?}");
+    }
+}
+
+fn reset_of(build: Build) -> (Bench, Option<etherparse::TcpHeader>) {
+    let mut bench = Bench::with(0);
+    bench.punt(WAN, PuntReason::TcpReset, &build.finish());
+    let reset = bench.sent.first().map(|(port, frame)| {
+        assert_eq!((*port, frame.len()), (WAN, 60));
+        let packet = read(frame, (WAN_MAC, ROUTER), (VIP, CIP));
+        let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("{packet:?}") };
+        let sum = tcp.calc_checksum_ipv4(VIP.octets(), CIP.octets()).unwrap();
+        assert_eq!(tcp.checksum(), sum);
+        tcp.to_header()
+    });
+    (bench, reset)
+}
+
+#[test]
+fn segments_without_a_connection_are_reset_as_the_vip_would() {
+    let base = || Build::eth(ROUTER, WAN_MAC).ipv4(CIP, VIP);
+    let (bench, reset) = reset_of(base().tcp(40_000, 80, Flags::ACK, 5).ack(777).payload(b"abc"));
+    let reset = reset.unwrap();
+    assert_eq!((reset.source_port, reset.destination_port), (80, 40_000));
+    assert_eq!((reset.rst, reset.ack, reset.sequence_number), (true, false, 777));
+    assert_eq!(bench.event(Event::TcpResets), 1);
+
+    let (_, reset) = reset_of(base().tcp(40_000, 80, Flags::FIN, 5).payload(b"abc").pad(80));
+    let reset = reset.unwrap();
+    assert_eq!((reset.rst, reset.ack), (true, true));
+    assert_eq!((reset.sequence_number, reset.acknowledgment_number), (0, 5 + 3 + 1));
+
+    use DropReason::{ErrorSuppressed, SlowPathUnknown};
+    for (what, build, reason) in [
+        ("reset", base().tcp(1, 80, Flags::RST, 5), ErrorSuppressed),
+        (
+            "fragment",
+            base().tcp(1, 80, Flags::ACK, 5).payload(&[0; 64]).fragment(0, true),
+            ErrorSuppressed,
+        ),
+        ("udp", base().udp(1, 80), ErrorSuppressed),
+        (
+            "not ours",
+            Build::eth(ROUTER, WAN_MAC).ipv4(CIP, rip(0)).tcp(1, 80, Flags::ACK, 5),
+            ErrorSuppressed,
+        ),
+        (
+            "bad source",
+            Build::eth(ROUTER, WAN_MAC).ipv4([0, 0, 0, 1].into(), VIP).tcp(1, 80, Flags::ACK, 5),
+            SlowPathUnknown,
+        ),
+    ] {
+        let (bench, reset) = reset_of(build);
+        assert_eq!(reset, None, "{what}");
+        assert_eq!(bench.dropped(reason), 1, "{what}: {:?}", bench.counts().dropped);
+    }
+}
+
+/// "Fragmentation needed" from a router, about an outer packet of the director.
+fn too_long(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, mtu: u16) -> Vec<u8> {
+    let outer = Build::eth(LAN_MAC, ROUTER).ipv4(src, dst).protocol(protocol).payload(&[0x45; 28]);
+    Build::eth(ROUTER, LAN_MAC)
+        .ipv4(Ipv4Addr::new(10, 9, 9, 9), DIP)
+        .icmp(3, 4, mtu.into())
+        .payload(&outer.finish()[14..])
+        .finish()
+}
+
+#[test]
+fn path_mtus_to_real_servers_are_noted() {
+    let mut bench = Bench::with(0);
+    let far = Ipv4Addr::new(10, 8, 0, 9);
+    let other = Ipv4Addr::new(10, 8, 0, 10);
+    for frame in [
+        too_long(DIP, far, 4, 1400),
+        too_long(DIP, far, 47, 1380),
+        too_long(DIP, far, 4, 1400),
+        too_long(DIP, far, 4, 0),
+        too_long(DIP, other, 47, 0),
+        // Not about a tunnel, not about ours, impossible.
+        too_long(DIP, Ipv4Addr::new(10, 8, 0, 1), 17, 1300),
+        too_long(VIP, Ipv4Addr::new(10, 8, 0, 2), 4, 1300),
+        too_long(CIP, Ipv4Addr::new(10, 8, 0, 3), 4, 1300),
+        too_long(DIP, Ipv4Addr::new(10, 8, 0, 4), 4, 67),
+        too_long(DIP, Ipv4Addr::new(10, 8, 0, 5), 4, 1300)[..46].to_vec(),
+    ] {
+        bench.punt(LAN, PuntReason::IcmpToDirector, &frame);
+    }
+    assert_eq!(
+        bench.slow.take_path_mtu_updates(),
+        [PathMtu { real: far, mtu: Some(1380) }, PathMtu { real: other, mtu: None }]
+    );
+    assert_eq!(bench.slow.take_path_mtu_updates(), []);
+    assert_eq!(bench.dropped(DropReason::IcmpToDirector), 9);
+    assert_eq!(bench.dropped(DropReason::SlowPathUnknown), 1, "cut short");
+
+    for n in 0..=u16::MAX {
+        let real = Ipv4Addr::from(0x0a00_0000 + u32::from(n));
+        bench.punt(LAN, PuntReason::IcmpToDirector, &too_long(DIP, real, 4, 1400));
+    }
+    assert_eq!(bench.slow.take_path_mtu_updates().len(), 256, "bounded");
+}
+
+#[test]
+fn other_messages_to_the_director() {
+    use DropReason::{
+        BadIcmpChecksum, FragmentToDirector, IcmpToDirector, IcmpType, SlowPathUnknown,
+    };
+    let to_dip = || Build::eth(ROUTER, LAN_MAC).ipv4(CIP, DIP);
+    let mut damaged = too_long(DIP, rip(0), 4, 1400);
+    damaged[60] ^= 1;
+    for (frame, reason) in [
+        (to_dip().icmp(3, 1, 0).payload(&[0; 28]).finish(), IcmpToDirector),
+        (to_dip().icmp(11, 0, 0).finish(), IcmpToDirector),
+        (to_dip().icmp(13, 0, 0).finish(), IcmpType),
+        (to_dip().icmp(0, 0, 0).finish(), IcmpType),
+        (to_dip().icmp(3, 4, 0).payload(&[0; 64]).fragment(0, true).finish(), FragmentToDirector),
+        (damaged, BadIcmpChecksum),
+        (to_dip().udp(1, 2).finish(), SlowPathUnknown),
+    ] {
+        let mut bench = Bench::with(0);
+        bench.punt(LAN, PuntReason::IcmpToDirector, &frame);
+        assert_eq!(bench.dropped(reason), 1, "{:?}", bench.counts().dropped);
+    }
+}
+
+#[test]
+fn nothing_is_sent_by_a_port_that_is_not_there() {
+    for reason in [PuntReason::Echo, TTL, MTU, PuntReason::TcpReset] {
+        let mut bench = Bench::with(0);
+        bench.punt(PortId(7), reason, &syn().finish());
+        assert!(bench.sent.is_empty());
+        assert_eq!(bench.dropped(DropReason::SlowPathUnknown), 1);
+    }
+}
+
+/// A packet of which only the first bytes lie in the first segment, as a chained mbuf's.
+struct Chained {
+    bytes: Vec<u8>,
+    first: usize,
+}
+
+impl PacketBuf for Chained {
+    fn data(&self) -> &[u8] {
+        &self.bytes[..self.first.min(self.bytes.len())]
+    }
+    fn data_mut(&mut self) -> &mut [u8] {
+        let end = self.first.min(self.bytes.len());
+        &mut self.bytes[..end]
+    }
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+    fn prepend(&mut self, _: usize) -> bool {
+        false
+    }
+    fn trim_front(&mut self, _: usize) -> bool {
+        false
+    }
+    fn truncate(&mut self, len: usize) -> bool {
+        let ok = len >= self.first;
+        if ok {
+            self.bytes.truncate(len);
+        }
+        ok
+    }
+    fn append(&mut self, n: usize) -> bool {
+        // A fresh one has all its bytes in one segment.
+        self.bytes.resize(self.bytes.len() + n, 0);
+        true
+    }
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> bool {
+        let test = TestBuf::new(&self.bytes);
+        test.copy_to(offset, out)
+    }
+}
+
+struct ChainedPool;
+
+impl dataplane::packet::buf::BufPool<Chained> for ChainedPool {
+    fn alloc(&self) -> Option<Chained> {
+        Some(Chained { bytes: Vec::new(), first: usize::MAX })
+    }
+}
+
+#[test]
+fn packets_in_several_segments() {
+    let bench = Bench::empty();
+    let mut slow = SlowPath::new(ChainedPool, bench.hops.clone(), bench.stats.clone(), 1);
+    let mut sent = Vec::new();
+    let mut out = |_: PortId, buf: Chained| sent.push(buf.bytes);
+    slow.configure(&links(0), Millis(0), &mut |_, _| {});
+    let mut punt = |reason, bytes: Vec<u8>| {
+        slow.punt(
+            Punt { ingress: WAN, reason, buf: Chained { bytes, first: 128 } },
+            Millis(0),
+            &mut out,
+        );
+    };
+    let long = syn().df(true).payload(&[3; 1460]).finish();
+    punt(PuntReason::Echo, ping(VIP, &[9; 1301]).finish());
+    punt(MTU, long.clone());
+    punt(PuntReason::TcpReset, long.clone());
+    let mut damaged = ping(VIP, &[9; 1301]).finish();
+    damaged[1300] ^= 1;
+    punt(PuntReason::Echo, damaged);
+    bench.check();
+    assert_eq!(bench.dropped(DropReason::BadIcmpChecksum), 1);
+
+    let echo = read(&sent[0], (WAN_MAC, ROUTER), (VIP, CIP));
+    assert_eq!(icmp(&echo).payload(), [9; 1301]);
+    let error = read(&sent[1], (WAN_MAC, ROUTER), (WAN_DIP, CIP));
+    assert_eq!(icmp(&error).payload(), &long[14..128], "quotes what lies in one piece");
+    let reset = read(&sent[2], (WAN_MAC, ROUTER), (VIP, CIP));
+    let Some(TransportSlice::Tcp(tcp)) = &reset.transport else { panic!("{reset:?}") };
+    assert_eq!(tcp.acknowledgment_number(), 1_000 + 1 + 1460);
+    assert_eq!(sent.len(), 3);
+}
