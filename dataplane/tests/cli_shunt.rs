@@ -1,4 +1,5 @@
 //! The `shunt` program against a control socket.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 mod control_support;
 
@@ -341,7 +342,7 @@ fn without_permission_it_says_how_to_get_it() {
         command
     };
     if !nix::unistd::geteuid().is_root() {
-        std::fs::set_permissions(socket, PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(socket, PermissionsExt::from_mode(0o000)).unwrap();
     }
     let refused = ran(strangers(&fixture).output().unwrap());
     assert_eq!(refused.status, 1);

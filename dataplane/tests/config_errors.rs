@@ -1,4 +1,5 @@
 //! Wrong configurations: each names its line and key, what was found, and what is allowed.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 use dataplane::config::Config;
 

@@ -1,4 +1,5 @@
 //! Clients that misbehave: slow, silent, endless, senseless, too many, or not allowed.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 mod control_support;
 
@@ -236,7 +237,7 @@ fn many_clients_at_once_all_get_their_own_answers() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever bytes come, each line that is not blank has one answer, and the daemon lives.
     #[test]

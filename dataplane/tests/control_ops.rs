@@ -1,4 +1,5 @@
 //! Every operation of the control socket, over a data plane that forwards nothing.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 mod control_support;
 

@@ -1,5 +1,6 @@
 //! A data plane that forwards nothing, a server over it, and a client that speaks raw lines.
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
