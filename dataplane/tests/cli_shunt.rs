@@ -257,7 +257,7 @@ fn a_file_is_checked_without_a_daemon() {
     assert_eq!(right.status, 0);
     assert_eq!(
         right.out,
-        format!("{}: right; 1 virtual services, 1 real servers\n", file.display())
+        format!("{}: right; virtual services: 1, real servers: 1\n", file.display())
     );
     assert_eq!(check("--json").out, "{\"services\":1,\"real_servers\":1}\n");
 

@@ -21,7 +21,7 @@ use crate::types::{ForwardMethod, Protocol, SchedulerKind};
 #[command(name = "shunt", version, max_term_width = 100, subcommand_required = true)]
 pub(super) struct Cli {
     /// Control socket of the daemon
-    #[arg(long, global = true, value_name = "PATH", env = "SHUNT_SOCKET", default_value = DEFAULT_SOCKET)]
+    #[arg(long, global = true, value_name = "PATH", env = "SHUNT_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET)]
     pub(super) socket: PathBuf,
     /// Print JSON instead of tables: what the control socket answers, on one line
     #[arg(long, global = true)]

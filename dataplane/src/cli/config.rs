@@ -104,7 +104,7 @@ fn check(context: &Context, file: &Path) -> Result<(), Failure> {
         return print_json(&checked);
     }
     out(&format!(
-        "{name}: right; {} virtual services, {} real servers\n",
+        "{name}: right; virtual services: {}, real servers: {}\n",
         checked.services, checked.real_servers
     ))
 }

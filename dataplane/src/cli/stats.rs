@@ -14,7 +14,7 @@ use crate::control::protocol::{NoArguments, Request};
 use crate::stats::{Counts, DropReason, Event};
 
 /// Events that tell how many there are now, not how many there were: they have no rate.
-const GAUGES: [Event; 2] = [Event::Flows, Event::Held];
+const GAUGES: [Event; 3] = [Event::Flows, Event::Held, Event::NeighborWaiting];
 
 pub(super) fn stats(context: &Context, args: &StatsArgs) -> Result<(), Failure> {
     let Some(seconds) = args.watch else {

@@ -15,6 +15,9 @@ use crate::types::{ForwardMethod, Mac, ServiceKey};
 /// Rows of a page of flows when none are asked for.
 const DEFAULT_PAGE: usize = 100;
 
+/// Most changes of one request that are logged one by one.
+const LOGGED: usize = 100;
+
 /// Changes and shows what runs.
 ///
 /// # Threading
@@ -75,8 +78,9 @@ fn code_of(error: &std::io::Error) -> ErrorCode {
 }
 
 impl Controller {
-    /// A controller of `config`, which was read from `file`. `ports` has the Ethernet address and
-    /// MTU of each started port, in the order of the configuration. Nothing is applied yet.
+    /// A controller of `config`, which was read from `file` and which `plane` forwards by already.
+    /// `ports` has the Ethernet address and MTU of each started port, in the order of the
+    /// configuration.
     pub fn new(
         config: Config,
         file: PathBuf,
@@ -90,12 +94,6 @@ impl Controller {
             ports,
             plane,
         }
-    }
-
-    /// Publishes the configuration given to [`Controller::new`]; returns its generation.
-    pub fn start(&self) -> Result<u64, Error> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.plane.apply(&self.config().spec(&self.ports))?)
     }
 
     /// The running configuration.
@@ -188,8 +186,11 @@ impl Controller {
     fn publish(&self, config: Config, changes: &[Change]) -> Result<u64, Error> {
         let generation = self.plane.apply(&config.spec(&self.ports))?;
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-        for change in changes {
+        for change in changes.iter().take(LOGGED) {
             log::info!("generation {generation}: {change}");
+        }
+        if changes.len() > LOGGED {
+            log::info!("generation {generation}: and {} more changes", changes.len() - LOGGED);
         }
         Ok(generation)
     }

@@ -207,13 +207,10 @@ impl Fixture {
         adjust(&mut settings);
         let plane = Arc::new(FakePlane::default());
         let hardware = vec![(Mac([2, 0, 0, 0, 0, 1]), 1500)];
-        let controller = Arc::new(Controller::new(
-            config,
-            file.clone(),
-            hardware,
-            Arc::<FakePlane>::clone(&plane),
-        ));
-        assert_eq!(controller.start().unwrap(), 1);
+        plane.apply(&config.spec(&hardware)).unwrap();
+        let controller =
+            Controller::new(config, file.clone(), hardware, Arc::<FakePlane>::clone(&plane));
+        let controller = Arc::new(controller);
         let server = Server::start(Arc::clone(&controller), settings.clone()).unwrap();
         Fixture { plane, controller, settings, file, directory, server: Some(server) }
     }
