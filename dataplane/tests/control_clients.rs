@@ -87,8 +87,8 @@ fn a_line_of_ten_megabytes_is_refused_and_the_connection_closed() {
 #[test]
 fn half_open_connections_do_not_shut_others_out_for_long() {
     let fixture = Fixture::with(|settings| {
-        settings.idle = Duration::from_millis(600);
-        settings.line = Duration::from_millis(300);
+        settings.idle = Duration::from_secs(3);
+        settings.line = Duration::from_secs(2);
     });
     let half_open: Vec<_> = (0..100)
         .map(|i| {
@@ -106,11 +106,14 @@ fn half_open_connections_do_not_shut_others_out_for_long() {
     assert_eq!(refusal["error"]["message"], "64 connections are open already; try again");
     assert!(last.answer().is_none());
 
-    std::thread::sleep(Duration::from_secs(1));
-    assert!(fixture.connect().ask(PING).get("ok").is_some());
+    let start = Instant::now();
+    while fixture.connect().ask(PING).get("ok").is_none() {
+        assert!(start.elapsed() < Duration::from_secs(10), "they hold their places");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let mut slow = Client::new(half_open[0].try_clone().unwrap());
     let answer = slow.answer().unwrap();
-    assert_eq!(answer["error"]["message"], "the line was not finished within 0.3 s");
+    assert_eq!(answer["error"]["message"], "the line was not finished within 2 s");
     assert!(slow.answer().is_none());
     let mut silent = Client::new(half_open[1].try_clone().unwrap());
     assert!(silent.answer().is_none());
@@ -125,13 +128,13 @@ fn a_client_that_does_not_read_is_given_up() {
     fixture.plane.flows.store(100_000, Ordering::SeqCst);
     let mut deaf = fixture.connect();
     let many = r#"{"op":"flow.list","limit":4096}"#;
+    let start = Instant::now();
     for _ in 0..20 {
         // Ends in a broken pipe once the server has given up.
         if deaf.0.get_mut().write_all(format!("{many}\n").as_bytes()).is_err() {
             break;
         }
     }
-    let start = Instant::now();
     loop {
         assert!(start.elapsed() < Duration::from_secs(10), "the only connection stays taken");
         if fixture.connect().ask(PING).get("ok").is_some() {
@@ -139,7 +142,7 @@ fn a_client_that_does_not_read_is_given_up() {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(start.elapsed() >= Duration::from_millis(100), "it was given its time");
+    assert!(start.elapsed() >= Duration::from_millis(100), "it was given no time");
 }
 
 #[test]
