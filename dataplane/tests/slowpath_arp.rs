@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use dataplane::packet::arp::{Operation, Packet};
 use dataplane::packet::build::Build;
+use dataplane::snapshot::neighbors::Links;
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::{Mac, NeighborState, PortId, PuntReason};
 use etherparse::{EtherType as WireType, NetSlice, SlicedPacket};
@@ -33,7 +34,7 @@ fn a_request_for_a_vip_gets_this_frame() {
 #[test]
 fn a_neighbor_is_asked_for_with_this_frame() {
     let mut bench = Bench::empty();
-    bench.configure(&dataplane::snapshot::neighbors::Links { vips: vec![], ..links(1) });
+    bench.configure(&Links { vips: vec![], ..links(1) });
     let frame = bench.sent.iter().find(|(_, f)| f[38..42] == rip(0).octets()).unwrap();
     #[rustfmt::skip]
     assert_eq!(frame.1[..42], [
@@ -266,6 +267,23 @@ fn what_is_withdrawn_is_no_longer_announced_nor_answered() {
     assert!(bench.arps().iter().all(|(_, _, p)| p.spa == DIP || p.spa == WAN_DIP));
     bench.arp(LAN, Mac::BROADCAST, &Packet::request(HOST, HOST_IP, VIP));
     assert_eq!(bench.arps(), []);
+    bench.configure(&links(0));
+    bench.configure(&Links::default());
+    assert_eq!(bench.slow.next_deadline(), None);
+}
+
+#[test]
+fn a_vip_that_comes_back_is_defended_afresh() {
+    let mut bench = Bench::with(0);
+    let claim = Packet::announcement(HOST, VIP);
+    bench.arp(LAN, Mac::BROADCAST, &claim);
+    bench.configure(&Links { vips: vec![], ..links(0) });
+    bench.arp(LAN, Mac::BROADCAST, &claim);
+    assert_eq!(bench.dropped(DropReason::ArpConflict), 1, "someone else's by now");
+    bench.configure(&links(0));
+    bench.sent.clear();
+    bench.arp(LAN, Mac::BROADCAST, &claim);
+    assert_eq!(bench.arps(), [(LAN, Mac::BROADCAST, Packet::announcement(LAN_MAC, VIP))]);
 }
 
 #[test]

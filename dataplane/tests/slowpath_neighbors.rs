@@ -214,6 +214,23 @@ fn reconfiguration_keeps_who_stays_and_forgets_who_goes() {
 }
 
 #[test]
+fn one_that_goes_is_unknown_to_workers_at_once() {
+    let mut bench = Bench::with(1);
+    assert_eq!(bench.hops.get(NeighborId(0)), NextHop::Known(real_mac(0)));
+    bench.configure(&links(0));
+    assert_eq!(bench.hops.get(NeighborId(0)), NextHop::Unknown);
+}
+
+#[test]
+fn only_an_answer_to_us_confirms() {
+    let mut bench = unresolved();
+    bench.arp(LAN, LAN_MAC, &Packet { tha: STATIC_MAC, ..reply(0) });
+    assert_eq!((bench.state(0), bench.view(0).confirmed), (NeighborState::Stale, None));
+    bench.answer(0);
+    assert_eq!(bench.state(0), NeighborState::Reachable);
+}
+
+#[test]
 fn packets_waiting_for_one_that_goes_are_dropped() {
     let mut bench = unresolved();
     bench.resolve(0, 1);

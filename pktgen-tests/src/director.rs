@@ -61,6 +61,7 @@ impl Config {
         let bridge = "
             ip link set lan0 address 02:00:00:00:00:77 &&
             ip link add br0 type bridge && sysctl -qw net.ipv6.conf.br0.disable_ipv6=1 &&
+            sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
             ip link set lan0 master br0 && ip link set br0 up";
         lab.exec("director", &["sh", "-c", bridge]).ok();
         // It appears when shuntd starts.

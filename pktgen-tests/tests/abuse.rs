@@ -29,11 +29,21 @@ fn assert_serves(lab: &Lab) {
 
 #[test]
 fn ten_thousand_random_and_truncated_frames() {
-    let Some(lab) = lab() else { return };
-    let director = Director::start(&lab, &config());
+    if !can_run() {
+        return;
+    }
+    // A TAP device gets fragments as they are; a packet socket only what the kernel makes of them.
+    let lab = Lab::up(Reals::Dr, 1);
+    let both = [(RS1, 1, "dr"), (RS2, 1, "dr")];
+    let config = Config::on_tap(&lab).service("tcp", "192.0.2.100:80", "wlc", &both);
+    let director = Director::start(&lab, &config);
+    director.wait_for("both next hops", || {
+        let rows = director.json(&["neighbor", "list"]);
+        rows.as_array().is_some_and(|rows| rows.iter().all(|r| r["state"] == "reachable"))
+    });
     let before = director.stats()["total"]["events"]["rx_packets"].as_u64().expect("a count");
     let send = r"
-import random, socket
+import random, socket, time
 random.seed(1)
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind(('lan', 0))
@@ -64,12 +74,15 @@ for i in range(10000):
         for _ in range(random.randrange(1, 4)):
             frame[random.randrange(12, len(frame))] = random.randrange(256)
     s.send(bytes(frame))
+    # Slower than the kernel's own queues between the namespaces overflow.
+    if i % 32 == 31: time.sleep(0.005)
 print('sent')
 ";
     assert_eq!(lab.python("router", send, &[]).ok().trim(), "sent");
     director.wait_for("all frames", || {
         let stats = director.stats();
-        stats["total"]["events"]["rx_packets"].as_u64() >= Some(before + 9000)
+        // The switch drops random frames whose source is a group: about a thousand.
+        stats["total"]["events"]["rx_packets"].as_u64() >= Some(before + 8500)
     });
     director.assert_balanced();
     let stats = director.stats();
@@ -142,8 +155,18 @@ fn garbage_huge_lines_and_half_open_connections_on_the_socket() {
 
 #[test]
 fn wrong_configurations_are_refused_and_change_nothing() {
-    let Some(lab) = lab() else { return };
-    let director = Director::start(&lab, &config());
+    if !can_run() {
+        return;
+    }
+    // A TAP device gets fragments as they are; a packet socket only what the kernel makes of them.
+    let lab = Lab::up(Reals::Dr, 1);
+    let both = [(RS1, 1, "dr"), (RS2, 1, "dr")];
+    let config = Config::on_tap(&lab).service("tcp", "192.0.2.100:80", "wlc", &both);
+    let director = Director::start(&lab, &config);
+    director.wait_for("both next hops", || {
+        let rows = director.json(&["neighbor", "list"]);
+        rows.as_array().is_some_and(|rows| rows.iter().all(|r| r["state"] == "reachable"))
+    });
     let before = director.shunt(&["config", "show"]).ok();
     let good = std::fs::read_to_string(director.file()).expect("the file");
     let wrong = [
@@ -156,7 +179,7 @@ fn wrong_configurations_are_refused_and_change_nothing() {
         ("192.0.2.100:80", "192.0.2.10:80", "192.0.2.10"),
         ("192.0.2.100:80", "192.0.2.100", "192.0.2.100"),
         ("workers = [1]", "workers = [0]", "restart"),
-        ("[control]", "[control", "line"),
+        ("[control]", "[control", ":8:"),
     ];
     for (from, to, says) in wrong {
         std::fs::write(director.file(), good.replacen(from, to, 1)).expect("a file");
@@ -175,10 +198,7 @@ fn a_wrong_file_at_start_names_its_line() {
     let both = [(RS1, 1, "dr")];
     let config = Config::new().service("tcp", "192.0.2.100:80", "fastest", &both);
     let log = Director::start_wrong(&lab, &config);
-    assert!(
-        log.contains("shunt.toml") && log.contains("fastest") && log.contains("line "),
-        "{log}"
-    );
+    assert!(log.contains("fastest") && log.contains("shunt.toml:19:13"), "{log}");
     let config = Config::new().service("tcp", "192.0.2.100:80", "rr", &both);
     let log = Director::start_wrong(&lab, &config.with_vdev("net_af_packet0,iface=nosuch"));
     assert!(log.contains("lan") && log.contains("nosuch"), "{log}");
