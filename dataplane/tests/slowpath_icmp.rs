@@ -125,7 +125,7 @@ fn time_exceeded_quotes_the_packet_and_comes_from_the_ports_address() {
     bench.punt(WAN, TTL, &frame);
     let (port, answer) = bench.one();
     assert_eq!(port, WAN);
-    let packet = read(&answer, (WAN_MAC, ROUTER), (WAN_DIP, CIP));
+    let packet = read(&answer, (WAN_MAC, ROUTER), (VIP, CIP));
     let code = icmpv4::TimeExceededCode::TtlExceededInTransit;
     assert_eq!(icmp(&packet).icmp_type(), Icmpv4Type::TimeExceeded(code));
     assert_eq!(icmp(&packet).payload(), &frame[14..54], "without Ethernet padding");
@@ -139,7 +139,7 @@ fn fragmentation_needed_tells_the_mtu_in_576_bytes_at_most() {
     bench.punt(WAN, MTU, &frame);
     let (_, answer) = bench.one();
     assert_eq!(answer.len(), 14 + 576);
-    let packet = read(&answer, (WAN_MAC, ROUTER), (WAN_DIP, CIP));
+    let packet = read(&answer, (WAN_MAC, ROUTER), (VIP, CIP));
     let next_hop_mtu = 1480;
     let header = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu };
     assert_eq!(icmp(&packet).icmp_type(), Icmpv4Type::DestinationUnreachable(header));
@@ -420,7 +420,7 @@ fn packets_in_several_segments() {
 
     let echo = read(&sent[0], (WAN_MAC, ROUTER), (VIP, CIP));
     assert_eq!(icmp(&echo).payload(), [9; 1301]);
-    let error = read(&sent[1], (WAN_MAC, ROUTER), (WAN_DIP, CIP));
+    let error = read(&sent[1], (WAN_MAC, ROUTER), (VIP, CIP));
     assert_eq!(icmp(&error).payload(), &long[14..128], "quotes what lies in one piece");
     let reset = read(&sent[2], (WAN_MAC, ROUTER), (VIP, CIP));
     let Some(TransportSlice::Tcp(tcp)) = &reset.transport else { panic!("{reset:?}") };

@@ -10,7 +10,7 @@ use crate::pipeline::LoadBoard;
 use crate::slowpath::{Millis, SlowPath};
 use crate::snapshot::Snapshot;
 use crate::snapshot::publish::Reader;
-use crate::stats::{DropReason, Stats};
+use crate::stats::{DropReason, Event, Stats};
 use crate::types::PortId;
 use crate::worker::SlowEnd;
 
@@ -154,6 +154,7 @@ impl SlowThread {
     fn finish(&mut self) {
         for next in [SlowEnd::next_arp, SlowEnd::next_punt] {
             while let Some(punt) = next(&self.channels) {
+                self.stats.event(Event::SlowPathTaken).add(1);
                 self.stats.dropped(DropReason::Shutdown).add(1);
                 drop(punt);
             }

@@ -204,7 +204,11 @@ impl Icmp {
         {
             return Err(DropReason::ErrorSuppressed);
         }
-        let src = cx.own.error_source(port, about.src(), about.dst());
+        // From the VIP, as LVS's director answers: the client has a way to it, and so has every
+        // filter on the way. A DIP is often a private address, whose messages routers drop, and
+        // path MTU discovery with them. (RFC 1812 4.3.2.4 asks routers for an address of the
+        // interface; to the client, the director is the VIP's host.)
+        let src = about.dst();
         let mut answer = [0; ethernet::HEADER_LEN + icmpv4::MAX_ERROR_LEN];
         let len = icmpv4::emit_error(ip_part(&mut answer), error, &about, src, self.id())
             .map_err(|_| DropReason::ErrorSuppressed)?;

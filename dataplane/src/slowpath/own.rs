@@ -69,17 +69,6 @@ impl Own {
         near.map(|a| a.address)
     }
 
-    /// The source of an ICMP error that leaves by `port` towards `peer`, about a packet to `about`.
-    ///
-    /// RFC 1812 4.3.2.4: "the IP source address [...] MUST be one of the IP addresses associated
-    /// with the physical interface over which the ICMP message is transmitted"; so the port's DIP,
-    /// as with any router. A port without one uses another port's, and the packet's own
-    /// destination, a VIP, when there is none at all.
-    pub(super) fn error_source(&self, port: PortId, peer: Ipv4Addr, about: Ipv4Addr) -> Ipv4Addr {
-        let any = || self.ports.iter().flat_map(|p| &p.addresses).next().map(|a| a.address);
-        self.address_towards(port, peer).or_else(any).unwrap_or(about)
-    }
-
     /// What is announced where, with which Ethernet address: DIPs on their port; VIPs on the ports
     /// whose networks contain them, else on all.
     pub(super) fn announced(&self) -> BTreeMap<(PortId, Ipv4Addr), Mac> {
@@ -148,12 +137,6 @@ mod tests {
         assert_eq!(own.address_towards(PortId(0), ip("10.1.9.9")), Some(ip("10.1.0.1")));
         assert_eq!(own.address_towards(PortId(0), ip("8.8.8.8")), Some(ip("192.0.2.1")));
         assert_eq!(own.address_towards(PortId(2), ip("8.8.8.8")), None);
-        let source = |port| own.error_source(PortId(port), ip("8.8.8.8"), ip("192.0.2.80"));
-        assert_eq!((source(1), source(2)), (ip("198.51.100.1"), ip("192.0.2.1")));
-        assert_eq!(
-            Own::default().error_source(PortId(0), ip("8.8.8.8"), ip("9.9.9.9")),
-            ip("9.9.9.9")
-        );
     }
 
     #[test]
