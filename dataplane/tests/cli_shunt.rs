@@ -216,6 +216,7 @@ fn configurations_are_shown_compared_applied_and_saved() {
     assert_eq!(fixture.ok(&format!("config diff {new}")), changes);
     assert_eq!(fixture.ok(&format!("config apply {new}")), format!("{changes}generation 2\n"));
     assert_eq!(fixture.ok(&format!("config diff {new}")), "no changes\n");
+    assert_eq!(fixture.ok("config diff").lines().count(), 2, "against the daemon's file");
     assert_eq!(
         fixture.ok("config apply").lines().last(),
         Some("generation 3"),

@@ -321,8 +321,8 @@ pub(super) enum ConfigCommand {
     },
     /// Show what would change if a file were applied
     Diff {
-        /// The file; - is standard input
-        file: PathBuf,
+        /// The file; - is standard input [default: the daemon's own file]
+        file: Option<PathBuf>,
     },
     /// Replace the running configuration, at once or not at all
     Apply {

@@ -26,7 +26,7 @@ pub(super) fn config(context: &Context, command: &ConfigCommand) -> Result<(), F
         }
         ConfigCommand::Check { file } => check(context, file),
         ConfigCommand::Diff { file } => {
-            let answer = context.client()?.call(&Request::ConfigDiff(source(file)?))?;
+            let answer = context.client()?.call(&Request::ConfigDiff(source(file.as_deref())?))?;
             if context.json {
                 return print_json(&answer);
             }
@@ -34,11 +34,7 @@ pub(super) fn config(context: &Context, command: &ConfigCommand) -> Result<(), F
             out(&listing(&changes))
         }
         ConfigCommand::Apply { file } => {
-            let source = match file {
-                Some(file) => source(file)?,
-                None => ConfigSource::default(),
-            };
-            let answer = context.client()?.call(&Request::ConfigApply(source))?;
+            let answer = context.client()?.call(&Request::ConfigApply(source(file.as_deref())?))?;
             if context.json {
                 return print_json(&answer);
             }
@@ -79,7 +75,9 @@ fn read(file: &Path) -> Result<(String, String), Failure> {
     Ok((file.display().to_string(), text))
 }
 
-fn source(file: &Path) -> Result<ConfigSource, Failure> {
+/// What is sent of a file; none is the daemon's own, which it reads itself.
+fn source(file: Option<&Path>) -> Result<ConfigSource, Failure> {
+    let Some(file) = file else { return Ok(ConfigSource::default()) };
     let (name, text) = read(file)?;
     Ok(ConfigSource { text: Some(text), name })
 }

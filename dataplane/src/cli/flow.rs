@@ -136,6 +136,7 @@ pub(super) fn port(context: &Context, command: &PortCommand) -> Result<(), Failu
         "addresses",
         "gateways",
         ">queues",
+        "workers",
         "driver",
         "device",
     ]);
@@ -165,6 +166,7 @@ pub(super) fn port(context: &Context, command: &PortCommand) -> Result<(), Failu
         ];
         let name = std::iter::once(row.name.clone());
         traffic.row(name.chain(counters.iter().map(u64::to_string)));
+        let workers: Vec<_> = row.workers.iter().map(ToString::to_string).collect();
         let gateways: Vec<_> = row.gateways.iter().map(ToString::to_string).collect();
         about.row([
             row.name,
@@ -175,6 +177,7 @@ pub(super) fn port(context: &Context, command: &PortCommand) -> Result<(), Failu
             row.addresses.join(", "),
             if gateways.is_empty() { "-".to_owned() } else { gateways.join(", ") },
             row.queues.to_string(),
+            workers.join(", "),
             row.driver,
             row.device,
         ]);
