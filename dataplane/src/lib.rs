@@ -3,7 +3,7 @@
 //! A folder is a layer and imports go one way; `scripts/check` enforces the table in
 //! `scripts/layers.txt`. `docs/architecture.md` tells the story.
 //!
-//! Everything but [`dpdk`](crate::dpdk), [`worker`](crate::worker) and a corner of `daemon`
+//! Everything but `dpdk`, `worker` and a corner of `daemon`
 //! builds and is tested without libdpdk (`--no-default-features`).
 #![deny(unsafe_code)]
 

@@ -15,7 +15,7 @@
 //!
 //! # Adding a scheduler
 //! One file with a type that has `build` and `pick`, one line in each `match` of this file. `sed`
-//! and `nq` are another [`load::Cost`]; `dh` is `sh` with another hash; `fo` and `ovf` need an
+//! and `nq` are another `load::Cost`; `dh` is `sh` with another hash; `fo` and `ovf` need an
 //! ordered list and [`Loads`].
 //!
 //! # Sources
