@@ -73,5 +73,6 @@ pub use hash::{Key, Seed};
 pub use state::{Event, State, Timeouts, Transition};
 pub use sweep::Swept;
 pub use table::{
-    Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Removed, Shard, Table,
+    Cause, Counters, Flags, Flow, FlowRef, Guess, Inserted, Lookup, NewShardError, Removed, Shard,
+    Table,
 };

@@ -110,6 +110,16 @@ impl<K> Entry<K> {
 #[repr(transparent)]
 pub struct FlowRef(u32);
 
+/// Where [`Table::prefetch_entry`] expects a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Guess(u32);
+
+impl Guess {
+    /// No idea.
+    pub const NONE: Guess = Guess(u32::MAX);
+}
+
 /// Why a flow left the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -307,15 +317,29 @@ impl<K: Key> Table<K> {
     }
 
     /// Stage two: reads the bucket and asks for the cache line of what may be the entry (or of
-    /// the alternate bucket, where the key may have gone).
+    /// the alternate bucket, where the key may have gone). The guess saves stage three the bucket.
     #[inline(always)]
-    pub fn prefetch_entry(&self, hash: u64) {
-        let Some(bucket) = self.buckets.get(self.primary(hash)) else { return };
+    pub fn prefetch_entry(&self, hash: u64) -> Guess {
+        let Some(bucket) = self.buckets.get(self.primary(hash)) else { return Guess::NONE };
         if let Some(slot) = bucket.matches(tag(hash)).next() {
-            prefetch_at(&self.entries, bucket.entry(slot) as usize);
-        } else if bucket.overflow() > 0 {
+            let entry = bucket.entry(slot);
+            prefetch_at(&self.entries, entry as usize);
+            return Guess(entry);
+        }
+        if bucket.overflow() > 0 {
             prefetch_at(&self.buckets, self.alternate(hash));
         }
+        Guess::NONE
+    }
+
+    /// Stage three, first try: the flow of a key, if it is where stage two guessed and has not
+    /// expired. `None` says nothing: [`lookup`](Table::lookup) decides. What was inserted or
+    /// removed since the guess does no harm, as the whole key is compared.
+    #[inline(always)]
+    pub fn guessed(&self, guess: Guess, key: &K, now: Tick) -> Option<FlowRef> {
+        let entry = self.entries.get(guess.0 as usize)?;
+        let hit = entry.live() && entry.flow.key == *key && !entry.flow.expired(now);
+        hit.then_some(FlowRef(guess.0))
     }
 
     /// Stage three: the flow of a key. One that has expired is removed and reported.

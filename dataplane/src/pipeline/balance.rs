@@ -1,7 +1,9 @@
 //! Step three: the real server of a packet, by its flow or by the scheduler.
 
 use super::{Env, FlowOf, Output, Pipeline, Target};
-use crate::flow::{Cause, Event as FlowEvent, Flags, Lookup, Removed, State, Transition};
+use crate::flow::{
+    Cause, Event as FlowEvent, Flags, FlowRef, Guess, Lookup, Removed, State, Transition,
+};
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads};
 use crate::snapshot::{Service, Snapshot};
@@ -66,8 +68,9 @@ impl<B: PacketBuf> Pipeline<B> {
         ingress: PortId,
         buf: B,
         flow: &FlowOf,
+        guess: Guess,
     ) -> Option<(B, Target)> {
-        let found = match self.find(env, flow) {
+        let found = match self.find(env, flow, guess) {
             Some(real) => Ok(real),
             None => self.schedule(env, flow),
         };
@@ -85,37 +88,64 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// The real server of a flow in this worker's shard, the packet taken into account.
-    #[inline]
-    pub(super) fn find<P, O>(&mut self, env: &Env<'_, P, O>, flow: &FlowOf) -> Option<Target> {
-        let found = match self.shard.lookup(&flow.key, flow.hash, env.now) {
-            Lookup::Hit(found) => found,
-            Lookup::Miss => return None,
-            Lookup::Expired(removed) => {
-                self.settle(&removed);
-                return None;
-            }
+    #[inline(always)]
+    pub(super) fn find<P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf,
+        guess: Guess,
+    ) -> Option<Target> {
+        let found = match self.shard.guessed(guess, &flow.key, env.now) {
+            Some(found) => found,
+            None => self.look_up(env, flow)?,
         };
+        let change = self.shard.touch(found, flow.event, env.now);
         let entry = self.shard.get(found);
         let (real, flags) = (entry.real, entry.flags);
+        if change != Transition::Same {
+            self.count_change(real, flags, change)?;
+        }
         if env.snapshot.real(real).is_none() {
-            // Only the loss of its own real server moves a flow.
-            if let Some(removed) = self.shard.remove(found) {
-                self.settle(&removed);
-                self.stats.event(Event::FlowsOrphaned).add(1);
-            }
+            self.orphan(found);
             return None;
         }
-        match self.shard.touch(found, flow.event, env.now) {
-            Transition::NewConnection => return None,
-            change if change.became_inactive() && !flags.has(Flags::REPLICA) => {
-                if let Some(stats) = self.stats.real(real) {
-                    stats.active.sub(1);
-                    stats.inactive.add(1);
-                }
-            }
-            _ => {}
-        }
         Some(real)
+    }
+
+    #[inline(never)]
+    fn look_up<P, O>(&mut self, env: &Env<'_, P, O>, flow: &FlowOf) -> Option<FlowRef> {
+        match self.shard.lookup(&flow.key, flow.hash, env.now) {
+            Lookup::Hit(found) => Some(found),
+            Lookup::Miss => None,
+            Lookup::Expired(removed) => {
+                self.settle(&removed);
+                None
+            }
+        }
+    }
+
+    /// A flow's state changed; `None` when its next packet opens another connection.
+    #[inline(never)]
+    fn count_change(&self, real: RealId, flags: Flags, change: Transition) -> Option<()> {
+        if change == Transition::NewConnection {
+            return None;
+        }
+        if change.became_inactive() && !flags.has(Flags::REPLICA) {
+            if let Some(stats) = self.stats.real(real) {
+                stats.active.sub(1);
+                stats.inactive.add(1);
+            }
+        }
+        Some(())
+    }
+
+    /// Only the loss of its own real server moves a flow.
+    #[inline(never)]
+    fn orphan(&mut self, flow: FlowRef) {
+        if let Some(removed) = self.shard.remove(flow) {
+            self.settle(&removed);
+            self.stats.event(Event::FlowsOrphaned).add(1);
+        }
     }
 
     /// Schedules a packet that has no flow in this shard.

@@ -1,6 +1,6 @@
 //! Step one: what a frame is, and whether it is for a virtual service.
 
-use super::{Env, FlowOf, Output, Pipeline, Work};
+use super::{Env, FlowOf, Info, Output, Pipeline, Work};
 use crate::flow::Event as FlowEvent;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::icmpv4;
@@ -31,44 +31,34 @@ fn is_for(frame: &[u8], mac: Mac) -> bool {
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// Packets of virtual services that are whole come back; all others are dealt with.
-    #[inline]
+    /// Whole packets to virtual services join `work`; all others are dealt with.
+    #[inline(always)]
     pub(super) fn classify<P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
+        mac: Mac,
         buf: B,
-    ) -> Option<Work<B>> {
+        work: &mut Work<B>,
+    ) {
         let frame = buf.data();
-        if frame.len() < 6 {
-            self.drop_packet(DropReason::TooShort, buf);
-            return None;
-        }
         // A segment without a switch, or a packet socket, shows other stations' frames too.
-        if !env.snapshot.port(ingress).is_some_and(|port| is_for(frame, port.mac)) {
-            self.drop_packet(DropReason::NotOurMac, buf);
-            return None;
+        if !is_for(frame, mac) {
+            let reason = if frame.len() < 6 { DropReason::TooShort } else { DropReason::NotOurMac };
+            return self.drop_packet(reason, buf);
         }
         let ip = match parse(frame, buf.len(), buf.rx_ip_checksum()) {
             Ok(Parsed::Ipv4(ip)) => ip,
-            Ok(Parsed::Arp) => {
-                self.punt(env, ingress, PuntReason::Arp, buf);
-                return None;
-            }
-            Err(error) => {
-                self.drop_packet(error.into(), buf);
-                return None;
-            }
+            Ok(Parsed::Arp) => return self.punt(env, ingress, PuntReason::Arp, buf),
+            Err(error) => return self.drop_packet(error.into(), buf),
         };
         match self.flow_of(env.snapshot, &ip) {
             Some(flow) if !ip.l2_group && !ip.fragment.is_fragment() => {
-                let FlowOf { key, hash, service, event } = flow;
-                Some(Work { buf, ip, key, hash, service, event })
+                self.shard.prefetch_bucket(flow.hash);
+                work.bufs.push(buf);
+                work.infos.push(Info { ip, flow });
             }
-            flow => {
-                self.exception(env, ingress, buf, &ip, flow);
-                None
-            }
+            flow => self.exception(env, ingress, buf, &ip, flow),
         }
     }
 

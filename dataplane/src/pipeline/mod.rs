@@ -34,7 +34,7 @@ pub use query::{FlowMatch, FlowRecord, Query, QueryKind, QueryReply, SCAN_BUDGET
 
 use fragments::Fragments;
 
-use crate::flow::{Event as FlowEvent, Seed, Shard};
+use crate::flow::{Event as FlowEvent, Guess, Seed, Shard};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
 use crate::schedule::Cursor;
@@ -70,14 +70,17 @@ pub struct Env<'a, P, O> {
     pub now: Tick,
 }
 
-/// A packet for a virtual service on its way through the stages.
-struct Work<B> {
-    buf: B,
+/// What the steps after parsing need to know of a packet for a virtual service.
+struct Info {
     ip: Ipv4Packet,
-    key: FlowKey,
-    hash: u64,
-    service: ServiceId,
-    event: FlowEvent,
+    flow: FlowOf,
+}
+
+/// The packets of a burst that are for virtual services: buffers, and beside them what is known of
+/// each, so that neither moves about with the other.
+struct Work<B> {
+    bufs: ArrayVec<B, BURST>,
+    infos: ArrayVec<Info, BURST>,
 }
 
 /// One worker's part of the data plane, without the NIC.
@@ -139,24 +142,24 @@ impl<B: PacketBuf> Pipeline<B> {
         burst: &mut ArrayVec<B, BURST>,
     ) {
         self.count_received(ingress, burst);
-        let mut work: ArrayVec<Work<B>, BURST> = ArrayVec::new();
+        let Some(mac) = env.snapshot.port(ingress).map(|port| port.mac) else {
+            return burst.drain(..).for_each(|buf| self.drop_packet(DropReason::NotOurMac, buf));
+        };
+        let mut work = Work { bufs: ArrayVec::new(), infos: ArrayVec::new() };
 
         // 1. Parse all; what is not for a virtual service leaves here. Ask for flow buckets.
         for buf in burst.drain(..) {
-            if let Some(item) = self.classify(env, ingress, buf) {
-                self.shard.prefetch_bucket(item.hash);
-                work.push(item);
-            }
+            self.classify(env, ingress, mac, buf, &mut work);
         }
         // 2. Read the buckets, ask for flow entries.
-        for item in &work {
-            self.shard.prefetch_entry(item.hash);
+        let mut guesses = [Guess::NONE; BURST];
+        for (guess, info) in guesses.iter_mut().zip(&work.infos) {
+            *guess = self.shard.prefetch_entry(info.flow.hash);
         }
         // 3. Look up all, 4. rewrite all. A packet sees the flows of those before it.
-        for item in work {
-            let flow = item.flow();
-            if let Some((buf, real)) = self.balance(env, ingress, item.buf, &flow) {
-                self.forward(env, ingress, buf, &item.ip, real);
+        for ((buf, info), guess) in work.bufs.into_iter().zip(&work.infos).zip(guesses) {
+            if let Some((buf, real)) = self.balance(env, ingress, buf, &info.flow, guess) {
+                self.forward(env, ingress, buf, &info.ip, real);
             }
         }
         // 5. Send.
@@ -217,13 +220,6 @@ struct FlowOf {
     hash: u64,
     service: ServiceId,
     event: FlowEvent,
-}
-
-impl<B> Work<B> {
-    #[inline(always)]
-    fn flow(&self) -> FlowOf {
-        FlowOf { key: self.key, hash: self.hash, service: self.service, event: self.event }
-    }
 }
 
 /// A real server that a packet goes to: it is configured in the snapshot at hand.
