@@ -278,32 +278,19 @@ fn start_ports(config: &Config, pool: &Mempool) -> Result<Vec<Started>> {
     for port in &config.ports {
         names.push(attach(port).with_context(|| format!("port {:?}", port.name))?);
     }
-    let wanted = config.dataplane.workers.len() as u16;
-    let configured = config.ports.iter().filter_map(|p| p.queues).min();
-    let mut pairs = configured.map_or(wanted, |q| q.min(wanted));
-    loop {
-        match try_ports(config, &names, pool, pairs) {
-            Ok(ports) => return Ok(ports),
-            Err(error) => match error.downcast_ref() {
-                Some(dpdk::PortError::TooFewQueues { have, .. })
-                    if configured.is_none() && *have > 0 && *have < pairs =>
-                {
-                    pairs = *have;
-                }
-                _ => return Err(error),
-            },
+    let mut pairs = config.dataplane.workers.len() as u16;
+    match config.ports.iter().filter_map(|p| p.queues).min() {
+        Some(configured) => pairs = pairs.min(configured),
+        None => {
+            for (spec, device) in config.ports.iter().zip(&names) {
+                let most = Port::queue_pairs(device)
+                    .with_context(|| format!("cannot start port {:?}", spec.name))?;
+                pairs = pairs.min(most.max(1));
+            }
         }
     }
-}
-
-fn try_ports(
-    config: &Config,
-    names: &[String],
-    pool: &Mempool,
-    pairs: u16,
-) -> Result<Vec<Started>> {
     let mut ports = Vec::with_capacity(names.len());
-    for (spec, device) in config.ports.iter().zip(names) {
+    for (spec, device) in config.ports.iter().zip(&names) {
         let wanted = PortConfig {
             rx_queues: pairs,
             tx_queues: pairs,
