@@ -43,7 +43,7 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     // Signals first: one that comes while ports start must not be lost.
     let mut signals =
         Signals::new([SIGHUP, SIGTERM, SIGINT]).context("cannot watch for signals")?;
-    let eal = Eal::init(&args::eal_arguments(&config))?;
+    let eal = Eal::init(&args::eal_arguments(&config)?)?;
     let running = Running::start(&config)?;
     let settings = ServerSettings::new(&config.control);
     let plane: Arc<dyn Plane> = running.live.clone();
