@@ -43,7 +43,7 @@ impl std::fmt::Debug for Controller {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Error {
         let code = match &error {
-            ConfigError::Read { source, .. } => code_of(source),
+            ConfigError::Read { error, .. } => code_of(error),
             ConfigError::Invalid { .. } => ErrorCode::Invalid,
         };
         Error::new(code, error)

@@ -78,14 +78,14 @@ pub enum ServerError {
     #[error("{} exists and is no socket; remove it, or change control.socket", .0.display())]
     NotASocket(PathBuf),
     /// A step failed.
-    #[error("control socket {}: cannot {what}: {source}", path.display())]
+    #[error("control socket {}: cannot {what}: {error}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
         /// Which step.
         what: &'static str,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -181,7 +181,7 @@ impl Drop for Server {
 
 fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
     let path = path.to_owned();
-    move |source| ServerError::Io { path, what, source }
+    move |error| ServerError::Io { path, what, error }
 }
 
 /// Binds, after making room: the directory is created, the socket of a dead daemon is removed.
