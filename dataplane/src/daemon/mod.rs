@@ -70,7 +70,7 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     }
     log::info!("stopping");
     server.shutdown();
-    running.stop();
+    drop(running);
     drop(controller);
     drop(eal);
     Ok(())
@@ -90,7 +90,8 @@ fn drop_capabilities() {
     }
 }
 
-/// The threads and handles of a running data plane.
+/// The threads and handles of a running data plane, or of one that is being started. Dropping it
+/// stops the threads.
 struct Running {
     live: Arc<LivePlane>,
     /// Ethernet address and MTU of each port.
@@ -98,7 +99,7 @@ struct Running {
     stop_workers: Arc<AtomicBool>,
     stop_slow: Arc<AtomicBool>,
     workers: Vec<LcoreHandle<()>>,
-    slow: JoinHandle<()>,
+    slow: Option<JoinHandle<()>>,
 }
 
 /// A started port with its queue pairs.
@@ -176,9 +177,35 @@ impl Running {
                 worker.push(pair);
             }
         }
+        let live = Arc::new(LivePlane {
+            published: Mutex::new(Published {
+                compiler,
+                publisher,
+                snapshot,
+                service_base: vec![Traffic::default(); plane.max_services as usize],
+                real_base: vec![Traffic::default(); plane.max_real_servers as usize],
+            }),
+            workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),
+            slow: slow_stats,
+            hops: Arc::clone(&hops),
+            neighbors: board,
+            asking: (0..served).map(|_| Mutex::new(())).collect(),
+            channels: channels.clone(),
+            ports: entries,
+            pool: pool.clone(),
+            started: started_at,
+        });
+        // From here on an error stops what has been started.
+        let mut running = Running {
+            live,
+            hardware,
+            stop_workers: Arc::clone(&stop_workers),
+            stop_slow,
+            workers: Vec::with_capacity(served),
+            slow: Some(slow),
+        };
         let clock = Clock::start();
         let seed = random()?;
-        let mut workers = Vec::with_capacity(served);
         for (index, (queues, reader)) in queues.into_iter().zip(readers).enumerate() {
             let me = WorkerId(index as u16);
             let settings = Settings {
@@ -203,7 +230,7 @@ impl Running {
                 Arc::clone(&stop_workers),
             );
             let lcore = plane.workers[index];
-            workers.push(
+            running.workers.push(
                 dpdk::launch(lcore, move || {
                     drop_capabilities();
                     worker.run();
@@ -212,37 +239,21 @@ impl Running {
             );
         }
 
-        let live = Arc::new(LivePlane {
-            published: Mutex::new(Published {
-                compiler,
-                publisher,
-                snapshot,
-                service_base: vec![Traffic::default(); plane.max_services as usize],
-                real_base: vec![Traffic::default(); plane.max_real_servers as usize],
-            }),
-            workers: plane.workers.iter().copied().zip(stats).collect(),
-            slow: slow_stats,
-            hops,
-            neighbors: board,
-            asking: (0..served).map(|_| Mutex::new(())).collect(),
-            channels,
-            ports: entries,
-            pool,
-            started: started_at,
-        });
-        Ok(Running { live, hardware, stop_workers, stop_slow, workers, slow })
+        Ok(running)
     }
+}
 
+impl Drop for Running {
     /// Workers first: they give their last punts to a slow path that still counts them.
-    fn stop(self) {
+    fn drop(&mut self) {
         self.stop_workers.store(true, Ordering::Relaxed);
-        for (index, worker) in self.workers.into_iter().enumerate() {
+        for (index, worker) in self.workers.drain(..).enumerate() {
             if worker.join().is_err() {
                 log::error!("worker {index} panicked");
             }
         }
         self.stop_slow.store(true, Ordering::Relaxed);
-        if self.slow.join().is_err() {
+        if self.slow.take().is_some_and(|slow| slow.join().is_err()) {
             log::error!("the slow path panicked");
         }
     }
