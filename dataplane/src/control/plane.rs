@@ -15,7 +15,8 @@ use crate::types::{FlowKey, Mac, NeighborState, Protocol, ServiceKey};
 /// worker wait.
 pub trait Plane: Send + Sync {
     /// Compiles and publishes `spec`; returns the new generation once every worker and the slow
-    /// path forward by it. On error everything is as before. The caller serialises calls.
+    /// path forward by it. On error everything is as before, except for [`ApplyError::Late`]: then
+    /// `spec` is published. The caller serialises calls.
     fn apply(&self, spec: &Spec) -> Result<u64, ApplyError>;
     /// Generation forwarded by now.
     fn generation(&self) -> u64;
@@ -57,9 +58,20 @@ pub enum ApplyError {
     /// A table that was sized at start is full.
     #[error("{0}")]
     Full(String),
-    /// A worker did not take it up in time.
-    #[error(transparent)]
-    Busy(#[from] Busy),
+    /// It is published, and whoever is late takes it up as soon as it can: there is no way back,
+    /// for the others have flows by it.
+    #[error(
+        "generation {generation} is published, but {who} has not taken it up within {millis} ms; \
+         it will when it can (`shunt stats` shows the generation of each worker)"
+    )]
+    Late {
+        /// What was published.
+        generation: u64,
+        /// Who is late.
+        who: String,
+        /// How long it was given.
+        millis: u32,
+    },
 }
 
 /// Which flows; absent fields match all.

@@ -65,7 +65,7 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
                 applied.changes.len(),
                 applied.generation
             ),
-            Err(error) => log::error!("{}: not reloaded: {error}", path.display()),
+            Err(error) => log::error!("{}: reload: {error}", path.display()),
         }
     }
     log::info!("stopping");
@@ -180,11 +180,11 @@ impl Running {
         let live = Arc::new(LivePlane {
             published: Mutex::new(Published {
                 compiler,
-                publisher,
                 snapshot,
                 service_base: vec![Traffic::default(); plane.max_services as usize],
                 real_base: vec![Traffic::default(); plane.max_real_servers as usize],
             }),
+            publisher,
             workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),
             slow: slow_stats,
             hops: Arc::clone(&hops),

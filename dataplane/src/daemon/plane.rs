@@ -39,7 +39,6 @@ pub(super) struct PortEntry {
 /// What configuring changes; one at a time.
 pub(super) struct Published {
     pub(super) compiler: Compiler,
-    pub(super) publisher: Publisher<Snapshot>,
     pub(super) snapshot: Arc<Snapshot>,
     /// What a slot had counted when it was given to what it stands for now.
     pub(super) service_base: Vec<Traffic>,
@@ -49,6 +48,8 @@ pub(super) struct Published {
 /// The handles through which control reaches workers and slow path.
 pub(super) struct LivePlane {
     pub(super) published: Mutex<Published>,
+    /// Not among the above: whoever reads that must not wait for workers.
+    pub(super) publisher: Publisher<Snapshot>,
     pub(super) workers: Vec<(u32, Arc<Stats>)>,
     pub(super) slow: Arc<Stats>,
     pub(super) hops: Arc<NextHops>,
@@ -184,10 +185,14 @@ impl Plane for LivePlane {
         }
         let snapshot = Arc::new(compiled.snapshot);
         published.snapshot = Arc::clone(&snapshot);
-        let taken = published.publisher.publish(generation, &snapshot, PATIENCE);
+        drop(published);
+        let taken = self.publisher.publish(generation, &snapshot, PATIENCE);
         taken.map(|()| generation).map_err(|late| {
-            let millis = PATIENCE.as_millis() as u32;
-            ApplyError::Busy(Busy { worker: late.reader as u16, millis })
+            let who = match late.reader {
+                worker if worker < self.workers.len() => format!("worker {worker}"),
+                _ => "the slow path".to_owned(),
+            };
+            ApplyError::Late { generation, who, millis: PATIENCE.as_millis() as u32 }
         })
     }
 
@@ -200,7 +205,7 @@ impl Plane for LivePlane {
     }
 
     fn stats(&self) -> StatsReport {
-        let seen = locked(&self.published).publisher.seen();
+        let seen = self.publisher.seen();
         let workers: Vec<_> = self
             .workers
             .iter()
