@@ -189,7 +189,7 @@ impl Running {
             slow: slow_stats,
             hops: Arc::clone(&hops),
             neighbors: board,
-            asking: (0..served).map(|_| Mutex::new(())).collect(),
+            asking: (0..served).map(|_| Mutex::new(0)).collect(),
             channels: channels.clone(),
             ports: entries,
             pool: pool.clone(),

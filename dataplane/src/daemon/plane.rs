@@ -18,7 +18,7 @@ use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, RealStats, ServiceStats, Stats, Traffic};
 use crate::types::{PortId, RealId, ServiceKey};
-use crate::worker::Channels;
+use crate::worker::{Channels, Ticket};
 
 /// How long workers and slow path may take to take up a configuration, or to answer a question.
 /// They do it between bursts, so this is only ever reached by one that is stuck.
@@ -55,8 +55,8 @@ pub(super) struct LivePlane {
     pub(super) hops: Arc<NextHops>,
     pub(super) neighbors: Arc<NeighborBoard>,
     pub(super) channels: Channels,
-    /// Held while a worker is asked, one question at a time.
-    pub(super) asking: Vec<Mutex<()>>,
+    /// Held while a worker is asked, one question at a time: the last question's ticket.
+    pub(super) asking: Vec<Mutex<Ticket>>,
     pub(super) ports: Vec<PortEntry>,
     pub(super) pool: Mempool,
     pub(super) started: Instant,
@@ -124,13 +124,12 @@ impl LivePlane {
     /// Asks one worker and waits for the answer.
     fn ask(&self, worker: usize, query: Query) -> Result<QueryReply, Busy> {
         let busy = Busy { worker: worker as u16, millis: PATIENCE.as_millis() as u32 };
-        let _turn = self.asking.get(worker).map(locked).ok_or(busy)?;
-        // An answer that came after its asker had given up.
-        drop(self.channels.reply(worker));
-        self.channels.ask(worker, query).map_err(|_| busy)?;
+        let mut ticket = self.asking.get(worker).map(locked).ok_or(busy)?;
+        *ticket += 1;
+        self.channels.ask(worker, *ticket, query).map_err(|_| busy)?;
         let asked = Instant::now();
         loop {
-            if let Some(reply) = self.channels.reply(worker) {
+            if let Some(reply) = self.channels.reply(worker, *ticket) {
                 return Ok(reply);
             }
             if asked.elapsed() > PATIENCE {
