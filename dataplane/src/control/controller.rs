@@ -279,12 +279,19 @@ impl Controller {
             real: None,
         };
         let mut cursor = Some(0);
+        let mut replica = None;
         while let Some(at) = cursor {
             let page = self.plane.flows(&filter, at, MAX_PAGE)?;
-            if let Some(row) = page.flows.into_iter().next() {
-                return Ok(row);
+            for row in page.flows {
+                if !row.replica {
+                    return Ok(row);
+                }
+                replica = Some(row);
             }
             cursor = page.next;
+        }
+        if let Some(row) = replica {
+            return Ok(row);
         }
         let FlowRef { protocol, client, vip } = flow;
         Err(Error::new(

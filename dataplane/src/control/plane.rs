@@ -35,7 +35,7 @@ pub trait Plane: Send + Sync {
     /// A page of flows: at most `limit` rows (1 to 4096) that match, starting at `cursor`
     /// (0 first). A page may be short or empty with more to come; `next` = `None` ends.
     fn flows(&self, filter: &FlowFilter, cursor: u64, limit: usize) -> Result<FlowPage, Busy>;
-    /// Removes the flows that match; returns how many.
+    /// Removes the flows that match; returns how many. Replicas go too and are not counted.
     fn flush_flows(&self, filter: &FlowFilter) -> Result<u64, Busy>;
 }
 
@@ -128,6 +128,9 @@ pub struct FlowRow {
     pub real: Option<Ipv4Addr>,
     /// The worker whose shard holds it.
     pub worker: u16,
+    /// Whether it is a replica: the flow is listed for another worker too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replica: bool,
 }
 
 /// Some flows, and where to go on.

@@ -293,6 +293,7 @@ impl Plane for LivePlane {
                 vip: SocketAddrV4::new(row.key.vip, row.key.vip_port),
                 real: snapshot.real(row.real).map(|r| r.address),
                 worker: worker as u16,
+                replica: row.replica,
             }));
             looked_at += budget;
             (worker, place) = match next {
@@ -322,7 +323,7 @@ impl Plane for LivePlane {
             };
             loop {
                 let (answered, next) = self.query(worker, query)?;
-                flushed += answered.rows.len() as u64;
+                flushed += answered.rows.iter().filter(|row| !row.replica).count() as u64;
                 let Some(cursor) = next else { break };
                 query = Query { cursor, ..answered };
             }

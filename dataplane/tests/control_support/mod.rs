@@ -66,6 +66,7 @@ impl FakePlane {
             vip: "192.0.2.100:80".parse().unwrap(),
             real: Some("192.0.2.21".parse().unwrap()),
             worker: (number % 2) as u16,
+            replica: false,
         }
     }
 }
