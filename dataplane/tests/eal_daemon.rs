@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // helper functions of tests are tests, too
 
 use std::fs;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,12 +13,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 fn start(dir: &Path, workers: &str, ports: &[&str]) -> Child {
-    let socket = dir.join("control.sock");
+    let socket = format!("socket = {:?}", dir.join("control.sock"));
+    start_with(dir, workers, ports, &socket)
+}
+
+fn start_with(dir: &Path, workers: &str, ports: &[&str], control: &str) -> Child {
     let mut text = format!(
         "[dataplane]\nworkers = {workers}\nflows_per_worker = 1024\nidle = \"sleep\"\n\
          mbufs = 4095\n\
          eal = [\"--no-pci\", \"--no-huge\", \"-m\", \"64\", \"--no-shconf\", \"--no-telemetry\"]\n\
-         [control]\nsocket = {socket:?}\n"
+         [control]\n{control}\n"
     );
     for (i, vdev) in ports.iter().enumerate() {
         text += &format!(
@@ -76,12 +80,25 @@ fn the_poorest_port_may_come_last() {
 }
 
 #[test]
-fn a_start_that_fails_at_the_end_stops_all_threads_and_says_why_once() {
+fn a_second_daemon_ends_before_it_starts_a_port() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("control.sock")).unwrap();
+    let _first = UnixListener::bind(dir.path().join("control.sock")).unwrap();
     let (code, log) = end(dir.path(), start(dir.path(), "[1]", &["net_null0"]));
     assert_eq!(code, Some(1), "{log}");
-    assert_eq!(log.matches("exists and is no socket").count(), 1, "{log}");
+    assert!(log.contains("another shuntd answers on"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
+fn a_start_that_fails_at_the_end_stops_all_threads_and_says_why_once() {
+    let dir = tempfile::tempdir().unwrap();
+    // The socket's directory cannot be made where there is a file.
+    fs::write(dir.path().join("file"), "").unwrap();
+    let config = format!("socket = {:?}", dir.path().join("file/control.sock"));
+    let (code, log) = end(dir.path(), start_with(dir.path(), "[1]", &["net_null0"], &config));
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("port p0: net_null0"), "{log}");
+    assert_eq!(log.matches("(os error").count(), 1, "{log}");
     assert!(!log.contains("EAL not cleaned up"), "{log}");
 }
 

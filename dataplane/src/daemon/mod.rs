@@ -43,9 +43,11 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     // Signals first: one that comes while ports start must not be lost.
     let mut signals =
         Signals::new([SIGHUP, SIGTERM, SIGINT]).context("cannot watch for signals")?;
+    let settings = ServerSettings::new(&config.control);
+    // A second daemon must not announce the first one's VIPs before it finds the socket taken.
+    settings.check()?;
     let eal = Eal::init(&args::eal_arguments(&config)?)?;
     let running = Running::start(&config)?;
-    let settings = ServerSettings::new(&config.control);
     let plane: Arc<dyn Plane> = running.live.clone();
     let controller =
         Arc::new(Controller::new(config, path.to_owned(), running.hardware.clone(), plane));
