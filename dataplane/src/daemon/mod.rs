@@ -332,11 +332,11 @@ fn start_ports(config: &Config, pool: &Mempool) -> Result<Vec<Started>> {
 }
 
 fn attach(port: &config::Port) -> Result<String> {
-    match (&port.vdev, &port.device) {
+    match (&port.vdev, port.device.as_deref().map(with_domain)) {
         (Some(arguments), _) => Ok(dpdk::attach(arguments)?),
         // The EAL has attached what is bound to a driver of its own.
-        (None, Some(address)) if dpdk::devices().contains(address) => Ok(address.clone()),
-        (None, Some(address)) => dpdk::attach(address).with_context(|| {
+        (None, Some(address)) if dpdk::devices().contains(&address) => Ok(address),
+        (None, Some(address)) => dpdk::attach(&address).with_context(|| {
             format!(
                 "{address} is not there for DPDK; bind it first: scripts/bind-nic {address} \
                  (and no --no-pci in dataplane.eal)"
@@ -346,11 +346,35 @@ fn attach(port: &config::Port) -> Result<String> {
     }
 }
 
+/// A PCI address as DPDK names the port: with its domain, in small letters. Arguments stay.
+fn with_domain(device: &str) -> String {
+    let (address, arguments) = device.split_at(device.find(',').unwrap_or(device.len()));
+    let address = address.to_ascii_lowercase();
+    let domain = if address.matches(':').count() == 1 { "0000:" } else { "" };
+    format!("{domain}{address}{arguments}")
+}
+
 fn warn_of_idle_workers(config: &Config, served: usize) {
     let all = config.dataplane.workers.len();
     if served < all {
         log::warn!(
             "{served} of {all} workers run: a port has, or is given, {served} queue pair(s) only"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pci_address_may_lack_its_domain() {
+        for (given, named) in [
+            ("03:00.0", "0000:03:00.0"),
+            ("0000:0A:00.1", "0000:0a:00.1"),
+            ("3b:00.0,key=A:b", "0000:3b:00.0,key=A:b"),
+        ] {
+            assert_eq!(with_domain(given), named);
+        }
     }
 }
