@@ -111,7 +111,7 @@ fn flows_are_listed_as_far_as_asked_shown_and_flushed() {
     assert_eq!(listed.status, 0);
     assert_eq!(
         listed.out.lines().nth(1).unwrap(),
-        "tcp    established  14m 59s       198.51.100.0:0         192.0.2.100:80         192.0.2.21            0"
+        "tcp    ESTABLISHED  14m 59s       198.51.100.0:0         192.0.2.100:80         192.0.2.21            0"
     );
     assert_eq!(listed.out.lines().count(), 4);
     assert_eq!(listed.err, "there may be more flows; --limit 0 lists all\n");

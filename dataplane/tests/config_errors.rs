@@ -61,6 +61,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("weight = 2", "wieght = 2", "29:1: service.real.wieght: unknown key `wieght`"),
     ("checksum = true", "checksums = true", "33:9: service.real.gre.checksums: unknown key"),
     ("scheduler = \"wlc\"", "schedule = \"wlc\"", "did you mean `scheduler`?"),
+    ("[[service.real]]\naddress = \"192.0.2.21\"", "[[service.reel]]", "did you mean `real`?"),
     // Types.
     (
         "workers = [1, 2]",

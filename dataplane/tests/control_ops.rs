@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use control_support::{Fixture, TEXT};
-use dataplane::control::plane::{ApplyError, Busy};
+use dataplane::control::plane::ApplyError;
 use dataplane::control::protocol::Request;
 use dataplane::types::{ForwardMethod, SchedulerKind};
 use serde_json::json;
@@ -144,7 +144,6 @@ fn a_change_the_plane_refuses_leaves_everything_as_it_was() {
     for (refusal, code) in [
         (ApplyError::Invalid("no".to_owned()), "invalid"),
         (ApplyError::Full("no room".to_owned()), "too_large"),
-        (ApplyError::Busy(Busy { worker: 0, millis: 1000 }), "busy"),
     ] {
         *fixture.plane.refuse.lock().unwrap() = Some(refusal);
         assert_eq!(client.error(add).0, code);
@@ -152,6 +151,21 @@ fn a_change_the_plane_refuses_leaves_everything_as_it_was() {
     }
     *fixture.plane.refuse.lock().unwrap() = None;
     client.ok(add);
+}
+
+#[test]
+fn a_change_that_a_worker_is_late_for_is_the_running_configuration_all_the_same() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let late = ApplyError::Late { generation: 2, who: "worker 1".to_owned(), millis: 5000 };
+    *fixture.plane.refuse.lock().unwrap() = Some(late);
+    let add = r#"{"op":"service.add","protocol":"udp","address":"192.0.2.100:53"}"#;
+    let (code, message) = client.error(add);
+    assert_eq!(code, "busy");
+    assert!(message.contains("generation 2 is published, but worker 1 has not"), "{message}");
+    assert_eq!(fixture.config().services.len(), 2, "as the workers have it");
+    *fixture.plane.refuse.lock().unwrap() = None;
+    assert_eq!(client.error(add).0, "exists");
 }
 
 #[test]

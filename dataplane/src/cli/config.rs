@@ -70,7 +70,7 @@ fn read(file: &Path) -> Result<(String, String), Failure> {
         return Ok(("standard input".to_owned(), text));
     }
     let text = std::fs::read_to_string(file)
-        .map_err(|source| ConfigError::Read { path: file.to_owned(), source })
+        .map_err(|error| ConfigError::Read { path: file.to_owned(), error })
         .map_err(|e| Failure::Refused(e.to_string()))?;
     Ok((file.display().to_string(), text))
 }

@@ -86,13 +86,14 @@ const fn heading() -> &'static str {
 fn line(row: &FlowRow) -> String {
     let real = row.real.map_or_else(|| "-".to_owned(), |real| real.to_string());
     format!(
-        "{:<5}  {:<11}  {:<12}  {:<21}  {:<21}  {real:<15}  {:>6}\n",
+        "{:<5}  {:<11}  {:<12}  {:<21}  {:<21}  {real:<15}  {:>6}{}\n",
         row.protocol.to_string(),
         row.state,
         time(u64::from(row.expires_ms)),
         row.client.to_string(),
         row.vip.to_string(),
         row.worker,
+        if row.replica { " (replica)" } else { "" },
     )
 }
 

@@ -34,7 +34,7 @@ const MAX_ISSUES: usize = 100;
 /// Reads and checks a configuration file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
     Config::parse(&text, &path.display().to_string())
 }
 

@@ -193,7 +193,7 @@ pub struct Service {
     #[serde(default = "default_scheduler")]
     pub scheduler: SchedulerKind,
     /// Every `[[service.real]]`. Read one by one, so that each may have its own error.
-    #[serde(rename = "real", skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "real", default, skip_serializing_if = "Vec::is_empty")]
     pub reals: Vec<Real>,
 }
 

@@ -24,8 +24,8 @@ const LOGGED: usize = 100;
 /// Changes are done one after the other; whoever only reads never waits for a change in progress.
 ///
 /// # Invariant
-/// The running configuration is the one the plane acknowledged last: a change that is refused at
-/// any point leaves both as they were.
+/// The running configuration is the one the plane published last: a change that is refused at any
+/// point leaves both as they were.
 pub struct Controller {
     running: RwLock<Arc<Config>>,
     changing: Mutex<()>,
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Controller {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Error {
         let code = match &error {
-            ConfigError::Read { source, .. } => code_of(source),
+            ConfigError::Read { error, .. } => code_of(error),
             ConfigError::Invalid { .. } => ErrorCode::Invalid,
         };
         Error::new(code, error)
@@ -55,7 +55,7 @@ impl From<ApplyError> for Error {
         let code = match &error {
             ApplyError::Invalid(_) => ErrorCode::Invalid,
             ApplyError::Full(_) => ErrorCode::TooLarge,
-            ApplyError::Busy(_) => ErrorCode::Busy,
+            ApplyError::Late { .. } => ErrorCode::Busy,
         };
         Error::new(code, error)
     }
@@ -184,7 +184,11 @@ impl Controller {
 
     /// Publishes `config`, then makes it the running one. The caller holds `changing`.
     fn publish(&self, config: Config, changes: &[Change]) -> Result<u64, Error> {
-        let generation = self.plane.apply(&config.spec(&self.ports))?;
+        let outcome = self.plane.apply(&config.spec(&self.ports));
+        let generation = match &outcome {
+            Ok(generation) | Err(ApplyError::Late { generation, .. }) => *generation,
+            Err(error) => return Err(error.clone().into()),
+        };
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         for change in changes.iter().take(LOGGED) {
             log::info!("generation {generation}: {change}");
@@ -192,7 +196,7 @@ impl Controller {
         if changes.len() > LOGGED {
             log::info!("generation {generation}: and {} more changes", changes.len() - LOGGED);
         }
-        Ok(generation)
+        Ok(outcome?)
     }
 
     /// The configuration of a request: its text, or the daemon's file.
@@ -275,12 +279,19 @@ impl Controller {
             real: None,
         };
         let mut cursor = Some(0);
+        let mut replica = None;
         while let Some(at) = cursor {
             let page = self.plane.flows(&filter, at, MAX_PAGE)?;
-            if let Some(row) = page.flows.into_iter().next() {
-                return Ok(row);
+            for row in page.flows {
+                if !row.replica {
+                    return Ok(row);
+                }
+                replica = Some(row);
             }
             cursor = page.next;
+        }
+        if let Some(row) = replica {
+            return Ok(row);
         }
         let FlowRef { protocol, client, vip } = flow;
         Err(Error::new(

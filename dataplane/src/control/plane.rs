@@ -15,7 +15,8 @@ use crate::types::{FlowKey, Mac, NeighborState, Protocol, ServiceKey};
 /// worker wait.
 pub trait Plane: Send + Sync {
     /// Compiles and publishes `spec`; returns the new generation once every worker and the slow
-    /// path forward by it. On error everything is as before. The caller serialises calls.
+    /// path forward by it. On error everything is as before, except for [`ApplyError::Late`]: then
+    /// `spec` is published. The caller serialises calls.
     fn apply(&self, spec: &Spec) -> Result<u64, ApplyError>;
     /// Generation forwarded by now.
     fn generation(&self) -> u64;
@@ -34,7 +35,7 @@ pub trait Plane: Send + Sync {
     /// A page of flows: at most `limit` rows (1 to 4096) that match, starting at `cursor`
     /// (0 first). A page may be short or empty with more to come; `next` = `None` ends.
     fn flows(&self, filter: &FlowFilter, cursor: u64, limit: usize) -> Result<FlowPage, Busy>;
-    /// Removes the flows that match; returns how many.
+    /// Removes the flows that match; returns how many. Replicas go too and are not counted.
     fn flush_flows(&self, filter: &FlowFilter) -> Result<u64, Busy>;
 }
 
@@ -57,9 +58,20 @@ pub enum ApplyError {
     /// A table that was sized at start is full.
     #[error("{0}")]
     Full(String),
-    /// A worker did not take it up in time.
-    #[error(transparent)]
-    Busy(#[from] Busy),
+    /// It is published, and whoever is late takes it up as soon as it can: there is no way back,
+    /// for the others have flows by it.
+    #[error(
+        "generation {generation} is published, but {who} has not taken it up within {millis} ms; \
+         it will when it can (`shunt stats` shows the generation of each worker)"
+    )]
+    Late {
+        /// What was published.
+        generation: u64,
+        /// Who is late.
+        who: String,
+        /// How long it was given.
+        millis: u32,
+    },
 }
 
 /// Which flows; absent fields match all.
@@ -103,7 +115,7 @@ impl FlowFilter {
 pub struct FlowRow {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// `established`, `syn`, `closing`, `closed` or `udp`.
+    /// `SYN_RECV`, `ESTABLISHED`, `FIN_WAIT`, `CLOSE` or `UDP`, as `ipvsadm` names them.
     pub state: String,
     /// Milliseconds until it expires if nothing more comes.
     pub expires_ms: u32,
@@ -116,6 +128,9 @@ pub struct FlowRow {
     pub real: Option<Ipv4Addr>,
     /// The worker whose shard holds it.
     pub worker: u16,
+    /// Whether it is a replica: the flow is listed for another worker too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replica: bool,
 }
 
 /// Some flows, and where to go on.

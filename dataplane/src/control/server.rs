@@ -51,6 +51,14 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
+    /// Whether a server could start: nobody else's socket is there, and the group exists. To be
+    /// asked before anything is started that another daemon may be doing already.
+    pub fn check(&self) -> Result<(), ServerError> {
+        let path = self.socket.as_path();
+        Access::new(self.group.as_deref()).map_err(failed(path, "use its group"))?;
+        has_dead_socket(path).map(drop)
+    }
+
     /// The usual limits for a socket as configured.
     pub fn new(control: &Control) -> ServerSettings {
         ServerSettings {
@@ -78,14 +86,14 @@ pub enum ServerError {
     #[error("{} exists and is no socket; remove it, or change control.socket", .0.display())]
     NotASocket(PathBuf),
     /// A step failed.
-    #[error("control socket {}: cannot {what}: {source}", path.display())]
+    #[error("control socket {}: cannot {what}: {error}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
         /// Which step.
         what: &'static str,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -181,7 +189,7 @@ impl Drop for Server {
 
 fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
     let path = path.to_owned();
-    move |source| ServerError::Io { path, what, source }
+    move |error| ServerError::Io { path, what, error }
 }
 
 /// Binds, after making room: the directory is created, the socket of a dead daemon is removed.
@@ -194,22 +202,28 @@ fn bind(path: &Path) -> Result<UnixListener, ServerError> {
             .create(directory)
             .map_err(failed(path, "create its directory"))?;
     }
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(ServerError::NotASocket(path.to_owned()));
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                log::info!("removing the control socket {} of a dead shuntd", path.display());
-                fs::remove_file(path).map_err(failed(path, "remove the old socket"))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(path, "tell whether another shuntd uses it")(error)),
-            Ok(_) => return Err(ServerError::InUse(path.to_owned())),
-        },
-        Err(_) => {}
+    if has_dead_socket(path)? {
+        log::info!("removing the control socket {} of a dead shuntd", path.display());
+        fs::remove_file(path).map_err(failed(path, "remove the old socket"))?;
     }
     UnixListener::bind(path).map_err(failed(path, "bind it"))
+}
+
+/// Whether a socket is there that nobody answers on. One that somebody does, or something else, is
+/// an error.
+fn has_dead_socket(path: &Path) -> Result<bool, ServerError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(ServerError::NotASocket(path.to_owned()))
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(path, "tell whether another shuntd uses it")(error)),
+            Ok(_) => Err(ServerError::InUse(path.to_owned())),
+        },
+        Err(_) => Ok(false),
+    }
 }
 
 /// Mode 0660 and the group. Until then the umask rules, and [`Access`] always does.

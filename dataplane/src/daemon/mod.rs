@@ -43,9 +43,11 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     // Signals first: one that comes while ports start must not be lost.
     let mut signals =
         Signals::new([SIGHUP, SIGTERM, SIGINT]).context("cannot watch for signals")?;
-    let eal = Eal::init(&args::eal_arguments(&config))?;
-    let running = Running::start(&config)?;
     let settings = ServerSettings::new(&config.control);
+    // A second daemon must not announce the first one's VIPs before it finds the socket taken.
+    settings.check()?;
+    let eal = Eal::init(&args::eal_arguments(&config)?)?;
+    let running = Running::start(&config)?;
     let plane: Arc<dyn Plane> = running.live.clone();
     let controller =
         Arc::new(Controller::new(config, path.to_owned(), running.hardware.clone(), plane));
@@ -65,12 +67,12 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
                 applied.changes.len(),
                 applied.generation
             ),
-            Err(error) => log::error!("{}: not reloaded: {error}", path.display()),
+            Err(error) => log::error!("{}: reload: {error}", path.display()),
         }
     }
     log::info!("stopping");
     server.shutdown();
-    running.stop();
+    drop(running);
     drop(controller);
     drop(eal);
     Ok(())
@@ -90,7 +92,8 @@ fn drop_capabilities() {
     }
 }
 
-/// The threads and handles of a running data plane.
+/// The threads and handles of a running data plane, or of one that is being started. Dropping it
+/// stops the threads.
 struct Running {
     live: Arc<LivePlane>,
     /// Ethernet address and MTU of each port.
@@ -98,7 +101,7 @@ struct Running {
     stop_workers: Arc<AtomicBool>,
     stop_slow: Arc<AtomicBool>,
     workers: Vec<LcoreHandle<()>>,
-    slow: JoinHandle<()>,
+    slow: Option<JoinHandle<()>>,
 }
 
 /// A started port with its queue pairs.
@@ -176,9 +179,35 @@ impl Running {
                 worker.push(pair);
             }
         }
+        let live = Arc::new(LivePlane {
+            published: Mutex::new(Published {
+                compiler,
+                snapshot,
+                service_base: vec![Traffic::default(); plane.max_services as usize],
+                real_base: vec![Traffic::default(); plane.max_real_servers as usize],
+            }),
+            publisher,
+            workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),
+            slow: slow_stats,
+            hops: Arc::clone(&hops),
+            neighbors: board,
+            asking: (0..served).map(|_| Mutex::new(0)).collect(),
+            channels: channels.clone(),
+            ports: entries,
+            pool: pool.clone(),
+            started: started_at,
+        });
+        // From here on an error stops what has been started.
+        let mut running = Running {
+            live,
+            hardware,
+            stop_workers: Arc::clone(&stop_workers),
+            stop_slow,
+            workers: Vec::with_capacity(served),
+            slow: Some(slow),
+        };
         let clock = Clock::start();
         let seed = random()?;
-        let mut workers = Vec::with_capacity(served);
         for (index, (queues, reader)) in queues.into_iter().zip(readers).enumerate() {
             let me = WorkerId(index as u16);
             let settings = Settings {
@@ -203,7 +232,7 @@ impl Running {
                 Arc::clone(&stop_workers),
             );
             let lcore = plane.workers[index];
-            workers.push(
+            running.workers.push(
                 dpdk::launch(lcore, move || {
                     drop_capabilities();
                     worker.run();
@@ -212,37 +241,21 @@ impl Running {
             );
         }
 
-        let live = Arc::new(LivePlane {
-            published: Mutex::new(Published {
-                compiler,
-                publisher,
-                snapshot,
-                service_base: vec![Traffic::default(); plane.max_services as usize],
-                real_base: vec![Traffic::default(); plane.max_real_servers as usize],
-            }),
-            workers: plane.workers.iter().copied().zip(stats).collect(),
-            slow: slow_stats,
-            hops,
-            neighbors: board,
-            asking: (0..served).map(|_| Mutex::new(())).collect(),
-            channels,
-            ports: entries,
-            pool,
-            started: started_at,
-        });
-        Ok(Running { live, hardware, stop_workers, stop_slow, workers, slow })
+        Ok(running)
     }
+}
 
+impl Drop for Running {
     /// Workers first: they give their last punts to a slow path that still counts them.
-    fn stop(self) {
+    fn drop(&mut self) {
         self.stop_workers.store(true, Ordering::Relaxed);
-        for (index, worker) in self.workers.into_iter().enumerate() {
+        for (index, worker) in self.workers.drain(..).enumerate() {
             if worker.join().is_err() {
                 log::error!("worker {index} panicked");
             }
         }
         self.stop_slow.store(true, Ordering::Relaxed);
-        if self.slow.join().is_err() {
+        if self.slow.take().is_some_and(|slow| slow.join().is_err()) {
             log::error!("the slow path panicked");
         }
     }
@@ -278,32 +291,19 @@ fn start_ports(config: &Config, pool: &Mempool) -> Result<Vec<Started>> {
     for port in &config.ports {
         names.push(attach(port).with_context(|| format!("port {:?}", port.name))?);
     }
-    let wanted = config.dataplane.workers.len() as u16;
-    let configured = config.ports.iter().filter_map(|p| p.queues).min();
-    let mut pairs = configured.map_or(wanted, |q| q.min(wanted));
-    loop {
-        match try_ports(config, &names, pool, pairs) {
-            Ok(ports) => return Ok(ports),
-            Err(error) => match error.downcast_ref() {
-                Some(dpdk::PortError::TooFewQueues { have, .. })
-                    if configured.is_none() && *have > 0 && *have < pairs =>
-                {
-                    pairs = *have;
-                }
-                _ => return Err(error),
-            },
+    let mut pairs = config.dataplane.workers.len() as u16;
+    match config.ports.iter().filter_map(|p| p.queues).min() {
+        Some(configured) => pairs = pairs.min(configured),
+        None => {
+            for (spec, device) in config.ports.iter().zip(&names) {
+                let most = Port::queue_pairs(device)
+                    .with_context(|| format!("cannot start port {:?}", spec.name))?;
+                pairs = pairs.min(most.max(1));
+            }
         }
     }
-}
-
-fn try_ports(
-    config: &Config,
-    names: &[String],
-    pool: &Mempool,
-    pairs: u16,
-) -> Result<Vec<Started>> {
     let mut ports = Vec::with_capacity(names.len());
-    for (spec, device) in config.ports.iter().zip(names) {
+    for (spec, device) in config.ports.iter().zip(&names) {
         let wanted = PortConfig {
             rx_queues: pairs,
             tx_queues: pairs,
@@ -332,11 +332,11 @@ fn try_ports(
 }
 
 fn attach(port: &config::Port) -> Result<String> {
-    match (&port.vdev, &port.device) {
+    match (&port.vdev, port.device.as_deref().map(with_domain)) {
         (Some(arguments), _) => Ok(dpdk::attach(arguments)?),
         // The EAL has attached what is bound to a driver of its own.
-        (None, Some(address)) if dpdk::devices().contains(address) => Ok(address.clone()),
-        (None, Some(address)) => dpdk::attach(address).with_context(|| {
+        (None, Some(address)) if dpdk::devices().contains(&address) => Ok(address),
+        (None, Some(address)) => dpdk::attach(&address).with_context(|| {
             format!(
                 "{address} is not there for DPDK; bind it first: scripts/bind-nic {address} \
                  (and no --no-pci in dataplane.eal)"
@@ -346,11 +346,35 @@ fn attach(port: &config::Port) -> Result<String> {
     }
 }
 
+/// A PCI address as DPDK names the port: with its domain, in small letters. Arguments stay.
+fn with_domain(device: &str) -> String {
+    let (address, arguments) = device.split_at(device.find(',').unwrap_or(device.len()));
+    let address = address.to_ascii_lowercase();
+    let domain = if address.matches(':').count() == 1 { "0000:" } else { "" };
+    format!("{domain}{address}{arguments}")
+}
+
 fn warn_of_idle_workers(config: &Config, served: usize) {
     let all = config.dataplane.workers.len();
     if served < all {
         log::warn!(
             "{served} of {all} workers run: a port has, or is given, {served} queue pair(s) only"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pci_address_may_lack_its_domain() {
+        for (given, named) in [
+            ("03:00.0", "0000:03:00.0"),
+            ("0000:0A:00.1", "0000:0a:00.1"),
+            ("3b:00.0,key=A:b", "0000:3b:00.0,key=A:b"),
+        ] {
+            assert_eq!(with_domain(given), named);
+        }
     }
 }

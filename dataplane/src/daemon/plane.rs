@@ -18,7 +18,7 @@ use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, RealStats, ServiceStats, Stats, Traffic};
 use crate::types::{PortId, RealId, ServiceKey};
-use crate::worker::Channels;
+use crate::worker::{Channels, Ticket};
 
 /// How long workers and slow path may take to take up a configuration, or to answer a question.
 /// They do it between bursts, so this is only ever reached by one that is stuck.
@@ -39,7 +39,6 @@ pub(super) struct PortEntry {
 /// What configuring changes; one at a time.
 pub(super) struct Published {
     pub(super) compiler: Compiler,
-    pub(super) publisher: Publisher<Snapshot>,
     pub(super) snapshot: Arc<Snapshot>,
     /// What a slot had counted when it was given to what it stands for now.
     pub(super) service_base: Vec<Traffic>,
@@ -49,13 +48,15 @@ pub(super) struct Published {
 /// The handles through which control reaches workers and slow path.
 pub(super) struct LivePlane {
     pub(super) published: Mutex<Published>,
+    /// Not among the above: whoever reads that must not wait for workers.
+    pub(super) publisher: Publisher<Snapshot>,
     pub(super) workers: Vec<(u32, Arc<Stats>)>,
     pub(super) slow: Arc<Stats>,
     pub(super) hops: Arc<NextHops>,
     pub(super) neighbors: Arc<NeighborBoard>,
     pub(super) channels: Channels,
-    /// Held while a worker is asked, one question at a time.
-    pub(super) asking: Vec<Mutex<()>>,
+    /// Held while a worker is asked, one question at a time: the last question's ticket.
+    pub(super) asking: Vec<Mutex<Ticket>>,
     pub(super) ports: Vec<PortEntry>,
     pub(super) pool: Mempool,
     pub(super) started: Instant,
@@ -123,13 +124,12 @@ impl LivePlane {
     /// Asks one worker and waits for the answer.
     fn ask(&self, worker: usize, query: Query) -> Result<QueryReply, Busy> {
         let busy = Busy { worker: worker as u16, millis: PATIENCE.as_millis() as u32 };
-        let _turn = self.asking.get(worker).map(locked).ok_or(busy)?;
-        // An answer that came after its asker had given up.
-        drop(self.channels.reply(worker));
-        self.channels.ask(worker, query).map_err(|_| busy)?;
+        let mut ticket = self.asking.get(worker).map(locked).ok_or(busy)?;
+        *ticket += 1;
+        self.channels.ask(worker, *ticket, query).map_err(|_| busy)?;
         let asked = Instant::now();
         loop {
-            if let Some(reply) = self.channels.reply(worker) {
+            if let Some(reply) = self.channels.reply(worker, *ticket) {
                 return Ok(reply);
             }
             if asked.elapsed() > PATIENCE {
@@ -184,10 +184,14 @@ impl Plane for LivePlane {
         }
         let snapshot = Arc::new(compiled.snapshot);
         published.snapshot = Arc::clone(&snapshot);
-        let taken = published.publisher.publish(generation, &snapshot, PATIENCE);
+        drop(published);
+        let taken = self.publisher.publish(generation, &snapshot, PATIENCE);
         taken.map(|()| generation).map_err(|late| {
-            let millis = PATIENCE.as_millis() as u32;
-            ApplyError::Busy(Busy { worker: late.reader as u16, millis })
+            let who = match late.reader {
+                worker if worker < self.workers.len() => format!("worker {worker}"),
+                _ => "the slow path".to_owned(),
+            };
+            ApplyError::Late { generation, who, millis: PATIENCE.as_millis() as u32 }
         })
     }
 
@@ -200,7 +204,7 @@ impl Plane for LivePlane {
     }
 
     fn stats(&self) -> StatsReport {
-        let seen = locked(&self.published).publisher.seen();
+        let seen = self.publisher.seen();
         let workers: Vec<_> = self
             .workers
             .iter()
@@ -289,6 +293,7 @@ impl Plane for LivePlane {
                 vip: SocketAddrV4::new(row.key.vip, row.key.vip_port),
                 real: snapshot.real(row.real).map(|r| r.address),
                 worker: worker as u16,
+                replica: row.replica,
             }));
             looked_at += budget;
             (worker, place) = match next {
@@ -318,7 +323,7 @@ impl Plane for LivePlane {
             };
             loop {
                 let (answered, next) = self.query(worker, query)?;
-                flushed += answered.rows.len() as u64;
+                flushed += answered.rows.iter().filter(|row| !row.replica).count() as u64;
                 let Some(cursor) = next else { break };
                 query = Query { cursor, ..answered };
             }

@@ -131,7 +131,9 @@ impl SlowThread {
                 self.slow.link_up(PortId(index as u16), now, &mut send);
             }
             if up != *was_up {
-                log::info!("port {}: link {}", port.name(), if up { "up" } else { "down" });
+                let name = self.reader.current().links.ports.get(index);
+                let name = name.map_or(port.name(), |p| &p.name);
+                log::info!("port {name}: link {}", if up { "up" } else { "down" });
             }
             *was_up = up;
         }

@@ -5,6 +5,7 @@
 //!   queue pair too: fragments arrive as one packet, longer than the MTU.
 //! - net_af_packet cuts frames to its frame size (`framesz`, 2048, less 66) without a word: a
 //!   packet may be shorter than its IP header says.
+//! - net_af_packet refuses an MTU above 1500: it says that no frame is longer than 1518 bytes.
 //! - net_af_packet hands over what the host itself sends on the interface: frames from the port's
 //!   own Ethernet address.
 //! - net_af_packet with several queue pairs spreads by the kernel's flow hash, but a queue that is

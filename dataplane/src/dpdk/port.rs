@@ -243,6 +243,13 @@ impl Port {
         let tx = (0..config.tx_queues).map(|queue| TxQueue::new(&inner, queue)).collect();
         Ok((Port { inner }, rx, tx))
     }
+
+    /// How many queue pairs the port of that name can have, as its driver says. To be asked before
+    /// any port is configured: closing a port for another try takes a virtual device away.
+    pub fn queue_pairs(device: &str) -> Result<u16, PortError> {
+        super::setup::queue_pairs(device)
+    }
+
     /// The name the port was configured by.
     pub fn name(&self) -> &str {
         &self.inner.name

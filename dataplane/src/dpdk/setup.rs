@@ -13,21 +13,32 @@ use crate::types::Mac;
 /// Ethernet header, two VLAN tags and frame check sequence, in bytes.
 const FRAME_OVERHEAD: u32 = 14 + 2 * 4 + 4;
 
+fn find(eal: &EalUser, device: &str) -> Result<u16, PortError> {
+    port_by_name(eal, device)?.ok_or_else(|| {
+        let known = all_names(eal);
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        PortError::NotFound { device: device.to_owned(), known }
+    })
+}
+
+/// How many queue pairs a port can have. It need not be configured, and is left as it is.
+pub(super) fn queue_pairs(device: &str) -> Result<u16, PortError> {
+    let eal = EalUser::new()?;
+    let info = port_info(find(&eal, device)?, device)?;
+    Ok(info.max_rx_queues.min(info.max_tx_queues))
+}
+
 /// Configures and starts a port. After an error it is stopped, and may be tried again.
 pub(super) fn start(config: &PortConfig) -> Result<PortInner, PortError> {
     let eal = EalUser::new()?;
     let device = &config.device;
-    let Some(ethdev) = port_by_name(&eal, device)? else {
-        let known = all_names(&eal);
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(PortError::NotFound { device: device.clone(), known });
-    };
+    let ethdev = find(&eal, device)?;
     let claim = PortClaim::new(eal, ethdev).ok_or_else(|| PortError::Busy(device.clone()))?;
     if config.rx_queues == 0 || config.tx_queues == 0 || config.pools.is_empty() {
         return Err(PortError::Nothing(device.clone()));
     }
     let setup = Setup { config, ethdev };
-    let info = setup.info()?;
+    let info = port_info(ethdev, device)?;
     let driver = driver_name(&info);
     check_limits(config, &info, &driver)?;
 
@@ -50,6 +61,19 @@ pub(super) fn start(config: &PortConfig) -> Result<PortInner, PortError> {
     };
     let pools = config.pools.clone();
     Ok(PortInner { name: device.clone(), driver, mac, features, _pools: pools, claim })
+}
+
+fn port_info(ethdev: u16, device: &str) -> Result<sys::rte_eth_dev_info, PortError> {
+    let mut info = sys::rte_eth_dev_info::default();
+    // SAFETY: the EAL is running (the caller holds a user); the function checks the port number,
+    // and `info` is ours to write.
+    let rc = unsafe { sys::rte_eth_dev_info_get(ethdev, &mut info) };
+    Errno::check(rc).map(|_| info).map_err(|errno| PortError::Dpdk {
+        device: device.to_owned(),
+        action: "read its capabilities",
+        errno,
+        log: String::new(),
+    })
 }
 
 fn driver_name(info: &sys::rte_eth_dev_info) -> String {
@@ -127,18 +151,6 @@ struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    fn info(&self) -> Result<sys::rte_eth_dev_info, PortError> {
-        let mut info = sys::rte_eth_dev_info::default();
-        // SAFETY: the port exists, and `info` is ours to write.
-        let rc = unsafe { sys::rte_eth_dev_info_get(self.ethdev, &mut info) };
-        Errno::check(rc).map(|_| info).map_err(|errno| PortError::Dpdk {
-            device: self.config.device.clone(),
-            action: "read its capabilities",
-            errno,
-            log: String::new(),
-        })
-    }
-
     /// Returns the descriptors per RX and TX queue, and the port's address.
     fn run(&self, wish: &Wish) -> Result<(u16, u16, Mac), Failure> {
         self.configure(wish)?;

@@ -1,7 +1,7 @@
 //! Questions about the flow table that a worker answers between bursts, a bounded part at a time.
 
 use super::{Env, Pipeline};
-use crate::flow::{Flow, Lookup, State};
+use crate::flow::{Flags, Flow, Lookup, State};
 use crate::packet::buf::PacketBuf;
 use crate::stats::Event;
 use crate::types::{FlowKey, Protocol, RealId};
@@ -50,6 +50,8 @@ pub struct FlowRecord {
     pub state: State,
     /// Milliseconds until it expires if nothing more comes.
     pub remaining_ms: u32,
+    /// Whether it is a copy of another worker's flow.
+    pub replica: bool,
 }
 
 /// What to do with the flows that match.
@@ -99,6 +101,7 @@ impl<B: PacketBuf> Pipeline<B> {
                     real: flow.real,
                     state: flow.state,
                     remaining_ms: flow.deadline.remaining(env.now),
+                    replica: flow.flags.has(Flags::REPLICA),
                 });
             }
         });

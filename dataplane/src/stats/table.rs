@@ -9,6 +9,7 @@ use crate::types::{PortId, RealId, ServiceId};
 
 /// Counters of one port, as one worker sees it.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct PortStats {
     /// Packets received.
     pub rx_packets: Counter,
@@ -24,6 +25,7 @@ pub struct PortStats {
 
 /// Counters of one virtual service, as one worker sees it.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct ServiceStats {
     /// Flows scheduled.
     pub connections: Counter,
@@ -37,6 +39,7 @@ pub struct ServiceStats {
 
 /// Counters of one real server of one virtual service, as one worker sees it.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct RealStats {
     /// Flows scheduled to it.
     pub connections: Counter,
@@ -52,14 +55,25 @@ pub struct RealStats {
     pub replicas: Counter,
 }
 
+/// Counters by number, in cache lines of their own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Lines<const N: usize>([Counter; N]);
+
+impl<const N: usize> Lines<N> {
+    fn zeroed() -> Box<Lines<N>> {
+        Box::new(Lines(std::array::from_fn(|_| Counter::default())))
+    }
+}
+
 /// Everything one worker, or the slow path, counts. Allocated once, at start.
 ///
 /// # Threading
-/// The worker writes; anybody reads.
+/// The worker writes; anybody reads. No two writers share a cache line.
 #[derive(Debug)]
 pub struct Stats {
-    events: Box<[Counter]>,
-    dropped: Box<[Counter]>,
+    events: Box<Lines<{ Event::COUNT }>>,
+    dropped: Box<Lines<{ DropReason::COUNT }>>,
     ports: Box<[PortStats]>,
     services: Box<[ServiceStats]>,
     reals: Box<[RealStats]>,
@@ -73,8 +87,8 @@ impl Stats {
     /// Room for so many ports, service slots and real server slots.
     pub fn new(ports: usize, services: usize, reals: usize) -> Stats {
         Stats {
-            events: zeroed(Event::COUNT),
-            dropped: zeroed(DropReason::COUNT),
+            events: Lines::zeroed(),
+            dropped: Lines::zeroed(),
             ports: zeroed(ports),
             services: zeroed(services),
             reals: zeroed(reals),
@@ -84,13 +98,13 @@ impl Stats {
     /// The counter of an event.
     #[inline(always)]
     pub fn event(&self, event: Event) -> &Counter {
-        &self.events[event as usize]
+        &self.events.0[event as usize]
     }
 
     /// The counter of a drop reason.
     #[inline(always)]
     pub fn dropped(&self, reason: DropReason) -> &Counter {
-        &self.dropped[reason as usize]
+        &self.dropped.0[reason as usize]
     }
 
     /// A port's counters, if the slot exists.

@@ -33,9 +33,12 @@ const FRAME_QUEUE: usize = 1024;
 pub struct Links {
     peers: ArrayQueue<PeerMessage<Mbuf>>,
     frames: ArrayQueue<(PortId, Mbuf)>,
-    queries: ArrayQueue<Query>,
-    replies: ArrayQueue<QueryReply>,
+    queries: ArrayQueue<(Ticket, Query)>,
+    replies: ArrayQueue<(Ticket, QueryReply)>,
 }
+
+/// Tells the answer to a question from a late one to a question before, which was given up.
+pub type Ticket = u64;
 
 /// All queues.
 #[derive(Debug, Clone)]
@@ -91,16 +94,18 @@ impl Channels {
     }
 
     /// Asks a worker; back when a question is already on its way.
-    pub fn ask(&self, worker: usize, query: Query) -> Result<(), Query> {
+    pub fn ask(&self, worker: usize, ticket: Ticket, query: Query) -> Result<(), Query> {
         match self.workers.get(worker) {
-            Some(links) => links.queries.push(query),
+            Some(links) => links.queries.push((ticket, query)).map_err(|(_, query)| query),
             None => Err(query),
         }
     }
 
-    /// A worker's answer, if it is there.
-    pub fn reply(&self, worker: usize) -> Option<QueryReply> {
-        self.workers.get(worker)?.replies.pop()
+    /// A worker's answer to the question with this ticket, if it is there. Answers to others are
+    /// dropped.
+    pub fn reply(&self, worker: usize, ticket: Ticket) -> Option<QueryReply> {
+        let (answered, reply) = self.workers.get(worker)?.replies.pop()?;
+        (answered == ticket).then_some(reply)
     }
 }
 
@@ -143,14 +148,14 @@ impl WorkerEnd {
     }
 
     /// From control.
-    pub fn next_query(&self) -> Option<Query> {
+    pub fn next_query(&self) -> Option<(Ticket, Query)> {
         self.links().queries.pop()
     }
 
     /// To control. There is one question at a time, so there is room, unless the answer before
     /// was given up on: then that one goes back into the newer's place.
-    pub fn answer(&self, reply: QueryReply) {
-        drop(self.links().replies.force_push(reply));
+    pub fn answer(&self, ticket: Ticket, reply: QueryReply) {
+        drop(self.links().replies.force_push((ticket, reply)));
     }
 }
 
@@ -175,5 +180,33 @@ impl SlowEnd {
     /// Takes back what workers have not sent, at the end.
     pub fn take_back(&self) -> Option<Mbuf> {
         self.all.workers.iter().find_map(|w| w.frames.pop()).map(|(_, frame)| frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{FlowMatch, QueryKind};
+
+    fn query(cursor: u32) -> Query {
+        let wanted = FlowMatch::default();
+        Query { cursor, budget: 0, kind: QueryKind::List, wanted, rows: Vec::new() }
+    }
+
+    #[test]
+    fn a_late_answer_is_not_taken_for_the_next_question_s() {
+        let channels = Channels::new(1);
+        let worker = channels.worker(WorkerId(0));
+        let answer = || {
+            let (ticket, query) = worker.next_query().unwrap();
+            worker.answer(ticket, QueryReply { next: None, query });
+        };
+        channels.ask(0, 1, query(10)).unwrap();
+        assert_eq!(channels.ask(0, 2, query(20)).unwrap_err().cursor, 20, "the first still waits");
+        answer();
+        channels.ask(0, 2, query(20)).unwrap();
+        assert!(channels.reply(0, 2).is_none(), "that was to the first");
+        answer();
+        assert_eq!(channels.reply(0, 2).unwrap().query.cursor, 20);
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
 
-pub use channels::{Channels, Links, SlowEnd, WorkerEnd};
+pub use channels::{Channels, Links, SlowEnd, Ticket, WorkerEnd};
 pub use clock::Clock;
 pub use idle::Idle;
 
@@ -156,9 +156,9 @@ impl Worker {
             pipeline.send_for_slow_path(env, port, frame);
             handled += 1;
         }
-        if let Some(query) = env.out.channels.next_query() {
+        if let Some((ticket, query)) = env.out.channels.next_query() {
             let reply = pipeline.query(env, query);
-            env.out.channels.answer(reply);
+            env.out.channels.answer(ticket, reply);
             handled += 1;
         }
         handled

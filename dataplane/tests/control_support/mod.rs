@@ -16,6 +16,7 @@ use dataplane::control::plane::{
     StatsReport, WorkerRow,
 };
 use dataplane::control::{Controller, Server, ServerSettings};
+use dataplane::flow::State;
 use dataplane::snapshot::spec::Spec;
 use dataplane::stats::{DropReason, Event, Stats, Traffic};
 use dataplane::types::{FlowKey, Mac, NeighborState, Protocol, ServiceKey};
@@ -60,12 +61,13 @@ impl FakePlane {
         let client = Ipv4Addr::from(0xc633_6400 + (number >> 16) as u32);
         FlowRow {
             protocol: Protocol::Tcp,
-            state: "established".to_owned(),
+            state: State::Established.name().to_owned(),
             expires_ms: 899_000,
             client: std::net::SocketAddrV4::new(client, number as u16),
             vip: "192.0.2.100:80".parse().unwrap(),
             real: Some("192.0.2.21".parse().unwrap()),
             worker: (number % 2) as u16,
+            replica: false,
         }
     }
 }

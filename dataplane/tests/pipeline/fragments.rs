@@ -1,7 +1,7 @@
 //! Fragments to virtual services: all to the real server of the rest of their flow.
 
 use dataplane::packet::tcp::Flags;
-use dataplane::pipeline::PeerMessage;
+use dataplane::pipeline::{FlowMatch, PeerMessage, Query, QueryKind, SCAN_BUDGET};
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::{PuntReason, ServiceId};
 
@@ -183,6 +183,14 @@ fn a_flow_that_begins_with_a_fragment_is_known_to_all() {
     for worker in 0..3 {
         assert_eq!(director.receive_at(worker, &[udp(1)]).reals(), [real], "worker {worker}");
     }
+    // A listing tells the copies from the flow.
+    let listed = (0..3).map(|worker| {
+        let wanted = FlowMatch { client: Some(client(1)), ..FlowMatch::default() };
+        let (kind, rows) = (QueryKind::List, Vec::with_capacity(SCAN_BUDGET));
+        let query = Query { cursor: 0, budget: SCAN_BUDGET, kind, wanted, rows };
+        director.query(worker, query).query.rows.iter().map(|r| r.replica).collect::<Vec<_>>()
+    });
+    assert_eq!(listed.collect::<Vec<_>>().concat(), [false, true, true]);
     // Its end leaves nothing behind.
     director.wait(300_000);
     assert_eq!(director.gauge(&text, |s| s.replicas.get() + s.active.get()), 0);

@@ -1,0 +1,114 @@
+//! The daemon itself, on virtual devices: what it does when it cannot start as configured.
+#![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used)] // helper functions of tests are tests, too
+
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sched::sched_getaffinity;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn start(dir: &Path, workers: &str, ports: &[&str]) -> Child {
+    let socket = format!("socket = {:?}", dir.join("control.sock"));
+    start_with(dir, workers, ports, &socket)
+}
+
+fn start_with(dir: &Path, workers: &str, ports: &[&str], control: &str) -> Child {
+    let mut text = format!(
+        "[dataplane]\nworkers = {workers}\nflows_per_worker = 1024\nidle = \"sleep\"\n\
+         mbufs = 4095\n\
+         eal = [\"--no-pci\", \"--no-huge\", \"-m\", \"64\", \"--no-shconf\", \"--no-telemetry\"]\n\
+         [control]\n{control}\n"
+    );
+    for (i, vdev) in ports.iter().enumerate() {
+        text += &format!(
+            "[[port]]\nname = \"p{i}\"\nvdev = \"{vdev}\"\naddress = [\"192.0.{i}.1/24\"]\n"
+        );
+    }
+    let file = dir.join("shunt.toml");
+    fs::write(&file, text).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_shuntd"))
+        .arg("--config")
+        .arg(file)
+        .env_remove("SHUNT_LOG")
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.join("log")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits for it to end; its exit code and log.
+fn end(dir: &Path, mut daemon: Child) -> (Option<i32>, String) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let log = fs::read_to_string(dir.join("log")).unwrap();
+        if let Some(status) = daemon.try_wait().unwrap() {
+            return (status.code(), log);
+        }
+        if Instant::now() > deadline {
+            drop(daemon.kill());
+            drop(daemon.wait());
+            panic!("it runs on:\n{log}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_poorest_port_may_come_last() {
+    let dir = tempfile::tempdir().unwrap();
+    // net_null has as many queues as one likes, a net_pcap device one for each file.
+    let pcap = format!("net_pcap0,tx_pcap={},rx_iface=lo", dir.path().join("x").display());
+    let mut daemon = start(dir.path(), "[0, 1]", &["net_null0", &pcap]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while UnixStream::connect(dir.path().join("control.sock")).is_err() {
+        let log = fs::read_to_string(dir.path().join("log")).unwrap();
+        assert_eq!(daemon.try_wait().unwrap(), None, "{log}");
+        assert!(Instant::now() < deadline, "{log}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).unwrap();
+    let (code, log) = end(dir.path(), daemon);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("1 of 2 workers run"), "{log}");
+    assert!(log.contains("port p1: link up"), "{log}");
+    assert!(!log.contains("EAL not cleaned up"), "{log}");
+}
+
+#[test]
+fn a_second_daemon_ends_before_it_starts_a_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = UnixListener::bind(dir.path().join("control.sock")).unwrap();
+    let (code, log) = end(dir.path(), start(dir.path(), "[1]", &["net_null0"]));
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("another shuntd answers on"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
+fn a_start_that_fails_at_the_end_stops_all_threads_and_says_why_once() {
+    let dir = tempfile::tempdir().unwrap();
+    // The socket's directory cannot be made where there is a file.
+    fs::write(dir.path().join("file"), "").unwrap();
+    let config = format!("socket = {:?}", dir.path().join("file/control.sock"));
+    let (code, log) = end(dir.path(), start_with(dir.path(), "[1]", &["net_null0"], &config));
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("port p0: net_null0"), "{log}");
+    assert_eq!(log.matches("(os error").count(), 1, "{log}");
+    assert!(!log.contains("EAL not cleaned up"), "{log}");
+}
+
+#[test]
+fn a_worker_without_a_processor_is_an_error_of_the_configuration() {
+    let usable = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let lcore = (0..128).rev().find(|n| !usable.is_set(*n).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (code, log) = end(dir.path(), start(dir.path(), &format!("[{lcore}]"), &["net_null0"]));
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains(&format!("dataplane.workers: lcore {lcore}")), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
