@@ -8,7 +8,7 @@ use dataplane::{config, daemon};
 
 /// Shunt's daemon: balances TCP and UDP over real servers that answer clients directly.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "shuntd", version)]
 struct Arguments {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/shunt/shunt.toml")]

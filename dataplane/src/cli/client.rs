@@ -89,7 +89,7 @@ fn cannot_connect(socket: &Path, error: &io::Error) -> Failure {
     Failure::Refused(match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
             "no shuntd answers on {path}\n\
-             start it (`systemctl start shunt`, or `shuntd --config /etc/shunt/shunt.toml`), or\n\
+             start it (`systemctl start shuntd`, or `shuntd --config /etc/shunt/shunt.toml`), or\n\
              name its socket with --socket PATH or the environment variable SHUNT_SOCKET"
         ),
         io::ErrorKind::PermissionDenied => format!(

@@ -6,12 +6,30 @@ use nix::unistd::Pid;
 
 use crate::config::Config;
 
+/// Options that say how the EAL keeps its memory.
+const MEMORY: [&str; 8] = [
+    "--no-huge",
+    "--in-memory",
+    "--huge-dir",
+    "--huge-unlink",
+    "--legacy-mem",
+    "--file-prefix",
+    "--proc-type",
+    "--base-virtaddr",
+];
+
 /// What the EAL is started with: `dataplane.eal`, and lcores for the workers and the main thread.
+///
+/// Unless `dataplane.eal` says how memory is kept, hugepages are used without files
+/// (`--in-memory`): no hugetlbfs has to be mounted, and nothing is left behind.
 ///
 /// Each worker lcore is pinned to the processor of the same number. The main lcore, whose threads
 /// are control and slow path, floats over the processors that are left, or over all when none is.
 pub(super) fn eal_arguments(config: &Config) -> Result<Vec<String>> {
     let mut args = config.dataplane.eal.clone();
+    if !args.iter().any(|a| MEMORY.iter().any(|option| a.starts_with(option))) {
+        args.push("--in-memory".into());
+    }
     let names_lcores =
         |a: &String| a.starts_with("--lcores") || a.starts_with("-l") || a.starts_with("-c");
     if !args.iter().any(names_lcores) {
@@ -49,6 +67,18 @@ fn lcores(workers: &[u32], processors: &[u32]) -> Result<(String, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_needs_no_mount_unless_the_configuration_decides() {
+        let with = |eal: &[&str]| {
+            let mut config = Config::default();
+            config.dataplane.workers = vec![];
+            config.dataplane.eal = eal.iter().map(ToString::to_string).collect();
+            eal_arguments(&config).unwrap().contains(&"--in-memory".to_owned())
+        };
+        assert!(with(&["--no-pci"]));
+        assert!(!with(&["--no-pci", "--no-huge"]) && !with(&["--huge-dir=/mnt/huge"]));
+    }
 
     #[test]
     fn the_main_lcore_keeps_off_the_workers() {
