@@ -1,0 +1,7 @@
+//! What the pipeline's benchmarks share: packet buffers that cost nothing to recycle, traffic, a
+//! pipeline with everything around it, and the named scenarios.
+
+pub mod buffer;
+pub mod rig;
+pub mod scenario;
+pub mod traffic;
