@@ -31,7 +31,8 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     dir.join(name)
 }
 
-fn output(program: &str, args: &[&str]) -> Result<String> {
+/// What a program prints.
+pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
     let out = Command::new(program).args(args).current_dir(top()).output();
     let out = out.with_context(|| format!("cannot run {program}"))?;
     Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())

@@ -2,6 +2,7 @@
 
 mod capture;
 mod hugepages;
+mod instructions;
 mod machine;
 mod memory;
 mod pipeline;
@@ -13,6 +14,7 @@ mod testpmd;
 mod throughput;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use report::{Measured, Report};
@@ -21,6 +23,7 @@ const PARTS: &[(&str, Part)] = &[
     ("pipeline", pipeline::run),
     ("new-flows", pipeline::run_new_flows),
     ("throughput", throughput::run),
+    ("instructions", instructions::run),
     ("memory", memory::run),
 ];
 
@@ -33,15 +36,28 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// Of throughput, only cases whose description contains this.
     pub(crate) only: Option<String>,
+    /// Take the instruction counts as the new baseline.
+    pub(crate) accept: bool,
 }
 
-fn main() -> Result<()> {
-    let mut options = Options { quick: false, only: None };
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut options = Options { quick: false, only: None, accept: false };
     let (mut parts, mut json) = (Vec::new(), None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" => options.quick = true,
+            "--accept" => options.accept = true,
             "--only" => options.only = Some(args.next().context("--only wants a word")?),
             "--json" => json = Some(PathBuf::from(args.next().context("--json wants a file")?)),
             name => match PARTS.iter().find(|(part, _)| *part == name) {
