@@ -78,14 +78,16 @@ impl Buf {
         unsafe { self.0.as_mut() }
     }
 
-    /// Makes it a packet of `len` bytes just received; what follows `headers` is left as it was.
+    /// Makes it a packet of `len` bytes just received: its first 64 bytes are for the caller to
+    /// write, the others are as they were.
     #[inline(always)]
-    pub fn receive(&mut self, headers: &[u8; 64], len: usize) {
+    pub fn receive(&mut self, len: usize) -> &mut [u8; 64] {
         assert!(len <= DATAROOM);
         let slot = self.slot_mut();
         slot.start = HEADROOM as u16;
         slot.len = len as u16;
-        slot.bytes[HEADROOM..HEADROOM + 64].copy_from_slice(headers);
+        let (_, data) = slot.bytes.split_at_mut(HEADROOM);
+        data.first_chunk_mut().expect("room for 64 bytes")
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use dataplane::flow::{Seed, Shard};
+use dataplane::packet::buf::PacketBuf;
 use dataplane::pipeline::{
     BURST, Env, FlowMatch, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryKind, SCAN_BUDGET,
     Settings,
@@ -106,18 +107,16 @@ impl Output<Buf> for Sink {
     }
 }
 
-/// A pipeline ready to run.
-pub struct Rig {
-    pipeline: Pipeline<Buf>,
+/// A pipeline with its configuration; neighbors are known.
+pub struct Director<B> {
+    pub pipeline: Pipeline<B>,
     snapshot: Snapshot,
     hops: NextHops,
-    stats: Arc<Stats>,
-    slab: &'static Slab,
-    bursts: [ArrayVec<Buf, BURST>; BURSTS],
+    pub stats: Arc<Stats>,
 }
 
-impl Rig {
-    pub fn new(setup: &Setup) -> Rig {
+impl<B: PacketBuf> Director<B> {
+    pub fn new(setup: &Setup) -> Director<B> {
         let services = 2 * setup.services;
         let (reals, neighbors) = (services * setup.reals, setup.reals + 2);
         let limits =
@@ -136,8 +135,33 @@ impl Rig {
         let loads = Arc::new(LoadBoard::new(1, reals));
         let mut pipeline = Pipeline::new(&settings, Arc::clone(&stats), loads, shard);
         pipeline.configure(&snapshot);
-        let slab = Slab::leak(BATCH);
-        Rig { pipeline, snapshot, hops, stats, slab, bursts: Default::default() }
+        Director { pipeline, snapshot, hops, stats }
+    }
+
+    /// The pipeline, and what it works with.
+    #[inline(always)]
+    pub fn parts<'a, P, O>(
+        &'a mut self,
+        pool: &'a P,
+        out: &'a mut O,
+        now: Tick,
+    ) -> (&'a mut Pipeline<B>, Env<'a, P, O>) {
+        let env = Env { snapshot: &self.snapshot, hops: &self.hops, pool, out, now };
+        (&mut self.pipeline, env)
+    }
+}
+
+/// A pipeline with test buffers, ready to run.
+pub struct Rig {
+    director: Director<Buf>,
+    slab: &'static Slab,
+    bursts: [ArrayVec<Buf, BURST>; BURSTS],
+}
+
+impl Rig {
+    pub fn new(setup: &Setup) -> Rig {
+        let director = Director::new(setup);
+        Rig { director, slab: Slab::leak(BATCH), bursts: Default::default() }
     }
 
     /// Receives a batch.
@@ -146,7 +170,7 @@ impl Rig {
         for burst in &mut self.bursts {
             for _ in 0..BURST {
                 let mut buf = self.slab.take(n).expect("a packet that nobody kept");
-                buf.receive(&template.fill(visits.next()), template.len());
+                template.write(visits.next(), buf.receive(template.len()));
                 burst.push(buf);
                 n += 1;
             }
@@ -156,15 +180,10 @@ impl Rig {
     /// Handles what was received.
     #[inline(never)]
     pub fn run(&mut self) {
-        let mut env = Env {
-            snapshot: &self.snapshot,
-            hops: &self.hops,
-            pool: &NoPool,
-            out: &mut Sink,
-            now: Tick(1000),
-        };
+        let mut out = Sink;
+        let (pipeline, mut env) = self.director.parts(&NoPool, &mut out, Tick(1000));
         for burst in &mut self.bursts {
-            self.pipeline.burst(&mut env, PortId(0), burst);
+            pipeline.burst(&mut env, PortId(0), burst);
         }
     }
 
@@ -195,13 +214,8 @@ impl Rig {
 
     /// Removes the flows that match.
     pub fn flush(&mut self, wanted: &FlowMatch) {
-        let env = Env {
-            snapshot: &self.snapshot,
-            hops: &self.hops,
-            pool: &NoPool,
-            out: &mut Sink,
-            now: Tick(1000),
-        };
+        let mut out = Sink;
+        let (pipeline, env) = self.director.parts(&NoPool, &mut out, Tick(1000));
         let mut query = Query {
             cursor: 0,
             budget: SCAN_BUDGET,
@@ -210,7 +224,7 @@ impl Rig {
             rows: Vec::with_capacity(SCAN_BUDGET),
         };
         loop {
-            let reply = self.pipeline.query(&env, query);
+            let reply = pipeline.query(&env, query);
             query = reply.query;
             match reply.next {
                 Some(next) => query.cursor = next,
@@ -220,6 +234,6 @@ impl Rig {
     }
 
     pub fn counts(&self) -> Counts {
-        self.stats.counts()
+        self.director.stats.counts()
     }
 }

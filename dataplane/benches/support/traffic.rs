@@ -176,6 +176,8 @@ pub struct Template {
     len: usize,
     /// Sum of the IPv4 header without checksum and addresses; none for what is not IPv4.
     sum: Option<u32>,
+    /// Whether L4 ports follow a header without options.
+    has_ports: bool,
 }
 
 impl Template {
@@ -188,7 +190,8 @@ impl Template {
         let word =
             |n: usize| u32::from(u16::from_be_bytes([headers[14 + 2 * n], headers[15 + 2 * n]]));
         let sum = ipv4.then(|| (0..words).filter(|n| !(5..=9).contains(n)).map(word).sum());
-        Template { headers, len: frame.len(), sum }
+        let has_ports = ipv4 && headers[14] == 0x45 && matches!(headers[23], 6 | 17);
+        Template { headers, len: frame.len(), sum, has_ports }
     }
 
     fn ip() -> Build {
@@ -240,22 +243,21 @@ impl Template {
         self.len
     }
 
-    /// The frame's first 64 bytes for one flow.
+    /// Writes the first bytes of one flow's frame, 60 or more.
     #[inline(always)]
-    pub fn fill(&self, flow: Flow) -> [u8; 64] {
-        let mut headers = self.headers;
-        let Some(sum) = self.sum else { return headers };
-        headers[26..30].copy_from_slice(&flow.src.to_be_bytes());
-        headers[30..34].copy_from_slice(&flow.dst.to_be_bytes());
-        let mut sum =
-            sum + (flow.src >> 16) + (flow.src & 0xffff) + (flow.dst >> 16) + (flow.dst & 0xffff);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        headers[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-        // An ICMP message has its type there, and a packet with options goes by its options.
-        if self.headers[14] == 0x45 && matches!(self.headers[23], 6 | 17) {
-            headers[34..36].copy_from_slice(&flow.sport.to_be_bytes());
+    pub fn write<const N: usize>(&self, flow: Flow, frame: &mut [u8; N]) {
+        // Straight into place: a copy of what was just written bit by bit would have to wait for it.
+        frame.copy_from_slice(&self.headers[..N]);
+        let Some(sum) = self.sum else { return };
+        frame[26..30].copy_from_slice(&flow.src.to_be_bytes());
+        frame[30..34].copy_from_slice(&flow.dst.to_be_bytes());
+        let [a, b, c, d] = [flow.src >> 16, flow.src & 0xffff, flow.dst >> 16, flow.dst & 0xffff];
+        let sum = sum + a + b + c + d;
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        if self.has_ports {
+            frame[34..36].copy_from_slice(&flow.sport.to_be_bytes());
         }
-        headers
     }
 }

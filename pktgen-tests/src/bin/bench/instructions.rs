@@ -6,34 +6,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use crate::Options;
+use crate::cargo;
 use crate::machine::{output, top};
 use crate::report::Measured;
 
 const BASELINE: &str = "dataplane/benches/instructions.baseline";
 /// What a packet may cost more than the baseline says.
 const GROWTH: f64 = 1.03;
-
-/// Builds the benchmark: its executable.
-fn build() -> Result<PathBuf> {
-    let mut command = Command::new("cargo");
-    command.current_dir(top()).args(["bench", "--locked", "--no-default-features", "--no-run"]);
-    command.args(["-p", "shunt-dataplane", "--bench", "instructions"]);
-    command.arg("--message-format=json-render-diagnostics");
-    let out = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-    ensure!(out.status.success(), "cargo bench failed: {}", out.status);
-    let messages = String::from_utf8_lossy(&out.stdout).into_owned();
-    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut ours = artifacts.filter(|m| m["target"]["name"] == "instructions");
-    let file = ours.find_map(|m| m["executable"].as_str().map(PathBuf::from));
-    file.context("cargo names no executable")
-}
 
 /// Instructions per packet, by layer.
 fn count(program: &Path, name: &str, method: &str, out: &Path) -> Result<BTreeMap<String, f64>> {
@@ -102,7 +87,7 @@ fn layer(file: &str) -> String {
 }
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
-    let program = build()?;
+    let program = cargo::build("instructions", false)?;
     let list = Command::new(&program).output().context("cannot run the benchmark")?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let dir = tempfile::tempdir()?;

@@ -1,7 +1,9 @@
 //! Measures Shunt and writes down what it found. `scripts/bench` builds and runs this.
 
 mod capture;
+mod cargo;
 mod hugepages;
+mod in_place;
 mod instructions;
 mod machine;
 mod memory;

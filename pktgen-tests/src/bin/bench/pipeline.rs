@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::Options;
-use crate::machine::{target, top};
+use crate::cargo;
+use crate::machine::target;
 use crate::report::Measured;
 
 /// Names of the scenarios that make flows.
@@ -36,9 +37,8 @@ fn collect(options: &Options, part: &'static str, filter: &str) -> Result<Vec<Me
     if found.exists() {
         fs::remove_dir_all(&found)?;
     }
-    let mut command = Command::new("cargo");
-    command.current_dir(top()).args(["bench", "--locked", "--no-default-features"]);
-    command.args(["-p", "shunt-dataplane", "--bench", "pipeline", "--", "--noplot"]);
+    let mut command = cargo::bench("pipeline", false);
+    command.args(["--", "--noplot"]);
     if options.quick {
         command.args(["--warm-up-time", "0.1", "--measurement-time", "0.3", "--sample-size", "10"]);
     } else {

@@ -14,7 +14,10 @@ const FRAME: (f64, f64, f64, f64) = (60.0, 600.0, 40.0, 330.0);
 /// The plots of one part: file name and content.
 pub(crate) fn draw(part: &str, results: &[Measured]) -> Vec<(String, String)> {
     match part {
-        "throughput" => vec![("throughput.svg".into(), throughput(results))],
+        "throughput" => vec![
+            ("throughput.svg".into(), throughput(results, "net_pcap", "testpmd mac")),
+            ("throughput-in-place.svg".into(), throughput(results, "in place", "mac rewrite")),
+        ],
         "pipeline" => vec![
             ("pipeline.svg".into(), bars(results)),
             ("pipeline-flows.svg".into(), by_flows(results)),
@@ -26,19 +29,20 @@ pub(crate) fn draw(part: &str, results: &[Measured]) -> Vec<(String, String)> {
 
 type Series = BTreeMap<String, BTreeMap<u64, f64>>;
 
-fn throughput(results: &[Measured]) -> String {
+fn throughput(results: &[Measured], source: &str, baseline: &str) -> String {
     let mut series = Series::new();
     let plain = results.iter().filter(|r| {
-        r.name == "net_pcap,udp" && (r.frame, r.services, r.reals) == (Some(64), Some(1), Some(2))
+        r.name == format!("{source},udp")
+            && (r.frame, r.services, r.reals) == (Some(64), Some(1), Some(2))
     });
     for r in plain {
         let (Some(flows), Some(value)) = (r.flows, r.value) else { continue };
         series.entry(r.method.clone().unwrap_or_default()).or_default().insert(flows, value);
-        if let Some(baseline) = r.baseline {
-            series.entry("testpmd mac".into()).or_default().entry(flows).or_insert(baseline);
+        if let Some(value) = r.baseline {
+            series.entry(baseline.into()).or_default().entry(flows).or_insert(value);
         }
     }
-    lines("Throughput of one worker, 64-byte frames, net_pcap", "Mpps", &series)
+    lines(&format!("One worker, 64-byte frames, source {source}"), "Mpps", &series)
 }
 
 fn by_flows(results: &[Measured]) -> String {

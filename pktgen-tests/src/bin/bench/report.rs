@@ -91,6 +91,22 @@ impl Measured {
     }
 }
 
+impl Measured {
+    /// The comparison in one line.
+    pub(crate) fn summary(&self, baseline: &str) -> String {
+        let number = |value: Option<f64>| value.unwrap_or_default();
+        format!(
+            "{} {}, {baseline} {}, ratio {} ({} to {})",
+            number(self.value),
+            self.unit,
+            number(self.baseline),
+            number(self.ratio),
+            number(self.ratio_min),
+            number(self.ratio_max),
+        )
+    }
+}
+
 /// Results with what they were measured on.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {

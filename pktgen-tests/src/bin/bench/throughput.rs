@@ -1,7 +1,9 @@
-//! Packets a second of the daemon with one worker, against dpdk-testpmd on the same source.
+//! Packets a second of one worker, against dpdk-testpmd or its like on the same source.
 //!
-//! The source is net_pcap, which serves a capture for ever; what is sent it drops. Both programs
-//! run on the same lcore, one paused while the other is measured, in turn.
+//! There are two sources. One makes packets in place, in one process ([`in_place`]). The other is
+//! net_pcap, which serves a capture for ever and drops what is sent; there the daemon is measured,
+//! as an operator runs it. It and dpdk-testpmd run on the same lcore, one paused while the other is
+//! measured, in turn.
 
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use anyhow::Result;
 use crate::Options;
 use crate::capture::Traffic;
 use crate::hugepages::Memory;
+use crate::in_place;
 use crate::process::Forwarder;
 use crate::report::Measured;
 use crate::shuntd::{Config, Shuntd};
@@ -75,9 +78,12 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
     if let Some(only) = &options.only {
         all.retain(|series| series.name().contains(only.as_str()));
     }
+    let mut results = in_place::run(options)?;
+    if all.is_empty() {
+        return Ok(results);
+    }
     let mib = all.iter().map(Series::mib).max().unwrap_or_default();
     let memory = Memory::reserve(2 * mib);
-    let mut results = Vec::new();
     for one in all {
         results.extend(measure(&one, &memory, options.quick)?);
     }
@@ -138,15 +144,7 @@ fn measure(series: &Series, memory: &Memory, quick: bool) -> Result<Vec<Measured
             ..Measured::default()
         }
         .against(&ours, &theirs);
-        eprintln!(
-            "throughput: {} {method}: {} Mpps, testpmd {}, ratio {} ({} to {})",
-            series.name(),
-            result.value.unwrap_or_default(),
-            result.baseline.unwrap_or_default(),
-            result.ratio.unwrap_or_default(),
-            result.ratio_min.unwrap_or_default(),
-            result.ratio_max.unwrap_or_default(),
-        );
+        eprintln!("throughput: {} {method}: {}", series.name(), result.summary("testpmd"));
         results.push(result);
     }
     Ok(results)
