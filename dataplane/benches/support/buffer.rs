@@ -1,0 +1,176 @@
+//! Packet buffers out of a slab: as large as an mbuf's handle, and free to recycle.
+//!
+//! A handle is one pointer, as `Mbuf` is, and start and length lie in front of the bytes, as an
+//! mbuf's do, so that what the pipeline moves about and touches is the same. Dropping a handle
+//! stores one byte; getting buffers is the harness's business, outside of what is measured.
+
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+
+use dataplane::packet::buf::{BufPool, PacketBuf, RxChecksum};
+
+/// Bytes in front of a received packet, and of packet, as DPDK's defaults.
+pub const HEADROOM: usize = 128;
+const DATAROOM: usize = 2048;
+
+/// One buffer. Its size is an odd number of cache lines, so that the first lines of many buffers do
+/// not share a few sets of the cache (DPDK's mempool pads its elements for that, too).
+#[repr(C, align(64))]
+struct Slot {
+    taken: bool,
+    start: u16,
+    len: u16,
+    rx: RxChecksum,
+    rest_of_line: [u8; 57],
+    bytes: [u8; HEADROOM + DATAROOM],
+}
+
+const _: () = assert!(std::mem::offset_of!(Slot, bytes) == 64 && size_of::<Slot>() / 64 % 2 == 1);
+
+/// Buffers for one thread.
+pub struct Slab {
+    slots: Vec<UnsafeCell<Slot>>,
+}
+
+/// A handle on one buffer of a [`Slab`]; the only one at a time.
+pub struct Buf(NonNull<Slot>);
+
+impl Slab {
+    /// A slab of `n` buffers, all free. It is never freed: handles may outlive any scope.
+    pub fn leak(n: usize) -> &'static Slab {
+        let slot = || Slot {
+            taken: false,
+            start: 0,
+            len: 0,
+            rx: RxChecksum::Unknown,
+            rest_of_line: [0; 57],
+            bytes: [0; HEADROOM + DATAROOM],
+        };
+        Box::leak(Box::new(Slab { slots: (0..n).map(|_| UnsafeCell::new(slot())).collect() }))
+    }
+
+    /// Buffer `n`, empty, `None` while another handle on it lives.
+    pub fn take(&'static self, n: usize) -> Option<Buf> {
+        let slot = NonNull::new(self.slots.get(n)?.get())?;
+        // SAFETY: the slot lives for ever (`self` is 'static) and belongs to this thread (a slab
+        // is not Sync). References to it are made by its one handle for the time of a call only,
+        // and no such call is under way here.
+        let inside = unsafe { &mut *slot.as_ptr() };
+        if inside.taken {
+            return None;
+        }
+        (inside.taken, inside.start, inside.len) = (true, HEADROOM as u16, 0);
+        Some(Buf(slot))
+    }
+}
+
+impl Buf {
+    #[inline(always)]
+    fn slot(&self) -> &Slot {
+        // SAFETY: the slot lives for ever and this is its only handle (`taken`), so a shared borrow
+        // of the handle is a shared borrow of the slot.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    fn slot_mut(&mut self) -> &mut Slot {
+        // SAFETY: as in `slot`; an exclusive borrow of the only handle is one of the slot.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// Makes it a packet of `len` bytes just received: its first 64 bytes are for the caller to
+    /// write, the others are as they were.
+    #[inline(always)]
+    pub fn receive(&mut self, len: usize) -> &mut [u8; 64] {
+        assert!(len <= DATAROOM);
+        let slot = self.slot_mut();
+        slot.start = HEADROOM as u16;
+        slot.len = len as u16;
+        let (_, data) = slot.bytes.split_at_mut(HEADROOM);
+        data.first_chunk_mut().expect("room for 64 bytes")
+    }
+}
+
+impl Drop for Buf {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.slot_mut().taken = false;
+    }
+}
+
+impl PacketBuf for Buf {
+    #[inline(always)]
+    fn data(&self) -> &[u8] {
+        let slot = self.slot();
+        let start = usize::from(slot.start);
+        // SAFETY: `start + len` never exceeds the bytes there are: both are set in `take` and
+        // `receive`, and changed below after a check. An mbuf's bytes are had without a check, too.
+        unsafe { slot.bytes.get_unchecked(start..start + usize::from(slot.len)) }
+    }
+    #[inline(always)]
+    fn data_mut(&mut self) -> &mut [u8] {
+        let slot = self.slot_mut();
+        let start = usize::from(slot.start);
+        // SAFETY: as in `data`.
+        unsafe { slot.bytes.get_unchecked_mut(start..start + usize::from(slot.len)) }
+    }
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.slot().len.into()
+    }
+    #[inline(always)]
+    fn prepend(&mut self, n: usize) -> bool {
+        let slot = self.slot_mut();
+        let ok = n <= usize::from(slot.start);
+        if ok {
+            slot.start -= n as u16;
+            slot.len += n as u16;
+        }
+        ok
+    }
+    #[inline(always)]
+    fn trim_front(&mut self, n: usize) -> bool {
+        let slot = self.slot_mut();
+        let ok = n <= usize::from(slot.len);
+        if ok {
+            slot.start += n as u16;
+            slot.len -= n as u16;
+        }
+        ok
+    }
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) -> bool {
+        let slot = self.slot_mut();
+        slot.len = slot.len.min(len.min(usize::from(u16::MAX)) as u16);
+        true
+    }
+    #[inline(always)]
+    fn append(&mut self, n: usize) -> bool {
+        let slot = self.slot_mut();
+        let ok = usize::from(slot.start) + usize::from(slot.len) + n <= slot.bytes.len();
+        if ok {
+            slot.len += n as u16;
+        }
+        ok
+    }
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> bool {
+        let Some(bytes) = self.data().get(offset..offset.saturating_add(out.len())) else {
+            return false;
+        };
+        out.copy_from_slice(bytes);
+        true
+    }
+    #[inline(always)]
+    fn rx_ip_checksum(&self) -> RxChecksum {
+        self.slot().rx
+    }
+}
+
+/// Scenarios make no new packets.
+pub struct NoPool;
+
+impl BufPool<Buf> for NoPool {
+    fn alloc(&self) -> Option<Buf> {
+        None
+    }
+}
