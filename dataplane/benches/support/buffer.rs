@@ -2,10 +2,9 @@
 //!
 //! A handle is one pointer, as `Mbuf` is, and start and length lie in front of the bytes, as an
 //! mbuf's do, so that what the pipeline moves about and touches is the same. Dropping a handle
-//! stores one byte; getting buffers is the harness's business, outside of what is measured.
+//! stores one word; getting buffers is the harness's business, outside of what is measured.
 
-use std::cell::UnsafeCell;
-use std::ptr::NonNull;
+use std::cell::Cell;
 
 use dataplane::packet::buf::{BufPool, PacketBuf, RxChecksum};
 
@@ -13,15 +12,18 @@ use dataplane::packet::buf::{BufPool, PacketBuf, RxChecksum};
 pub const HEADROOM: usize = 128;
 const DATAROOM: usize = 2048;
 
+/// Where a buffer is while no handle on it lives.
+type Place = Cell<Option<Box<Slot>>>;
+
 /// One buffer. Its size is an odd number of cache lines, so that the first lines of many buffers do
 /// not share a few sets of the cache (DPDK's mempool pads its elements for that, too).
 #[repr(C, align(64))]
 struct Slot {
-    taken: bool,
+    home: &'static Place,
     start: u16,
     len: u16,
     rx: RxChecksum,
-    rest_of_line: [u8; 57],
+    rest_of_line: [u8; 51],
     bytes: [u8; HEADROOM + DATAROOM],
 }
 
@@ -29,53 +31,48 @@ const _: () = assert!(std::mem::offset_of!(Slot, bytes) == 64 && size_of::<Slot>
 
 /// Buffers for one thread.
 pub struct Slab {
-    slots: Vec<UnsafeCell<Slot>>,
+    places: Vec<Place>,
 }
 
-/// A handle on one buffer of a [`Slab`]; the only one at a time.
-pub struct Buf(NonNull<Slot>);
+/// A handle on one buffer of a [`Slab`]; the only one at a time. It is never empty but while it is
+/// dropped.
+pub struct Buf(Option<Box<Slot>>);
 
 impl Slab {
     /// A slab of `n` buffers, all free. It is never freed: handles may outlive any scope.
     pub fn leak(n: usize) -> &'static Slab {
-        let slot = || Slot {
-            taken: false,
-            start: 0,
-            len: 0,
-            rx: RxChecksum::Unknown,
-            rest_of_line: [0; 57],
-            bytes: [0; HEADROOM + DATAROOM],
-        };
-        Box::leak(Box::new(Slab { slots: (0..n).map(|_| UnsafeCell::new(slot())).collect() }))
+        let places = (0..n).map(|_| Cell::new(None)).collect();
+        let slab: &'static Slab = Box::leak(Box::new(Slab { places }));
+        for home in &slab.places {
+            home.set(Some(Box::new(Slot {
+                home,
+                start: 0,
+                len: 0,
+                rx: RxChecksum::Unknown,
+                rest_of_line: [0; 51],
+                bytes: [0; HEADROOM + DATAROOM],
+            })));
+        }
+        slab
     }
 
     /// Buffer `n`, empty, `None` while another handle on it lives.
     pub fn take(&'static self, n: usize) -> Option<Buf> {
-        let slot = NonNull::new(self.slots.get(n)?.get())?;
-        // SAFETY: the slot lives for ever (`self` is 'static) and belongs to this thread (a slab
-        // is not Sync). References to it are made by its one handle for the time of a call only,
-        // and no such call is under way here.
-        let inside = unsafe { &mut *slot.as_ptr() };
-        if inside.taken {
-            return None;
-        }
-        (inside.taken, inside.start, inside.len) = (true, HEADROOM as u16, 0);
-        Some(Buf(slot))
+        let mut slot = self.places.get(n)?.take()?;
+        (slot.start, slot.len) = (HEADROOM as u16, 0);
+        Some(Buf(Some(slot)))
     }
 }
 
 impl Buf {
     #[inline(always)]
     fn slot(&self) -> &Slot {
-        // SAFETY: the slot lives for ever and this is its only handle (`taken`), so a shared borrow
-        // of the handle is a shared borrow of the slot.
-        unsafe { self.0.as_ref() }
+        self.0.as_ref().expect("a handle in use is not empty")
     }
 
     #[inline(always)]
     fn slot_mut(&mut self) -> &mut Slot {
-        // SAFETY: as in `slot`; an exclusive borrow of the only handle is one of the slot.
-        unsafe { self.0.as_mut() }
+        self.0.as_mut().expect("a handle in use is not empty")
     }
 
     /// Makes it a packet of `len` bytes just received: its first 64 bytes are for the caller to
@@ -94,7 +91,10 @@ impl Buf {
 impl Drop for Buf {
     #[inline(always)]
     fn drop(&mut self) {
-        self.slot_mut().taken = false;
+        if let Some(slot) = self.0.take() {
+            let home = slot.home;
+            home.set(Some(slot));
+        }
     }
 }
 
@@ -103,16 +103,13 @@ impl PacketBuf for Buf {
     fn data(&self) -> &[u8] {
         let slot = self.slot();
         let start = usize::from(slot.start);
-        // SAFETY: `start + len` never exceeds the bytes there are: both are set in `take` and
-        // `receive`, and changed below after a check. An mbuf's bytes are had without a check, too.
-        unsafe { slot.bytes.get_unchecked(start..start + usize::from(slot.len)) }
+        &slot.bytes[start..start + usize::from(slot.len)]
     }
     #[inline(always)]
     fn data_mut(&mut self) -> &mut [u8] {
         let slot = self.slot_mut();
         let start = usize::from(slot.start);
-        // SAFETY: as in `data`.
-        unsafe { slot.bytes.get_unchecked_mut(start..start + usize::from(slot.len)) }
+        &mut slot.bytes[start..start + usize::from(slot.len)]
     }
     #[inline(always)]
     fn len(&self) -> usize {
