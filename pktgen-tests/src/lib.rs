@@ -3,6 +3,8 @@
 //! The tests know the two binaries by their files only, and the lab by `scripts/lab`.
 //! Each test binary has a lab of its own, which goes away with the process, however it ends.
 
+use std::io::Write as _;
+
 mod director;
 mod lab;
 
@@ -44,7 +46,9 @@ pub fn can_run() -> bool {
         None => true,
         Some(why) if std::env::var_os("CI").is_some() => panic!("cannot run here: {why}"),
         Some(why) => {
-            eprintln!("skipped: {why}");
+            // Not by `eprintln!`, which the test runner swallows when a test passes.
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            drop(writeln!(std::io::stderr(), "{test}: skipped: {why}"));
             false
         }
     }
