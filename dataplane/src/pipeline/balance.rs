@@ -1,6 +1,6 @@
 //! Step three: the real server of a packet, by its flow or by the scheduler.
 
-use super::{Env, FlowOf, Output, Pipeline, Target};
+use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::{
     Cause, Event as FlowEvent, Flags, FlowRef, Guess, Lookup, Removed, State, Transition,
 };
@@ -69,7 +69,7 @@ impl<B: PacketBuf> Pipeline<B> {
         buf: B,
         flow: &FlowOf,
         guess: Guess,
-    ) -> Option<(B, Target)> {
+    ) -> Option<(B, RealId)> {
         let found = match self.find(env, flow, guess) {
             Some(real) => Ok(real),
             None => self.schedule(env, flow),
@@ -94,7 +94,7 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &Env<'_, P, O>,
         flow: &FlowOf,
         guess: Guess,
-    ) -> Option<Target> {
+    ) -> Option<RealId> {
         let found = match self.shard.guessed(guess, &flow.key, env.now) {
             Some(found) => found,
             None => self.look_up(env, flow)?,
@@ -154,7 +154,7 @@ impl<B: PacketBuf> Pipeline<B> {
         &mut self,
         env: &Env<'_, P, O>,
         flow: &FlowOf,
-    ) -> Result<Target, NoTarget> {
+    ) -> Result<RealId, NoTarget> {
         let Some(service) = env.snapshot.service(flow.service) else {
             return Err(NoTarget::Drop(DropReason::NoService));
         };
@@ -187,7 +187,7 @@ impl<B: PacketBuf> Pipeline<B> {
         service: &Service,
         id: ServiceId,
         key: &FlowKey,
-    ) -> Option<Target> {
+    ) -> Option<RealId> {
         let loads = ServiceLoads {
             reals: &service.reals,
             stats: &self.stats,

@@ -2,14 +2,14 @@
 
 use arrayvec::ArrayVec;
 
-use super::{BURST, Env, Output, Pipeline, Target};
+use super::{BURST, Env, Output, Pipeline};
 use crate::forward::{self, ForwardError, FragmentError};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
 use crate::snapshot::Real;
 use crate::snapshot::neighbors::NextHop;
 use crate::stats::{DropReason, Event};
-use crate::types::{Mac, PortId, PuntReason};
+use crate::types::{Mac, PortId, PuntReason, RealId};
 
 impl<B: PacketBuf> Pipeline<B> {
     /// Forwards a packet as received to a real server of the snapshot.
@@ -20,7 +20,7 @@ impl<B: PacketBuf> Pipeline<B> {
         ingress: PortId,
         mut buf: B,
         ip: &Ipv4Packet,
-        target: Target,
+        target: RealId,
     ) {
         let snapshot = env.snapshot;
         let Some(real) = snapshot.real(target) else {

@@ -4,13 +4,13 @@
 //! router on that way which cannot deliver one tells the VIP (RFC 792, RFC 1191), and that message
 //! comes to the director. It quotes the reply, so client and VIP are the other way round.
 
-use super::{Env, Handoff, Output, Pipeline, Target};
+use super::{Env, Handoff, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::icmpv4;
 use crate::packet::parse::Ipv4Packet;
 use crate::snapshot::Snapshot;
 use crate::stats::DropReason;
-use crate::types::{FlowKey, PortId, Protocol, ServiceId, WorkerId};
+use crate::types::{FlowKey, PortId, Protocol, RealId, ServiceId, WorkerId};
 
 /// The flow that an ICMP error's quotation is about.
 fn quoted_flow(frame: &[u8], ip: &Ipv4Packet) -> Option<FlowKey> {
@@ -67,7 +67,7 @@ impl<B: PacketBuf> Pipeline<B> {
         snapshot: &Snapshot,
         service: ServiceId,
         key: &FlowKey,
-    ) -> Option<Target> {
+    ) -> Option<RealId> {
         let compiled = snapshot.service(service)?;
         if !compiled.scheduler.kind().is_hash() {
             return None;

@@ -41,7 +41,7 @@ use crate::schedule::Cursor;
 use crate::snapshot::Snapshot;
 use crate::snapshot::neighbors::NextHops;
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{FlowKey, PortId, Punt, PuntReason, RealId, ServiceId, Tick, WorkerId};
+use crate::types::{FlowKey, PortId, Punt, PuntReason, ServiceId, Tick, WorkerId};
 
 /// Packets a worker handles together. Larger bursts hide more memory latency and need more cache.
 pub const BURST: usize = 32;
@@ -221,6 +221,3 @@ struct FlowOf {
     service: ServiceId,
     event: FlowEvent,
 }
-
-/// A real server that a packet goes to: it is configured in the snapshot at hand.
-type Target = RealId;

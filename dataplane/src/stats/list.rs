@@ -87,7 +87,7 @@ counter_list! {
         TakenOver = "taken_over": "Packets taken from another worker.",
         Held = "held": "Fragments waiting for their first fragment now.",
         PeerNotesLost = "peer_notes_lost": "Notes on fragments that another worker's full queue did not take.",
-        FlowsCreated = "flows_created": "New flows.",
+        FlowsCreated = "flows_created": "New flows, replicas of another worker's included.",
         FlowsExpired = "flows_expired": "Flows removed because their timer ran out.",
         FlowsEvicted = "flows_evicted": "Flows removed to make room for a new one.",
         FlowsReplaced = "flows_replaced": "Flows replaced by a new connection with the same addresses and L4 ports.",
