@@ -1,4 +1,5 @@
-//! The processor's own instructions that safe Rust does not offer: cache prefetch.
+//! The processor's own instructions that safe Rust does not offer: cache prefetch, and the comparison
+//! of sixteen bytes at once.
 //!
 //! This is, beside [`crate::dpdk`], the only module that may use `unsafe`.
 #![allow(unsafe_code)]
@@ -8,21 +9,58 @@
 /// A hint without effect on the program's result; a no-op on processors other than x86-64.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {
+    prefetch_address(std::ptr::from_ref(value).cast());
+}
+
+#[inline(always)]
+fn prefetch_address(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: PREFETCHT0 never faults, whatever the address; this one comes from a reference.
+    // SAFETY: PREFETCHT0 never faults, whatever the address, and reads nothing the program sees.
     // SSE, which has it, is part of the x86-64 baseline.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast::<i8>());
+        _mm_prefetch::<_MM_HINT_T0>(address.cast::<i8>());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = address;
 }
 
-/// The same for a place in a slice; out of range is no prefetch.
+/// The same for a place in a slice. Out of range asks for some other line: no harm is done, so no
+/// check either.
 #[inline(always)]
 pub fn prefetch_at<T>(slice: &[T], index: usize) {
-    if let Some(value) = slice.get(index) {
-        prefetch(value);
+    prefetch_address(slice.as_ptr().wrapping_add(index).cast());
+}
+
+/// Which of `bytes` are `byte`: bit n for byte n.
+#[inline(always)]
+pub fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE2 is part of the x86-64 baseline; the unaligned load reads the sixteen bytes that
+    // the reference is to.
+    unsafe {
+        use std::arch::x86_64::{
+            __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8,
+        };
+        let bytes = _mm_loadu_si128(bytes.as_ptr().cast::<__m128i>());
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8))) as u32
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    bytes.iter().rev().fold(0, |bits, b| bits << 1 | u32::from(*b == byte))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_place_and_every_byte_is_told_apart() {
+        for byte in 0..=255u8 {
+            for other in [byte ^ 1, byte ^ 0x80, byte.wrapping_add(1), byte.wrapping_sub(1)] {
+                for places in [0u32, 1, 0x8000, 0x5555, 0xaaaa, 0x0ff0, 0xffff] {
+                    let bytes =
+                        std::array::from_fn(|n| if places >> n & 1 == 1 { byte } else { other });
+                    assert_eq!(super::equal_bytes(&bytes, byte), places, "{byte} {other}");
+                }
+            }
+        }
     }
 }

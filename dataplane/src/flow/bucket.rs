@@ -1,9 +1,8 @@
 //! One cache line of the index: twelve tags and the entries they stand for.
 //!
-//! Tags are compared all at once with ordinary integer arithmetic: in a word whose bytes have
-//! been exclusive-ored with the tag sought, a byte is zero where a slot matches. Both words take
-//! about twenty instructions without a branch. (A plain loop over the bytes reads better, but
-//! the compiler makes twice as many of it, and does not find the vector comparison.)
+//! Tags are compared all at once, by one vector instruction where there is one.
+
+use crate::arch::equal_bytes;
 
 /// Slots of a bucket: as many as fit in a line with their tags and the overflow count.
 pub(super) const SLOTS: usize = 12;
@@ -21,31 +20,19 @@ pub(super) const fn tag(hash: u64) -> u8 {
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Bucket {
-    /// The tags of slots 0 to 7, slot 0 in the low byte.
-    low: u64,
-    /// The tags of slots 8 to 11, slot 8 in the low byte.
-    high: u32,
-    /// How many keys whose primary bucket this is live in their alternate one.
-    overflow: u32,
+    /// The tag of each slot; behind them, low byte first, how many keys whose primary bucket this
+    /// is live in their alternate one.
+    tags: [u8; SLOTS + 4],
     entries: [u32; SLOTS],
 }
 
 impl Bucket {
-    pub(super) const NEW: Bucket = Bucket { low: 0, high: 0, overflow: 0, entries: [0; SLOTS] };
+    pub(super) const NEW: Bucket = Bucket { tags: [0; SLOTS + 4], entries: [0; SLOTS] };
 
     /// The slots with this tag.
     #[inline(always)]
     pub(super) fn matches(&self, tag: u8) -> Slots {
-        // Bit 7 of each byte that is zero. Exact: no carry leaves a byte.
-        const SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-        let word = self.low ^ (u64::from(tag) * 0x0101_0101_0101_0101);
-        let low = !(((word & SEVEN) + SEVEN) | word | SEVEN);
-
-        const SEVEN_32: u32 = SEVEN as u32;
-        let word = self.high ^ (u32::from(tag) * 0x0101_0101);
-        let high = !(((word & SEVEN_32) + SEVEN_32) | word | SEVEN_32);
-
-        Slots(low >> 7 | u64::from(high) >> 6)
+        Slots(equal_bytes(&self.tags, tag) & ((1 << SLOTS) - 1))
     }
 
     /// The slots in use.
@@ -79,35 +66,37 @@ impl Bucket {
     /// How many keys whose primary bucket this is live in their alternate one.
     #[inline(always)]
     pub(super) fn overflow(&self) -> u32 {
-        self.overflow
+        let [.., a, b, c, d] = self.tags;
+        u32::from_le_bytes([a, b, c, d])
     }
 
     pub(super) fn add_overflow(&mut self) {
-        self.overflow = self.overflow.saturating_add(1);
+        self.set_overflow(self.overflow().saturating_add(1));
     }
 
     pub(super) fn sub_overflow(&mut self) {
-        self.overflow = self.overflow.saturating_sub(1);
+        self.set_overflow(self.overflow().saturating_sub(1));
+    }
+
+    fn set_overflow(&mut self, count: u32) {
+        let [.., a, b, c, d] = &mut self.tags;
+        [*a, *b, *c, *d] = count.to_le_bytes();
     }
 
     fn tag(&self, slot: usize) -> u8 {
-        let shift = 8 * (slot as u32 % 8);
-        if slot < 8 { (self.low >> shift) as u8 } else { (self.high >> (shift & 31)) as u8 }
+        self.tags[slot % SLOTS]
     }
 
     fn set_tag(&mut self, slot: usize, tag: u8) {
-        let shift = 8 * (slot as u32 % 8);
-        if slot < 8 {
-            self.low = self.low & !(0xff << shift) | u64::from(tag) << shift;
-        } else if slot < SLOTS {
-            self.high = self.high & !(0xff << shift) | u32::from(tag) << shift;
+        if slot < SLOTS {
+            self.tags[slot] = tag;
         }
     }
 }
 
-/// A set of slots: bit 8 n for slot n up to 7, bit 8 n + 1 for slot 8 + n.
+/// A set of slots: bit n for slot n.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Slots(u64);
+pub(super) struct Slots(u32);
 
 impl Iterator for Slots {
     type Item = usize;
@@ -117,9 +106,9 @@ impl Iterator for Slots {
         if self.0 == 0 {
             return None;
         }
-        let bit = self.0.trailing_zeros() as usize;
+        let slot = self.0.trailing_zeros() as usize;
         self.0 &= self.0 - 1;
-        Some(bit / 8 + bit % 8 * 8)
+        Some(slot)
     }
 }
 

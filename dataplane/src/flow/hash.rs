@@ -84,11 +84,8 @@ impl Key for FlowKey {
 
     #[inline(always)]
     fn hash(&self, seed: &Seed) -> u64 {
-        let addresses = u64::from(self.client.to_bits()) << 32 | u64::from(self.vip.to_bits());
-        let rest = u64::from(self.client_port) << 32
-            | u64::from(self.vip_port) << 16
-            | u64::from(self.protocol as u8);
-        seed.hash(addresses, rest)
+        let (addresses, ports) = self.words();
+        seed.hash(addresses, ports)
     }
 }
 

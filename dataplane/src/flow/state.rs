@@ -63,6 +63,16 @@ pub enum Event {
 }
 
 impl Event {
+    /// What [`Event::of_signal`] takes for a UDP datagram; a TCP segment is its FIN, SYN, RST, PSH
+    /// and ACK bits.
+    pub const DATAGRAM_SIGNAL: u8 = 0x20;
+
+    /// The event of a whole packet, of which six bits tell all that matters to a flow.
+    #[inline(always)]
+    pub const fn of_signal(signal: u8) -> Event {
+        EVENTS[signal as usize & 0x3f]
+    }
+
     /// The event of a TCP segment by its flags (the 14th byte of the header, RFC 9293 3.1).
     ///
     /// Where several are set the order is that of LVS's `tcp_state_idx`: RST, SYN, FIN, ACK.
@@ -85,6 +95,17 @@ impl Event {
         }
     }
 }
+
+/// What [`Event::of_signal`] says.
+const EVENTS: [Event; 64] = {
+    let mut events = [Event::Datagram; 64];
+    let mut flags = 0;
+    while flags < 32 {
+        events[flags] = Event::from_tcp_flags(flags as u8);
+        flags += 1;
+    }
+    events
+};
 
 /// How far a flow has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +163,13 @@ impl State {
         }
     }
 
+    /// Whether a packet leaves the flow in this state and restarts its timer, as nearly every one
+    /// does.
+    #[inline(always)]
+    pub(super) const fn stays(self, signal: u8) -> bool {
+        STAYS[signal as usize & 0x3f] >> self as u8 & 1 != 0
+    }
+
     /// Where `event` leads.
     #[inline(always)]
     pub(super) const fn step(self, event: Event) -> Step {
@@ -163,6 +191,25 @@ impl std::fmt::Display for State {
         f.pad(self.name())
     }
 }
+
+/// For each signal, a bit for each state that it leaves as it is and whose timer it restarts.
+const STAYS: [u8; 64] = {
+    let mut stays = [0; 64];
+    let mut signal = 0;
+    while signal < stays.len() {
+        let mut s = 0;
+        while s < State::COUNT {
+            if let Step::To(next) = State::ALL[s].step(EVENTS[signal]) {
+                if next as usize == s {
+                    stays[signal] |= 1 << s;
+                }
+            }
+            s += 1;
+        }
+        signal += 1;
+    }
+    stays
+};
 
 /// One cell of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,6 +330,8 @@ mod tests {
             (0x17, Event::Rst),
         ] {
             assert_eq!(Event::from_tcp_flags(flags), event, "{flags:#04x}");
+            assert_eq!(Event::of_signal(flags & 0x1f), event, "{flags:#04x}");
+            assert_eq!(Event::of_signal(Event::DATAGRAM_SIGNAL), Event::Datagram);
         }
     }
 
@@ -306,6 +355,16 @@ mod tests {
             assert_eq!(state.step(Event::Datagram), Ignore);
         }
         assert_eq!(Udp.step(Event::Datagram), To(Udp));
+    }
+
+    #[test]
+    fn a_flow_stays_where_the_table_says_so() {
+        for signal in 0..64 {
+            for state in State::ALL {
+                let stays = state.step(Event::of_signal(signal)) == Step::To(state);
+                assert_eq!(state.stays(signal), stays, "{state} {signal:#04x}");
+            }
+        }
     }
 
     #[test]

@@ -564,6 +564,40 @@ impl<K: Key> Table<K> {
     }
 }
 
+impl Table<FlowKey> {
+    /// The hash of a key's [words](FlowKey::words).
+    #[inline(always)]
+    pub fn hash_words(&self, (addresses, ports): (u64, u64)) -> u64 {
+        self.seed.hash(addresses, ports)
+    }
+
+    /// Stage three for nearly every packet: the flow that stage two guessed is that of the key of
+    /// these [words](FlowKey::words), has not expired, and the packet leaves it in its state.
+    /// Restarts its timer; its real server. `signal` is [`Event::of_signal`]'s.
+    ///
+    /// `None` says nothing, and nothing has changed: [`lookup`](Table::lookup) decides.
+    #[inline(always)]
+    pub fn pass(
+        &mut self,
+        guess: Guess,
+        (addresses, ports): (u64, u64),
+        signal: u8,
+        now: Tick,
+    ) -> Option<RealId> {
+        let entry = self.entries.get_mut(guess.0 as usize)?;
+        let flow = &mut entry.flow;
+        let hit = flow.key.is(addresses, ports)
+            && entry.link == LIVE
+            && !flow.deadline.reached(now)
+            && flow.state.stays(signal);
+        if !hit {
+            return None;
+        }
+        flow.deadline = now.after(self.spans.of(flow.state));
+        Some(flow.real)
+    }
+}
+
 impl<K: Key> Flow<K> {
     /// What an entry holds that was never used.
     const FILLER: Flow<K> = Flow {

@@ -64,6 +64,15 @@ impl Template {
         ipv4::MIN_HEADER_LEN as u16 + self.len as u16
     }
 
+    pub(super) const fn outer(&self) -> &Outer {
+        &self.outer
+    }
+
+    /// The GRE header, when it is the same for every packet.
+    pub(super) fn constant_header(&self) -> Option<&[u8]> {
+        if self.has_checksum() { None } else { self.header.get(..usize::from(self.len)) }
+    }
+
     #[inline(always)]
     const fn has_checksum(&self) -> bool {
         self.header[0] & CHECKSUM_PRESENT != 0

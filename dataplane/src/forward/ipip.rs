@@ -23,6 +23,10 @@ impl Template {
     pub fn new(dip: Ipv4Addr, rip: Ipv4Addr) -> Template {
         Template { outer: Outer::new(dip, rip, ipv4::protocol::IPIP) }
     }
+
+    pub(super) const fn outer(&self) -> &Outer {
+        &self.outer
+    }
 }
 
 /// Puts the packet `ip` in `buf` into the tunnel and the frame on its way from `src_mac`, the

@@ -11,11 +11,13 @@
 
 pub mod dr;
 pub mod fragment;
+mod front;
 pub mod gre;
 pub mod ipip;
 pub mod tunnel;
 
 pub use fragment::{FragmentError, fragment, needs_fragmentation};
+pub use front::Front;
 pub use gre::GreOptions;
 pub use tunnel::TunnelTemplate;
 

@@ -74,6 +74,11 @@ impl Outer {
         Outer { src, dst, protocol, sum: checksum::add(constant, 0x4500) }
     }
 
+    /// Source, destination, protocol.
+    pub(super) const fn constants(&self) -> (Ipv4Addr, Ipv4Addr, u8) {
+        (self.src, self.dst, self.protocol)
+    }
+
     /// The header in front of `ip`, which has one hop less by now, `total_len` bytes of outer
     /// packet in all.
     #[inline(always)]

@@ -17,6 +17,7 @@ pub mod buf;
 pub mod build;
 pub mod checksum;
 pub mod ethernet;
+pub mod fast;
 pub(crate) mod field;
 pub mod icmpv4;
 pub mod ipv4;

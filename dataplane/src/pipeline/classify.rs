@@ -1,6 +1,7 @@
 //! Step one: what a frame is, and whether it is for a virtual service.
 
-use super::{Env, FlowOf, Info, Output, Pipeline, Work};
+use super::fast::Info;
+use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::Event as FlowEvent;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::icmpv4;
@@ -31,34 +32,41 @@ fn is_for(frame: &[u8], mac: Mac) -> bool {
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// Whole packets to virtual services join `work`; all others are dealt with.
-    #[inline(always)]
+    /// Any frame: a whole packet to a virtual service comes back, all others are dealt with.
     pub(super) fn classify<P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         mac: Mac,
         buf: B,
-        work: &mut Work<B>,
-    ) {
+    ) -> Option<(B, Info)> {
         let frame = buf.data();
         // A segment without a switch, or a packet socket, shows other stations' frames too.
         if !is_for(frame, mac) {
             let reason = if frame.len() < 6 { DropReason::TooShort } else { DropReason::NotOurMac };
-            return self.drop_packet(reason, buf);
+            self.drop_packet(reason, buf);
+            return None;
         }
         let ip = match parse(frame, buf.len(), buf.rx_ip_checksum()) {
             Ok(Parsed::Ipv4(ip)) => ip,
-            Ok(Parsed::Arp) => return self.punt(env, ingress, PuntReason::Arp, buf),
-            Err(error) => return self.drop_packet(error.into(), buf),
+            Ok(Parsed::Arp) => {
+                self.punt(env, ingress, PuntReason::Arp, buf);
+                return None;
+            }
+            Err(error) => {
+                self.drop_packet(error.into(), buf);
+                return None;
+            }
         };
         match self.flow_of(env.snapshot, &ip) {
             Some(flow) if !ip.l2_group && !ip.fragment.is_fragment() => {
                 self.shard.prefetch_bucket(flow.hash);
-                work.bufs.push(buf);
-                work.infos.push(Info { ip, flow });
+                Some((buf, Info::of(&ip, &flow)))
             }
-            flow => self.exception(env, ingress, buf, &ip, flow),
+            flow => {
+                self.exception(env, ingress, buf, &ip, flow);
+                None
+            }
         }
     }
 

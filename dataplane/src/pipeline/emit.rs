@@ -89,7 +89,7 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Puts a frame with its packet's verdict into the port's next burst.
     #[inline]
-    fn stage<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, port: PortId, buf: B) {
+    pub(super) fn stage<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, port: PortId, buf: B) {
         let Some(staged) = self.staged.get_mut(port.index()) else {
             return self.drop_packet(DropReason::PortDown, buf);
         };
@@ -111,7 +111,8 @@ impl<B: PacketBuf> Pipeline<B> {
 
     fn flush_port<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, port: PortId) {
         let Some(staged) = self.staged.get_mut(port.index()) else { return };
-        let (sent, lost) = transmit(env.out, &self.stats, port, staged);
+        let bytes = staged.iter().map(PacketBuf::len).sum();
+        let (sent, lost) = transmit(env.out, &self.stats, port, staged, bytes);
         self.stats.event(Event::Forwarded).add(sent);
         self.stats.dropped(DropReason::TxFull).add(lost);
     }
@@ -133,7 +134,8 @@ impl<B: PacketBuf> Pipeline<B> {
         let (stats, pool, out) = (&self.stats, env.pool, &mut *env.out);
         let (mut sent, mut lost) = (0, 0);
         let mut send = |pieces: &mut ArrayVec<B, BURST>| {
-            let (s, l) = transmit(out, stats, real.port, pieces);
+            let bytes = pieces.iter().map(PacketBuf::len).sum();
+            let (s, l) = transmit(out, stats, real.port, pieces, bytes);
             sent += s;
             lost += l;
         };
@@ -165,26 +167,30 @@ impl<B: PacketBuf> Pipeline<B> {
         frame: B,
     ) {
         let mut one: ArrayVec<B, BURST> = ArrayVec::new();
+        let bytes = frame.len();
         one.push(frame);
-        let (sent, lost) = transmit(env.out, &self.stats, port, &mut one);
+        let (sent, lost) = transmit(env.out, &self.stats, port, &mut one, bytes);
         self.stats.event(Event::SlowPathSent).add(sent);
         self.stats.event(Event::ExtraTxFull).add(lost);
     }
 }
 
-/// Sends what the port takes of `frames` and drops the rest: how many of each.
-fn transmit<B: PacketBuf, O: Output<B>>(
+/// Sends what the port takes of `frames`, of `bytes` bytes, and drops the rest: how many of each.
+#[inline]
+pub(super) fn transmit<B: PacketBuf, O: Output<B>>(
     out: &mut O,
     stats: &crate::stats::Stats,
     port: PortId,
     frames: &mut ArrayVec<B, BURST>,
+    bytes: usize,
 ) -> (u64, u64) {
     let count = frames.len() as u64;
-    let bytes: usize = frames.iter().map(PacketBuf::len).sum();
     out.transmit(port, frames);
     let lost = frames.len() as u64;
     let lost_bytes: usize = frames.iter().map(PacketBuf::len).sum();
-    frames.clear();
+    if lost > 0 {
+        out.discard(frames);
+    }
     if let Some(stats) = stats.port(port) {
         stats.tx_packets.add(count - lost);
         stats.tx_bytes.add((bytes - lost_bytes) as u64);

@@ -1,7 +1,9 @@
 //! What happens to a burst.
 //!
-//! [`Pipeline::burst`] is the list of steps: parse all, look up all, rewrite all, send. The
-//! exceptions (ICMP errors, fragments, packets too long, other workers' flows) each have a file.
+//! [`Pipeline::burst`], in `fast`, is the list of steps: parse all, look up all, rewrite all, send.
+//! What it does not recognise goes the long way by `classify`, `balance` and `emit`, which do the
+//! same for any packet; the exceptions (ICMP errors, fragments, other workers' flows) each have
+//! a file.
 //!
 //! # Threading
 //! One pipeline per worker, used by that worker only. It writes its own shard, its own counters,
@@ -15,6 +17,7 @@
 mod balance;
 mod classify;
 mod emit;
+mod fast;
 mod fragments;
 mod icmp;
 mod loads;
@@ -32,11 +35,11 @@ pub use maintain::SWEEP_PERIOD_MS;
 pub use peers::{Handoff, PeerMessage};
 pub use query::{FlowMatch, FlowRecord, Query, QueryKind, QueryReply, SCAN_BUDGET};
 
+use fast::Info;
 use fragments::Fragments;
 
-use crate::flow::{Event as FlowEvent, Guess, Seed, Shard};
-use crate::packet::buf::{BufPool, PacketBuf};
-use crate::packet::parse::Ipv4Packet;
+use crate::flow::{Event as FlowEvent, Seed, Shard};
+use crate::packet::buf::PacketBuf;
 use crate::schedule::Cursor;
 use crate::snapshot::Snapshot;
 use crate::snapshot::neighbors::NextHops;
@@ -52,6 +55,11 @@ pub trait Output<B> {
     fn transmit(&mut self, port: PortId, frames: &mut ArrayVec<B, BURST>);
     /// Gives a packet to the slow path; back when its queue is full.
     fn punt(&mut self, punt: Punt<B>) -> Result<(), Punt<B>>;
+    /// Gives packets back to where they came from, all at once.
+    #[inline(always)]
+    fn discard(&mut self, frames: &mut ArrayVec<B, BURST>) {
+        frames.clear();
+    }
     /// Tells another worker something; back when its queue is full.
     fn tell(&mut self, to: WorkerId, message: PeerMessage<B>) -> Result<(), PeerMessage<B>>;
 }
@@ -70,19 +78,6 @@ pub struct Env<'a, P, O> {
     pub now: Tick,
 }
 
-/// What the steps after parsing need to know of a packet for a virtual service.
-struct Info {
-    ip: Ipv4Packet,
-    flow: FlowOf,
-}
-
-/// The packets of a burst that are for virtual services: buffers, and beside them what is known of
-/// each, so that neither moves about with the other.
-struct Work<B> {
-    bufs: ArrayVec<B, BURST>,
-    infos: ArrayVec<Info, BURST>,
-}
-
 /// One worker's part of the data plane, without the NIC.
 pub struct Pipeline<B> {
     me: WorkerId,
@@ -93,6 +88,8 @@ pub struct Pipeline<B> {
     stats: Arc<Stats>,
     loads: Arc<LoadBoard>,
     staged: Box<[ArrayVec<B, BURST>]>,
+    /// What is known of the packets of a burst: [`BURST`] of them, kept to be used again.
+    infos: Box<[Info]>,
     /// Identification of the next outer packet that may be fragmented.
     ip_id: u16,
     swept_at: Tick,
@@ -117,6 +114,7 @@ impl<B: PacketBuf> Pipeline<B> {
             stats,
             loads,
             staged: (0..ports).map(|_| ArrayVec::new()).collect(),
+            infos: vec![Info::NONE; BURST].into(),
             ip_id: first_ip_id(me, workers),
             swept_at: Tick(0),
             sweep_debt: 0,
@@ -132,48 +130,6 @@ impl<B: PacketBuf> Pipeline<B> {
             ..crate::flow::Timeouts::default()
         };
         self.shard.set_timeouts(&timeouts);
-    }
-
-    /// One burst, received on `ingress`. `burst` is empty afterwards.
-    pub fn burst<P: BufPool<B>, O: Output<B>>(
-        &mut self,
-        env: &mut Env<'_, P, O>,
-        ingress: PortId,
-        burst: &mut ArrayVec<B, BURST>,
-    ) {
-        self.count_received(ingress, burst);
-        let Some(mac) = env.snapshot.port(ingress).map(|port| port.mac) else {
-            return burst.drain(..).for_each(|buf| self.drop_packet(DropReason::NotOurMac, buf));
-        };
-        let mut work = Work { bufs: ArrayVec::new(), infos: ArrayVec::new() };
-
-        // 1. Parse all; what is not for a virtual service leaves here. Ask for flow buckets.
-        for buf in burst.drain(..) {
-            self.classify(env, ingress, mac, buf, &mut work);
-        }
-        // 2. Read the buckets, ask for flow entries.
-        let mut guesses = [Guess::NONE; BURST];
-        for (guess, info) in guesses.iter_mut().zip(&work.infos) {
-            *guess = self.shard.prefetch_entry(info.flow.hash);
-        }
-        // 3. Look up all, 4. rewrite all. A packet sees the flows of those before it.
-        for ((buf, info), guess) in work.bufs.into_iter().zip(&work.infos).zip(guesses) {
-            if let Some((buf, real)) = self.balance(env, ingress, buf, &info.flow, guess) {
-                self.forward(env, ingress, buf, &info.ip, real);
-            }
-        }
-        // 5. Send.
-        self.flush(env);
-    }
-
-    fn count_received(&self, ingress: PortId, burst: &ArrayVec<B, BURST>) {
-        let bytes: usize = burst.iter().map(PacketBuf::len).sum();
-        self.stats.event(Event::RxPackets).add(burst.len() as u64);
-        self.stats.event(Event::RxBytes).add(bytes as u64);
-        if let Some(port) = self.stats.port(ingress) {
-            port.rx_packets.add(burst.len() as u64);
-            port.rx_bytes.add(bytes as u64);
-        }
     }
 
     /// The counters.

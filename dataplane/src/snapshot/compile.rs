@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::hot::{HotReals, LocalFilter};
 use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec};
 use super::route::{Route, RouteError, route, source};
@@ -187,6 +188,8 @@ impl Compiler {
                 generation,
                 index: ServiceIndex::build(&[]),
                 locals: local_index(spec),
+                filter: local_filter(spec),
+                hot: HotReals::default(),
                 services: Vec::new(),
                 reals: Vec::new(),
                 ports: spec.ports.iter().map(PortInfo::of).collect(),
@@ -204,6 +207,7 @@ impl Compiler {
             ids.push((service.key, id));
         }
         compiled.snapshot.index = ServiceIndex::build(&ids);
+        compiled.snapshot.hot = HotReals::build(&compiled.snapshot.reals);
         compiled.snapshot.counted.sort_unstable();
         Ok(compiled)
     }
@@ -385,6 +389,12 @@ fn local_index(spec: &Spec) -> LocalIndex {
         .flat_map(|(i, p)| p.addresses.iter().map(move |a| (a.address, PortId(i as u16))))
         .collect();
     LocalIndex::build(&vips, &dips)
+}
+
+fn local_filter(spec: &Spec) -> LocalFilter {
+    let vips = spec.services.iter().map(|s| s.key.vip);
+    let dips = spec.ports.iter().flat_map(|p| p.addresses.iter().map(|a| a.address));
+    LocalFilter::build(vips.chain(dips))
 }
 
 fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod compile;
+mod hot;
 mod index;
 pub mod neighbors;
 pub mod publish;
@@ -17,6 +18,8 @@ mod tests;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+pub use hot::{Hot, Place, Places};
+use hot::{HotReals, LocalFilter};
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
@@ -35,6 +38,8 @@ pub struct Snapshot {
     pub generation: u64,
     index: ServiceIndex,
     locals: LocalIndex,
+    filter: LocalFilter,
+    hot: HotReals,
     services: Vec<Option<Service>>,
     reals: Vec<Option<Real>>,
     ports: Vec<PortInfo>,
@@ -102,6 +107,30 @@ impl Snapshot {
     #[inline(always)]
     pub fn local(&self, address: Ipv4Addr) -> Option<Local> {
         self.locals.get(address)
+    }
+
+    /// Whether an address, as it lies in a packet, may be a VIP or DIP: false only if it is not.
+    #[inline(always)]
+    pub fn may_be_local(&self, address: u32) -> bool {
+        self.filter.may_have(address)
+    }
+
+    /// Whether a real server is configured.
+    #[inline(always)]
+    pub fn has_real(&self, id: RealId) -> bool {
+        self.hot.has(id)
+    }
+
+    /// What forwarding a packet takes of a real server.
+    #[inline(always)]
+    pub fn hot(&self, id: RealId) -> Option<&Hot> {
+        self.hot.get(id)
+    }
+
+    /// Asks for the cache line of [`Snapshot::hot`].
+    #[inline(always)]
+    pub fn prefetch_hot(&self, id: RealId) {
+        self.hot.prefetch(id);
     }
 
     /// A virtual service by slot.

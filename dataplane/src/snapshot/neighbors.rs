@@ -48,10 +48,18 @@ impl NextHops {
     #[inline(always)]
     pub fn get(&self, neighbor: NeighborId) -> NextHop {
         match self.words.get(neighbor.index()).map_or(FAILED, |w| w.load(Relaxed)) {
-            word if word & KNOWN != 0 => NextHop::Known(Mac::from_u64(word)),
+            word if word & KNOWN != 0 => NextHop::Known(Mac::from_wire(word)),
             word if word & FAILED != 0 => NextHop::Failed,
             _ => NextHop::Unknown,
         }
+    }
+
+    /// The same for those who are in haste: the Ethernet address as [`Mac::to_wire`] has it, or
+    /// `None` for any other state.
+    #[inline(always)]
+    pub fn known(&self, neighbor: NeighborId) -> Option<u64> {
+        let word = self.words.get(neighbor.index())?.load(Relaxed);
+        (word & KNOWN != 0).then_some(word & (KNOWN - 1))
     }
 
     /// Publishes; only called by the slow path, which sets a slot to [`NextHop::Unknown`] when its
@@ -59,7 +67,7 @@ impl NextHops {
     pub fn set(&self, neighbor: NeighborId, hop: NextHop) {
         if let Some(word) = self.words.get(neighbor.index()) {
             let value = match hop {
-                NextHop::Known(mac) => mac.to_u64() | KNOWN,
+                NextHop::Known(mac) => mac.to_wire() | KNOWN,
                 NextHop::Unknown => 0,
                 NextHop::Failed => FAILED,
             };
@@ -108,6 +116,8 @@ mod tests {
         ] {
             hops.set(id, hop);
             assert_eq!(hops.get(id), hop);
+            let known = if let NextHop::Known(mac) = hop { Some(mac.to_wire()) } else { None };
+            assert_eq!(hops.known(id), known);
         }
         assert_eq!(hops.get(NeighborId(2)), NextHop::Failed, "out of range is never sent to");
     }

@@ -125,6 +125,12 @@ impl Stats {
         self.reals.get(real.index())
     }
 
+    /// Asks for the cache line of a real server's counters.
+    #[inline(always)]
+    pub fn prefetch_real(&self, real: RealId) {
+        crate::arch::prefetch_at(&self.reals, real.index());
+    }
+
     /// How many real server slots there are.
     pub fn real_slots(&self) -> usize {
         self.reals.len()

@@ -78,7 +78,8 @@ impl fmt::Display for ServiceKey {
 }
 
 /// A flow as the director sees it: client to VIP only. L4 ports in host byte order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
 pub struct FlowKey {
     /// CIP, the client's address.
     pub client: Ipv4Addr,
@@ -93,10 +94,55 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
+    /// The whole key in two words: addresses, the client's first, then L4 ports and protocol.
+    ///
+    /// Bytes and fields stand in the words, from the low end up, as they do in a packet or in this
+    /// structure, so that a processor with that byte order reads each word at once.
+    #[inline(always)]
+    pub const fn words(&self) -> (u64, u64) {
+        let [a, b, c, d] = self.client.octets();
+        let [e, f, g, h] = self.vip.octets();
+        let ports = self.client_port as u64 | (self.vip_port as u64) << 16;
+        (u64::from_le_bytes([a, b, c, d, e, f, g, h]), ports | (self.protocol as u64) << 32)
+    }
+
+    /// Whether these are the key's [words](FlowKey::words).
+    #[inline(always)]
+    pub const fn is(&self, addresses: u64, ports: u64) -> bool {
+        let [a, b, c, d] = self.client.octets();
+        let [e, f, g, h] = self.vip.octets();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h]) == addresses
+            && (self.client_port as u32 | (self.vip_port as u32) << 16) == ports as u32
+            && self.protocol as u64 == ports >> 32
+    }
+
+    /// The key of two [words](FlowKey::words); any protocol but UDP's number makes it TCP.
+    #[inline(always)]
+    pub const fn from_words(addresses: u64, ports: u64) -> FlowKey {
+        let [a, b, c, d, e, f, g, h] = addresses.to_le_bytes();
+        FlowKey {
+            client: Ipv4Addr::new(a, b, c, d),
+            vip: Ipv4Addr::new(e, f, g, h),
+            client_port: ports as u16,
+            vip_port: (ports >> 16) as u16,
+            protocol: match (ports >> 32) as u8 {
+                17 => Protocol::Udp,
+                _ => Protocol::Tcp,
+            },
+        }
+    }
+
     /// The virtual service the flow belongs to.
     #[inline(always)]
     pub const fn service(&self) -> ServiceKey {
         ServiceKey { protocol: self.protocol, vip: self.vip, port: self.vip_port }
+    }
+}
+
+impl PartialEq for FlowKey {
+    #[inline(always)]
+    fn eq(&self, other: &FlowKey) -> bool {
+        self.words() == other.words()
     }
 }
 
@@ -107,5 +153,34 @@ impl fmt::Display for FlowKey {
             "{} {}:{} -> {}:{}",
             self.protocol, self.client, self.client_port, self.vip, self.vip_port
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn words_are_the_whole_key(a in any::<u32>(), b in any::<u32>(), c in any::<u16>(),
+                                   d in any::<u16>(), udp in any::<bool>()) {
+            let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+            let key = FlowKey {
+                client: a.into(), vip: b.into(), client_port: c, vip_port: d, protocol,
+            };
+            let (addresses, ports) = key.words();
+            let back = FlowKey::from_words(addresses, ports);
+            prop_assert!(key.is(addresses, ports));
+            for bit in 0..64 {
+                prop_assert!(!key.is(addresses ^ 1 << bit, ports));
+                prop_assert!(!key.is(addresses, ports ^ 1 << bit));
+            }
+            prop_assert_eq!(
+                (back.client, back.vip, back.client_port, back.vip_port, back.protocol),
+                (key.client, key.vip, key.client_port, key.vip_port, key.protocol)
+            );
+        }
     }
 }

@@ -25,6 +25,21 @@ impl Mac {
         !self.is_group() && self != Mac::ZERO
     }
 
+    /// The address in the low 48 bits, the first byte in the low end: what a little-endian
+    /// processor writes into a frame at once.
+    #[inline(always)]
+    pub const fn to_wire(self) -> u64 {
+        let b = self.0;
+        u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], 0, 0])
+    }
+
+    /// The reverse of [`Mac::to_wire`]; the upper 16 bits are ignored.
+    #[inline(always)]
+    pub const fn from_wire(value: u64) -> Mac {
+        let b = value.to_le_bytes();
+        Mac([b[0], b[1], b[2], b[3], b[4], b[5]])
+    }
+
     /// The address in the low 48 bits, first byte most significant.
     #[inline(always)]
     pub const fn to_u64(self) -> u64 {
@@ -97,6 +112,8 @@ mod tests {
         let mac: Mac = "02:00:5e:10:00:FF".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:5e:10:00:ff");
         assert_eq!(Mac::from_u64(mac.to_u64()), mac);
+        assert_eq!(Mac::from_wire(mac.to_wire() | 0xabcd << 48), mac);
+        assert_eq!(mac.to_wire().to_le_bytes()[..6], mac.0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use channels::{Channels, Links, SlowEnd, Ticket, WorkerEnd};
 pub use clock::Clock;
 pub use idle::Idle;
 
-use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue};
+use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue, free_bulk};
 use crate::pipeline::{BURST, Env, Output, PeerMessage, Pipeline};
 use crate::snapshot::Snapshot;
 use crate::snapshot::neighbors::NextHops;
@@ -56,6 +56,11 @@ impl Output<Mbuf> for WorkerOutput {
         if let Some(queue) = self.tx.get_mut(port.index()) {
             queue.burst(frames);
         }
+    }
+
+    #[inline(always)]
+    fn discard(&mut self, frames: &mut ArrayVec<Mbuf, BURST>) {
+        free_bulk(frames);
     }
 
     fn punt(&mut self, punt: Punt<Mbuf>) -> Result<(), Punt<Mbuf>> {

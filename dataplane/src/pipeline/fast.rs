@@ -1,0 +1,397 @@
+//! The way of nearly every packet: a whole TCP or UDP packet of a flow that is there.
+//!
+//! Each step does one thing to all packets of a burst, so that what one packet waits for is on its
+//! way while others are worked on, and each keeps what it found in one [`Info`] a packet, so that
+//! buffers stay where they are from the NIC's array to the NIC's array. Steps decide nothing that
+//! is out of the ordinary: they leave such a packet to the functions that handle any.
+
+use arrayvec::ArrayVec;
+
+use super::emit::transmit;
+use super::{BURST, Env, FlowOf, Output, Pipeline};
+use crate::flow::{Event as FlowEvent, Guess};
+use crate::packet::buf::{BufPool, PacketBuf};
+use crate::packet::fast::{self, Ethernet, Head};
+use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
+use crate::pipeline::balance::NoTarget;
+use crate::snapshot::{Places, Snapshot};
+use crate::stats::{DropReason, Event};
+use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId};
+
+/// What the steps know of a packet.
+#[derive(Clone, Copy)]
+pub(super) struct Info {
+    head: Head,
+    hash: u64,
+    guess: Guess,
+    real: RealId,
+    fate: Fate,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    /// Goes to its real server.
+    Go,
+    /// The same, and is rewritten already.
+    Ready,
+    Drop(DropReason),
+    /// Is answered by a TCP reset.
+    Reset,
+}
+
+impl Info {
+    pub(super) const NONE: Info = Info {
+        head: Head::NONE,
+        hash: 0,
+        guess: Guess::NONE,
+        real: RealId(u32::MAX),
+        fate: Fate::Drop(DropReason::NoService),
+    };
+
+    /// Of a packet that the general parser has read.
+    pub(super) fn of(ip: &Ipv4Packet, flow: &FlowOf) -> Info {
+        let (addresses, ports) = flow.key.words();
+        let Ipv4Packet { total_len, ttl, tos, .. } = *ip;
+        let signal = match ip.l4 {
+            L4::Tcp { flags, .. } => Head::segment(flags),
+            _ => Head::DATAGRAM,
+        };
+        let fragment = if ip.fragment.df() { Head::DF } else { 0 };
+        let head = Head { addresses, ports, total_len, fragment, ttl, tos, signal };
+        Info { head, hash: flow.hash, ..Info::NONE }
+    }
+
+    #[inline(always)]
+    fn words(&self) -> (u64, u64) {
+        (self.head.addresses, self.head.ports)
+    }
+}
+
+const _: () = assert!(Head::DATAGRAM == FlowEvent::DATAGRAM_SIGNAL);
+
+/// What a first look at a frame tells.
+#[derive(PartialEq)]
+enum Look {
+    /// A packet that may be of a flow.
+    Packet,
+    /// IPv4, to an address that is neither VIP nor DIP.
+    Stranger,
+    /// Anything else.
+    Odd,
+}
+
+#[inline(always)]
+fn look<B: PacketBuf>(
+    buf: &B,
+    len: usize,
+    ethernet: Ethernet,
+    snapshot: &Snapshot,
+    head: &mut Head,
+) -> Look {
+    let Some(headers) = buf.data().first_chunk() else { return Look::Odd };
+    if !ethernet.look(headers) {
+        return Look::Odd;
+    }
+    if !snapshot.may_be_local(fast::destination(headers)) {
+        return Look::Stranger;
+    }
+    match head.read(headers, len, buf.rx_ip_checksum()) {
+        true => Look::Packet,
+        false => Look::Odd,
+    }
+}
+
+impl<B: PacketBuf> Pipeline<B> {
+    /// One burst, received on `ingress`. `burst` is empty afterwards.
+    pub fn burst<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        burst: &mut ArrayVec<B, BURST>,
+    ) {
+        let snapshot = env.snapshot;
+        let mac = snapshot.port(ingress).map(|port| port.mac);
+        let ethernet = Ethernet::to(mac.unwrap_or(Mac::ZERO));
+        let mut scratch = std::mem::take(&mut self.infos);
+        let Some(infos) = scratch.first_chunk_mut::<BURST>() else { return };
+
+        // 1. Parse all. What is not for a virtual service leaves.
+        let (mut odd, mut strangers, mut bytes) = (0u32, 0u32, 0);
+        for (n, (buf, info)) in burst.iter().zip(infos.iter_mut()).enumerate() {
+            let len = buf.len();
+            bytes += len;
+            match look(buf, len, ethernet, snapshot, &mut info.head) {
+                Look::Packet => {}
+                Look::Stranger => strangers |= 1 << n,
+                Look::Odd => odd |= 1 << n,
+            }
+        }
+        self.count_received(ingress, burst.len(), bytes);
+        if odd | strangers != 0 || mac.is_none() {
+            self.sort_out(env, ingress, burst, infos, odd, strangers);
+        }
+        let here = infos.get_mut(..burst.len()).unwrap_or_default();
+        // 2. Hash all, ask for flow buckets.
+        for info in here.iter_mut() {
+            info.hash = self.shard.hash_words(info.words());
+            self.shard.prefetch_bucket(info.hash);
+        }
+        // 3. Read the buckets, ask for flow entries.
+        for info in here.iter_mut() {
+            info.guess = self.shard.prefetch_entry(info.hash);
+        }
+        // 4. Look up all, schedule what is new. A packet sees the flows of those before it.
+        for info in here.iter_mut() {
+            self.decide(env, info);
+        }
+        // 5. Rewrite all.
+        let together = self.rewrite_all(env, burst, here);
+        // 6. Send.
+        match together {
+            Some((port, bytes))
+                if self.staged.get(port.index()).is_some_and(ArrayVec::is_empty) =>
+            {
+                self.send(env, port, burst, bytes);
+            }
+            _ => self.send_each(env, ingress, burst, here),
+        }
+        self.infos = scratch;
+        self.flush(env);
+    }
+
+    fn count_received(&self, ingress: PortId, packets: usize, bytes: usize) {
+        self.stats.event(Event::RxPackets).add(packets as u64);
+        self.stats.event(Event::RxBytes).add(bytes as u64);
+        if let Some(port) = self.stats.port(ingress) {
+            port.rx_packets.add(packets as u64);
+            port.rx_bytes.add(bytes as u64);
+        }
+    }
+
+    /// Takes the packets out of a burst that are not on the short way: those of the sets `odd` and
+    /// `strangers`. The others, and odd ones that turn out to be of a flow, stay in order.
+    #[inline(never)]
+    fn sort_out<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        burst: &mut ArrayVec<B, BURST>,
+        infos: &mut [Info; BURST],
+        odd: u32,
+        strangers: u32,
+    ) {
+        let Some(mac) = env.snapshot.port(ingress).map(|port| port.mac) else {
+            return burst.drain(..).for_each(|buf| self.drop_packet(DropReason::NotOurMac, buf));
+        };
+        self.stats.dropped(DropReason::NotLocal).add(strangers.count_ones().into());
+        if strangers.count_ones() as usize == burst.len() {
+            return env.out.discard(burst);
+        }
+        let mut all = std::mem::take(burst);
+        let mut discarded: ArrayVec<B, BURST> = ArrayVec::new();
+        for (n, buf) in all.drain(..).enumerate() {
+            if strangers >> n & 1 != 0 {
+                discarded.push(buf);
+                continue;
+            }
+            let kept = match odd >> n & 1 {
+                0 => Some((buf, infos[n])),
+                _ => self.classify(env, ingress, mac, buf),
+            };
+            if let Some((buf, info)) = kept {
+                infos[burst.len()] = info;
+                burst.push(buf);
+            }
+        }
+        env.out.discard(&mut discarded);
+    }
+
+    /// The fate of a packet that may be of a flow.
+    #[inline(always)]
+    fn decide<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
+        match self.shard.pass(info.guess, info.words(), info.head.signal, env.now) {
+            Some(real) => {
+                env.snapshot.prefetch_hot(real);
+                self.stats.prefetch_real(real);
+                (info.real, info.fate) = (real, Fate::Go);
+            }
+            None => self.decide_slowly(env, info),
+        }
+    }
+
+    /// The same for one whose flow is not there, or not to be left as it is.
+    #[inline(never)]
+    fn decide_slowly<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
+        let key = FlowKey::from_words(info.head.addresses, info.head.ports);
+        let Some(service) = env.snapshot.find_service(key.vip, key.vip_port, key.protocol) else {
+            info.fate = Fate::Drop(match env.snapshot.local(key.vip) {
+                Some(_) => DropReason::NoService,
+                None => DropReason::NotLocal,
+            });
+            return;
+        };
+        let event = FlowEvent::of_signal(info.head.signal);
+        let flow = FlowOf { key, hash: info.hash, service, event };
+        let found = match self.find(env, &flow, info.guess) {
+            Some(real) => Ok(real),
+            None => self.schedule(env, &flow),
+        };
+        info.fate = match found {
+            Ok(real) => {
+                info.real = real;
+                Fate::Go
+            }
+            Err(NoTarget::Drop(reason)) => Fate::Drop(reason),
+            Err(NoTarget::Reset) => Fate::Reset,
+        };
+    }
+
+    /// Rewrites what can go at once. The port, when that is all, and all from the same, and the
+    /// bytes of all frames.
+    #[inline(always)]
+    fn rewrite_all<P, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        burst: &mut ArrayVec<B, BURST>,
+        infos: &mut [Info],
+    ) -> Option<(PortId, usize)> {
+        let first = infos.first().and_then(|info| env.snapshot.hot(info.real))?;
+        let mut places = Places::like(first.place);
+        let (mut all, mut packet_bytes, mut frame_bytes) = (true, 0, 0);
+        for (buf, info) in burst.iter_mut().zip(infos.iter_mut()) {
+            if self.rewrite_one(env, buf, info, &mut places) {
+                packet_bytes += u64::from(info.head.total_len);
+                frame_bytes += buf.len();
+            } else {
+                all = false;
+            }
+        }
+        match places.service() {
+            Some(service) if all => {
+                if let Some(stats) = self.stats.service(service) {
+                    stats.packets.add(infos.len() as u64);
+                    stats.bytes.add(packet_bytes);
+                }
+            }
+            _ => self.count_services(env.snapshot, infos),
+        }
+        Some((places.port().filter(|_| all)?, frame_bytes))
+    }
+
+    /// Rewrites a packet, or leaves it as it is: false.
+    #[inline(always)]
+    fn rewrite_one<P, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        buf: &mut B,
+        info: &mut Info,
+        places: &mut Places,
+    ) -> bool {
+        if info.fate != Fate::Go {
+            return false;
+        }
+        let Some(hot) = env.snapshot.hot(info.real) else { return false };
+        if info.head.ttl <= 1 || info.head.total_len > hot.place.limit() {
+            return false;
+        }
+        let Some(hop) = env.hops.known(hot.neighbor) else { return false };
+        let id = self.ip_id.wrapping_add(u16::from(info.head.fragment == 0));
+        if !hot.front.write(buf, hop, &info.head, id.to_be()) {
+            return false;
+        }
+        self.ip_id = id;
+        if let Some(stats) = self.stats.real(info.real) {
+            stats.packets.add(1);
+            stats.bytes.add(info.head.total_len.into());
+        }
+        places.add(hot.place);
+        info.fate = Fate::Ready;
+        true
+    }
+
+    /// Counts the packets of a burst to several virtual services.
+    #[inline(never)]
+    fn count_services(&self, snapshot: &Snapshot, infos: &[Info]) {
+        for info in infos.iter().filter(|info| info.fate == Fate::Ready) {
+            let service =
+                snapshot.hot(info.real).and_then(|h| self.stats.service(h.place.service()));
+            if let Some(stats) = service {
+                stats.packets.add(1);
+                stats.bytes.add(info.head.total_len.into());
+            }
+        }
+    }
+
+    /// Sends a whole burst, of so many bytes, from one port.
+    #[inline(always)]
+    fn send<P, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        port: PortId,
+        burst: &mut ArrayVec<B, BURST>,
+        bytes: usize,
+    ) {
+        let (sent, lost) = transmit(env.out, &self.stats, port, burst, bytes);
+        self.stats.event(Event::Forwarded).add(sent);
+        self.stats.dropped(DropReason::TxFull).add(lost);
+    }
+
+    /// Deals with each packet of a burst by its fate.
+    #[inline(never)]
+    fn send_each<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        burst: &mut ArrayVec<B, BURST>,
+        infos: &[Info],
+    ) {
+        let mut all = std::mem::take(burst);
+        for (buf, info) in all.drain(..).zip(infos) {
+            match info.fate {
+                Fate::Ready => match env.snapshot.hot(info.real) {
+                    Some(hot) => self.stage(env, hot.place.port(), buf),
+                    None => self.drop_packet(DropReason::PortDown, buf),
+                },
+                Fate::Go => self.go_slowly(env, ingress, buf, *info),
+                Fate::Drop(reason) => self.drop_packet(reason, buf),
+                Fate::Reset => self.punt(env, ingress, PuntReason::TcpReset, buf),
+            }
+        }
+    }
+
+    /// A packet for a real server that may be gone since.
+    #[inline(never)]
+    fn go_slowly<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        buf: B,
+        mut info: Info,
+    ) {
+        if !env.snapshot.has_real(info.real) {
+            self.decide_slowly(env, &mut info);
+        }
+        match info.fate {
+            Fate::Drop(reason) => self.drop_packet(reason, buf),
+            Fate::Reset => self.punt(env, ingress, PuntReason::TcpReset, buf),
+            Fate::Go | Fate::Ready => self.forward_any(env, ingress, buf, info.real),
+        }
+    }
+
+    /// A packet for a real server that the short way did not rewrite.
+    #[inline(never)]
+    fn forward_any<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        buf: B,
+        real: RealId,
+    ) {
+        match parse(buf.data(), buf.len(), buf.rx_ip_checksum()) {
+            Ok(Parsed::Ipv4(ip)) => self.forward(env, ingress, buf, &ip, real),
+            // Never: it has been parsed before.
+            _ => self.drop_packet(DropReason::TooShort, buf),
+        }
+    }
+}
