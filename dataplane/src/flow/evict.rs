@@ -3,20 +3,19 @@
 use super::bucket::tag;
 use super::table::{Cause, Flow, Place, Removed, Table};
 use super::{Key, State};
+use crate::arch::prefetch_at;
 use crate::types::Tick;
 
-/// Flows looked at in a full table before the best so far is judged.
-const CHUNK: usize = 16;
-/// Such steps at most: 128 flows lie in 64 neighbouring cache lines, which the processor
-/// prefetches, so a search takes well under a microsecond.
-const CHUNKS: usize = 8;
+/// Up to so many flows a full table is judged as a whole.
+const SMALL: usize = 128;
+/// Flows looked at in a larger one for want of a half-open flow: 16 neighbouring cache lines, which
+/// the processor prefetches.
+const SOME: usize = 32;
 
 /// How much a flow is worth keeping: the least goes first. Class in the upper half, milliseconds
 /// left in the lower.
 type Worth = u64;
 
-/// The first [`Worth`] that is neither expired nor half-open.
-const CONNECTED: Worth = 2 << 32;
 /// The first [`Worth`] that is not expired.
 const ALIVE: Worth = 1 << 32;
 
@@ -97,29 +96,34 @@ impl<K: Key> Table<K> {
     }
 
     /// Frees an entry of a table that has none free.
-    #[cold]
     #[inline(never)]
     pub(super) fn evict_any(&mut self, now: Tick) -> Option<Removed<K>> {
+        let count = self.entries.len();
+        let victim = match self.oldest_half_open() {
+            Some(oldest) if count > SMALL => oldest,
+            _ => self.survey(if count > SMALL { SOME } else { count }, now)?,
+        };
+        self.evict(victim, now)
+    }
+
+    /// The one least worth among the next `count` flows.
+    fn survey(&mut self, count: usize, now: Tick) -> Option<u32> {
         let mut best: Option<(Worth, usize)> = None;
-        let mut at = self.hand;
-        let mut left = self.entries.len();
-        for _ in 0..CHUNKS {
-            for _ in 0..CHUNK.min(left) {
-                if let Some(entry) = self.entries.get(at) {
-                    let worth = worth(&entry.flow, now);
-                    if best.is_none_or(|(least, _)| worth < least) {
-                        best = Some((worth, at));
-                    }
+        for _ in 0..count {
+            let at = self.hand;
+            if let Some(entry) = self.entries.get(at) {
+                let worth = worth(&entry.flow, now);
+                if best.is_none_or(|(least, _)| worth < least) {
+                    best = Some((worth, at));
                 }
-                at = if at + 1 < self.entries.len() { at + 1 } else { 0 };
             }
-            left = left.saturating_sub(CHUNK);
-            if best.is_some_and(|(least, _)| least < CONNECTED) {
-                break;
-            }
+            self.hand = if at + 1 < self.entries.len() { at + 1 } else { 0 };
         }
-        self.hand = at;
-        self.evict(best?.1 as u32, now)
+        // The next search's flows, and the victim's bucket, are on the way meanwhile.
+        for line in 0..SOME / 2 {
+            prefetch_at(&self.entries, self.hand + 2 * line);
+        }
+        Some(best?.1 as u32)
     }
 
     fn evict(&mut self, entry: u32, now: Tick) -> Option<Removed<K>> {

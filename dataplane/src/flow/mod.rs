@@ -62,6 +62,7 @@
 
 mod bucket;
 mod evict;
+mod half_open;
 mod hash;
 mod state;
 mod sweep;

@@ -17,13 +17,16 @@
 //!
 //! # Invariants
 //!
-//! - An entry is either in the list of free entries (`link` is its successor) or live (`link` is
-//!   [`LIVE`]) and in exactly one slot of one of its key's two buckets. No key is in the table twice.
+//! - An entry is either in the list of free entries (`link` is its successor, `back` is [`FREE`])
+//!   or live and in exactly one slot of one of its key's two buckets. No key is in the table twice.
+//! - A live entry is in the list of half-open flows (`link` and `back` are its neighbors) if its
+//!   state is `SynReceived`, and alone (`back` is [`ALONE`]) if it is not.
 //! - A bucket's overflow count is the number of live keys whose primary it is and which are
 //!   in their alternate.
 //! - [`Counters::inserted`] = [`len`](Table::len) + the other counters but `moved`.
 
 use super::bucket::{Bucket, tag};
+use super::half_open::HalfOpen;
 use super::state::{Spans, Step};
 use super::{Event, Key, Seed, State, Timeouts, Transition};
 use crate::arch::prefetch_at;
@@ -35,10 +38,12 @@ pub type Shard = Table<FlowKey>;
 /// Flows that one bucket is provided for.
 const FLOWS_PER_BUCKET: usize = 4;
 
-/// `link` of an entry in use.
-const LIVE: u32 = u32::MAX;
-/// `link` of the last free entry.
-pub(super) const END: u32 = u32::MAX - 1;
+/// `link` of the last in a list, `back` of the first.
+pub(super) const END: u32 = u32::MAX;
+/// `back` of a free entry.
+pub(super) const FREE: u32 = u32::MAX - 1;
+/// `back` of a live entry that is in no list.
+pub(super) const ALONE: u32 = u32::MAX - 2;
 
 /// Caller's marks on a flow, kept and handed back; the table gives them no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,13 +97,16 @@ impl<K> Flow<K> {
 #[repr(C, align(32))]
 pub(super) struct Entry<K> {
     pub(super) flow: Flow<K>,
+    /// The next in its list.
     pub(super) link: u32,
+    /// The one before it there, or what it is.
+    pub(super) back: u32,
 }
 
 impl<K> Entry<K> {
     #[inline(always)]
     pub(super) const fn live(&self) -> bool {
-        self.link == LIVE
+        self.back != FREE
     }
 }
 
@@ -228,6 +236,8 @@ pub struct Table<K> {
     pub(super) cursor: usize,
     /// Where the search for a victim in a full table goes on.
     pub(super) hand: usize,
+    /// The half-open flows, the oldest first.
+    pub(super) half_open: HalfOpen,
     pub(super) seed: Seed,
     spans: Spans,
     pub(super) counters: Counters,
@@ -253,7 +263,11 @@ impl<K: Key> Table<K> {
 
         let mut entries = Vec::new();
         entries.try_reserve_exact(capacity).map_err(out_of_memory)?;
-        entries.extend((1..=capacity as u32).map(|link| Entry { flow: Flow::FILLER, link }));
+        entries.extend((1..=capacity as u32).map(|link| Entry {
+            flow: Flow::FILLER,
+            link,
+            back: FREE,
+        }));
         if let Some(last) = entries.last_mut() {
             last.link = END;
         }
@@ -265,6 +279,7 @@ impl<K: Key> Table<K> {
             len: 0,
             cursor: 0,
             hand: 0,
+            half_open: HalfOpen::NONE,
             seed,
             spans: Spans::new(&Timeouts::default()),
             counters: Counters::default(),
@@ -377,15 +392,21 @@ impl<K: Key> Table<K> {
     /// Takes a packet of a flow into account: its state, and its deadline from `now`.
     #[inline]
     pub fn touch(&mut self, flow: FlowRef, event: Event, now: Tick) -> Transition {
-        let Some(Entry { flow, link: LIVE }) = self.entries.get_mut(flow.0 as usize) else {
+        let number = flow.0;
+        let Some(entry) = self.entries.get_mut(number as usize).filter(|e| e.live()) else {
             return Transition::Same;
         };
+        let flow = &mut entry.flow;
         let from = flow.state;
         match from.step(event) {
             Step::To(to) => {
                 flow.state = to;
                 flow.deadline = now.after(self.spans.of(to));
-                if from == to { Transition::Same } else { Transition::Changed { from, to } }
+                if from == to {
+                    return Transition::Same;
+                }
+                self.relist(number, from, to);
+                Transition::Changed { from, to }
             }
             Step::New => Transition::NewConnection,
             Step::Ignore => Transition::Same,
@@ -398,9 +419,10 @@ impl<K: Key> Table<K> {
     /// a flow by policy: an expired one first, then one in SynReceived, then a closing or closed
     /// one, then UDP, then an established one; of equals the one nearest its deadline.
     ///
-    /// In a full bucket pair the policy chooses among its 24 flows. In a full table it chooses
-    /// among 16 to 128 flows from where the last search ended, and looks at more than 16 only for
-    /// want of an expired or SynReceived one.
+    /// In a full bucket pair the policy chooses among its 24 flows. In a full table of up to 128
+    /// flows it chooses among all. In a larger one the oldest in SynReceived leaves, wherever it
+    /// is; while there is none, one of the next 32 from where the last search ended. (The sweep
+    /// finds the expired.)
     pub fn insert(
         &mut self,
         key: K,
@@ -428,8 +450,11 @@ impl<K: Key> Table<K> {
         // A flow evicted from the buckets has left its entry free; so at most one flow leaves.
         let (entry, made_entry) = self.take_free(now);
         if let Some(place) = self.entries.get_mut(entry as usize) {
-            *place = Entry { flow, link: LIVE };
+            *place = Entry { flow, link: END, back: ALONE };
             self.len += 1;
+        }
+        if state == State::SynReceived {
+            self.list(entry);
         }
         if let Some(line) = self.buckets.get_mut(bucket) {
             line.fill(slot, tag(hash), entry);
@@ -516,15 +541,21 @@ impl<K: Key> Table<K> {
     fn replace(&mut self, entry: u32, flow: Flow<K>, now: Tick) -> Option<Removed<K>> {
         let place = self.entries.get_mut(entry as usize)?;
         let old = std::mem::replace(&mut place.flow, flow);
+        self.relist(entry, old.state, flow.state);
         let cause = if old.expired(now) { Cause::Expired } else { Cause::Replaced };
         Some(self.report(old, cause))
     }
 
     /// Takes the flow of an entry out; none if it has none.
     pub(super) fn take(&mut self, entry: u32, cause: Cause) -> Option<Removed<K>> {
-        let place = self.entries.get_mut(entry as usize).filter(|place| place.live())?;
+        let place = self.entries.get(entry as usize).filter(|place| place.live())?;
         let flow = place.flow;
-        place.link = self.free;
+        if flow.state == State::SynReceived {
+            self.unlist(entry);
+        }
+        if let Some(place) = self.entries.get_mut(entry as usize) {
+            (place.link, place.back) = (self.free, FREE);
+        }
         self.free = entry;
         self.len -= 1;
 
@@ -587,7 +618,7 @@ impl Table<FlowKey> {
         let entry = self.entries.get_mut(guess.0 as usize)?;
         let flow = &mut entry.flow;
         let hit = flow.key.is(addresses, ports)
-            && entry.link == LIVE
+            && entry.back != FREE
             && !flow.deadline.reached(now)
             && flow.state.stays(signal);
         if !hit {

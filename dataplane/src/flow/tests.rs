@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::bucket::SLOTS;
-use super::table::{END, Entry};
+use super::table::{ALONE, END, Entry, FREE};
 use super::*;
 use crate::types::{FlowKey, RealId, Tick};
 
@@ -41,11 +41,25 @@ fn check<K: Key + std::fmt::Debug + std::hash::Hash>(table: &Table<K>) {
     let (mut free, mut at) = (0, table.free);
     while at != END {
         let entry = &table.entries[at as usize];
-        assert!(!entry.live());
+        assert!(!entry.live() && entry.back == FREE);
         at = entry.link;
         free += 1;
     }
     assert_eq!(free + table.len(), table.capacity());
+
+    let (mut half_open, mut at, mut before) = (0, table.half_open.first, END);
+    while at != END {
+        let entry = &table.entries[at as usize];
+        assert!(entry.live() && entry.flow.state == State::SynReceived);
+        assert_eq!(entry.back, before);
+        (before, at) = (at, entry.link);
+        half_open += 1;
+    }
+    assert_eq!(table.half_open.last, before);
+    let all = table.entries.iter().filter(|e| e.live());
+    let listed = |e: &Entry<K>| e.flow.state == State::SynReceived;
+    assert!(all.clone().all(|e| listed(e) == (e.back != ALONE)));
+    assert_eq!(all.filter(|e| listed(e)).count(), half_open);
 }
 
 /// Few buckets of each half, and few tags: much overflows, moves and is evicted.
@@ -63,7 +77,13 @@ impl Key for CrowdedKey {
 
 #[test]
 fn invariants_hold_through_a_crowded_history() {
-    let mut table = Table::<CrowdedKey>::new(100, Seed::new(0)).unwrap();
+    // A table that is judged as a whole when it is full, and one that is not.
+    history(100, 300);
+    history(200, 600);
+}
+
+fn history(capacity: usize, keys: u32) {
+    let mut table = Table::<CrowdedKey>::new(capacity, Seed::new(0)).unwrap();
     let mut random = 0x1234_5678_u64;
     let mut next = move |below: u32| {
         // xorshift64
@@ -74,10 +94,10 @@ fn invariants_hold_through_a_crowded_history() {
     };
     let mut now = Tick(u32::MAX - 100_000);
     for round in 0..60_000 {
-        let key = CrowdedKey(next(300));
+        let key = CrowdedKey(next(keys));
         let hash = table.hash(&key);
         now = now.after(next(1000));
-        match next(8) {
+        match next(9) {
             0 => {
                 if let Lookup::Hit(flow) = table.lookup(&key, hash, now) {
                     assert!(table.remove(flow).is_some());
@@ -86,6 +106,12 @@ fn invariants_hold_through_a_crowded_history() {
             1 => {
                 let refuse = next(50);
                 let _ = table.sweep(now, 10, |flow| flow.key.0 % 50 != refuse, |_| {});
+            }
+            2 => {
+                if let Lookup::Hit(flow) = table.lookup(&key, hash, now) {
+                    let event = Event::of_signal(next(64) as u8);
+                    let _ = table.touch(flow, event, now);
+                }
             }
             _ => {
                 let state = State::ALL[next(5) as usize];
