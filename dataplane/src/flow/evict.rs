@@ -1,5 +1,7 @@
 //! Making room: which flow leaves when there is none.
 
+use arrayvec::ArrayVec;
+
 use super::bucket::tag;
 use super::table::{Cause, Flow, Place, Removed, Table};
 use super::{Key, State};
@@ -11,6 +13,13 @@ const SMALL: usize = 128;
 /// Flows looked at in a larger one for want of a half-open flow: 16 neighbouring cache lines, which
 /// the processor prefetches.
 const SOME: usize = 32;
+/// How many of them leave, one for each flow that comes, before the next are looked at. What an
+/// eviction costs is reading those lines, so a quarter is shared by eight.
+const FEW: usize = 8;
+
+/// The flows of such a search that are to leave next, the first one last, with what they were worth.
+#[derive(Debug, Default)]
+pub(super) struct Victims(ArrayVec<(Worth, u32), FEW>);
 
 /// How much a flow is worth keeping: the least goes first. Class in the upper half, milliseconds
 /// left in the lower.
@@ -99,31 +108,65 @@ impl<K: Key> Table<K> {
     #[inline(never)]
     pub(super) fn evict_any(&mut self, now: Tick) -> Option<Removed<K>> {
         let count = self.entries.len();
-        let victim = match self.oldest_half_open() {
-            Some(oldest) if count > SMALL => oldest,
-            _ => self.survey(if count > SMALL { SOME } else { count }, now)?,
+        let victim = if count <= SMALL {
+            self.survey(now)?
+        } else if let Some(oldest) = self.oldest_half_open() {
+            oldest
+        } else {
+            match self.next_victim(now) {
+                Some(entry) => entry,
+                None => {
+                    self.look_around(now);
+                    self.next_victim(now)?
+                }
+            }
         };
         self.evict(victim, now)
     }
 
-    /// The one least worth among the next `count` flows.
-    fn survey(&mut self, count: usize, now: Tick) -> Option<u32> {
-        let mut best: Option<(Worth, usize)> = None;
-        for _ in 0..count {
-            let at = self.hand;
-            if let Some(entry) = self.entries.get(at) {
-                let worth = worth(&entry.flow, now);
-                if best.is_none_or(|(least, _)| worth < least) {
-                    best = Some((worth, at));
-                }
+    /// The next victim, unless a packet has come for it meanwhile.
+    #[inline(always)]
+    fn next_victim(&mut self, now: Tick) -> Option<u32> {
+        while let Some((then, entry)) = self.victims.0.pop() {
+            let found = self.entries.get(entry as usize);
+            if found.is_some_and(|e| e.live() && worth(&e.flow, now) <= then) {
+                return Some(entry);
             }
-            self.hand = if at + 1 < self.entries.len() { at + 1 } else { 0 };
         }
-        // The next search's flows, and the victim's bucket, are on the way meanwhile.
+        None
+    }
+
+    /// Makes the few least worth of some flows victims, and asks for their buckets.
+    fn look_around(&mut self, now: Tick) {
+        let mut found: ArrayVec<(Worth, u32), SOME> = ArrayVec::new();
+        for _ in 0..SOME {
+            if let Some(entry) = self.entries.get(self.hand) {
+                found.push((worth(&entry.flow, now), self.hand as u32));
+            }
+            self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 0 };
+        }
+        if found.len() > FEW {
+            found.select_nth_unstable(FEW);
+            found.truncate(FEW);
+        }
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        for &(_, entry) in &found {
+            if let Some(entry) = self.entries.get(entry as usize) {
+                self.prefetch_bucket(self.hash(&entry.flow.key));
+            }
+        }
+        self.victims.0.extend(found);
+        // The next search's flows are on the way meanwhile.
         for line in 0..SOME / 2 {
             prefetch_at(&self.entries, self.hand + 2 * line);
         }
-        Some(best?.1 as u32)
+    }
+
+    /// The one least worth among all.
+    fn survey(&self, now: Tick) -> Option<u32> {
+        let all = self.entries.iter().enumerate();
+        let least = all.min_by_key(|(_, entry)| worth(&entry.flow, now));
+        least.map(|(at, _)| at as u32)
     }
 
     fn evict(&mut self, entry: u32, now: Tick) -> Option<Removed<K>> {

@@ -26,6 +26,7 @@
 //! - [`Counters::inserted`] = [`len`](Table::len) + the other counters but `moved`.
 
 use super::bucket::{Bucket, tag};
+use super::evict::Victims;
 use super::half_open::HalfOpen;
 use super::state::{Spans, Step};
 use super::{Event, Key, Seed, State, Timeouts, Transition};
@@ -236,6 +237,8 @@ pub struct Table<K> {
     pub(super) cursor: usize,
     /// Where the search for a victim in a full table goes on.
     pub(super) hand: usize,
+    /// What that search has found so far.
+    pub(super) victims: Victims,
     /// The half-open flows, the oldest first.
     pub(super) half_open: HalfOpen,
     pub(super) seed: Seed,
@@ -279,6 +282,7 @@ impl<K: Key> Table<K> {
             len: 0,
             cursor: 0,
             hand: 0,
+            victims: Victims::default(),
             half_open: HalfOpen::NONE,
             seed,
             spans: Spans::new(&Timeouts::default()),
@@ -421,8 +425,8 @@ impl<K: Key> Table<K> {
     ///
     /// In a full bucket pair the policy chooses among its 24 flows. In a full table of up to 128
     /// flows it chooses among all. In a larger one the oldest in SynReceived leaves, wherever it
-    /// is; while there is none, one of the next 32 from where the last search ended. (The sweep
-    /// finds the expired.)
+    /// is; while there is none, the eight least worth of the next 32 leave, one for each new flow,
+    /// before it goes on from there. (The sweep finds the expired.)
     pub fn insert(
         &mut self,
         key: K,
