@@ -34,6 +34,7 @@ mod mh;
 mod prime;
 mod rr;
 mod sh;
+mod threshold;
 mod wlc;
 mod wrr;
 
@@ -43,6 +44,7 @@ pub use input::{
     BuildError, DEFAULT_MAGLEV_SIZE, MAX_MAGLEV_SIZE, MAX_MEMBERS, MAX_WEIGHT, Member, Options,
 };
 pub use load::{Load, Loads};
+pub use threshold::Thresholds;
 
 use crate::types::{FlowKey, SchedulerKind};
 

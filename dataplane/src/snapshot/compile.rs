@@ -40,6 +40,9 @@ pub enum CompileError {
     /// The same service twice, the same real server twice in it, a DIP as VIP, a VIP as RIP.
     #[error("{0}")]
     Conflict(String),
+    /// Understood, and not done yet.
+    #[error("virtual service {0}: {1} is not supported yet; remove it")]
+    Unsupported(ServiceKey, &'static str),
     /// A table is full.
     #[error("no room for more {what}: {limit} allowed; raise {key} and restart shuntd")]
     Full {
@@ -175,6 +178,7 @@ impl Compiler {
         unused: impl Fn(RealId) -> bool,
     ) -> Result<Compiled, CompileError> {
         check_conflicts(spec)?;
+        check_supported(spec)?;
         let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
         self.services.keep(|key| services.contains(key), |_| true);
         self.built.retain(|key, _| services.contains(key));
@@ -327,8 +331,8 @@ impl Compiler {
             service.reals.iter().map(|r| Member { address: r.address, weight: r.weight }).collect();
         let options = Options {
             hash_key: HashKey::new(spec.hash_key),
+            hash_ports: service.options.flags.hashes_port(),
             maglev_size: spec.maglev_size,
-            ..Options::default()
         };
         let kind = service.scheduler;
         if let Some(built) = self.built.get(&service.key) {
@@ -395,6 +399,24 @@ fn local_filter(spec: &Spec) -> LocalFilter {
     let vips = spec.services.iter().map(|s| s.key.vip);
     let dips = spec.ports.iter().flat_map(|p| p.addresses.iter().map(|a| a.address));
     LocalFilter::build(vips.chain(dips))
+}
+
+/// Nothing that is configured may be silently left undone.
+fn check_supported(spec: &Spec) -> Result<(), CompileError> {
+    for ServiceSpec { key, options, reals, .. } in &spec.services {
+        let limited = reals.iter().any(|r| r.thresholds.upper > 0);
+        for (is_set, what) in [
+            (options.one_packet, "one_packet"),
+            (options.persistence.is_some(), "persistence"),
+            (options.flags.falls_back(), "scheduler flag fallback"),
+            (limited, "upper_threshold of a real server"),
+        ] {
+            if is_set {
+                return Err(CompileError::Unsupported(*key, what));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {

@@ -32,10 +32,12 @@ fn service(port: u16, reals: &[u8]) -> ServiceSpec {
         weight: 1,
         method: ForwardMethod::Dr,
         gre: Default::default(),
+        thresholds: Default::default(),
     };
     ServiceSpec {
         key: key(port),
         scheduler: SchedulerKind::Rr,
+        options: Default::default(),
         reals: reals.iter().map(real).collect(),
     }
 }

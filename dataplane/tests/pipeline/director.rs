@@ -9,10 +9,11 @@ use dataplane::flow::{Seed, Shard};
 use dataplane::pipeline::{
     BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryReply, Settings,
 };
+use dataplane::schedule::Thresholds;
 use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{CompileError, Compiled, Compiler, Limits};
 use dataplane::snapshot::neighbors::{NextHop, NextHops};
-use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
+use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec};
 use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
 use dataplane::types::{
     Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick, WorkerId,
@@ -188,11 +189,12 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
                 _ => panic!("{word}?"),
             }
         }
-        RealSpec { address, weight, method, gre }
+        RealSpec { address, weight, method, gre, thresholds: Thresholds::default() }
     };
     ServiceSpec {
         key: ServiceKey { protocol, vip: VIP, port },
         scheduler,
+        options: ServiceOptions::default(),
         reals: reals.split(',').filter(|r| !r.trim().is_empty()).map(real).collect(),
     }
 }
