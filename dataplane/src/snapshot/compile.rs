@@ -212,7 +212,7 @@ impl Compiler {
         }
         compiled.snapshot.index = ServiceIndex::build(&ids);
         compiled.snapshot.hot = HotReals::build(&compiled.snapshot.reals);
-        compiled.snapshot.counted.sort_unstable();
+        compiled.snapshot.counted.sort_unstable_by_key(|(real, _)| *real);
         Ok(compiled)
     }
 
@@ -312,10 +312,13 @@ impl Compiler {
             put(&mut compiled.snapshot.reals, slot, compiled_real);
             reals.push(RealId(slot));
         }
-        if service.scheduler.counts_connections() {
-            compiled.snapshot.counted.extend(&reals);
+        let limited = service.reals.iter().any(|r| r.thresholds.is_limited());
+        let thresholds = service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
+        if limited || service.scheduler.counts_connections() {
+            let thresholds = service.reals.iter().map(|r| r.thresholds);
+            compiled.snapshot.counted.extend(reals.iter().copied().zip(thresholds));
         }
-        let compiled_service = Service { key: service.key, scheduler, reals };
+        let compiled_service = Service { key: service.key, scheduler, reals, thresholds };
         put(&mut compiled.snapshot.services, slot, compiled_service);
         Ok(id)
     }
@@ -332,6 +335,7 @@ impl Compiler {
         let options = Options {
             hash_key: HashKey::new(spec.hash_key),
             hash_ports: service.options.flags.hashes_port(),
+            fallback: service.options.flags.falls_back(),
             maglev_size: spec.maglev_size,
         };
         let kind = service.scheduler;
@@ -403,14 +407,10 @@ fn local_filter(spec: &Spec) -> LocalFilter {
 
 /// Nothing that is configured may be silently left undone.
 fn check_supported(spec: &Spec) -> Result<(), CompileError> {
-    for ServiceSpec { key, options, reals, .. } in &spec.services {
-        let limited = reals.iter().any(|r| r.thresholds.upper > 0);
-        for (is_set, what) in [
-            (options.one_packet, "one_packet"),
-            (options.persistence.is_some(), "persistence"),
-            (options.flags.falls_back(), "scheduler flag fallback"),
-            (limited, "upper_threshold of a real server"),
-        ] {
+    for ServiceSpec { key, options, .. } in &spec.services {
+        for (is_set, what) in
+            [(options.one_packet, "one_packet"), (options.persistence.is_some(), "persistence")]
+        {
             if is_set {
                 return Err(CompileError::Unsupported(*key, what));
             }

@@ -11,6 +11,7 @@ use super::Local;
 use super::compile::{CompileError, Compiled, Compiler, Limits};
 use super::route::RouteError;
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
+use crate::schedule::Thresholds;
 use crate::types::{
     ForwardMethod, Mac, NeighborId, PortId, Protocol, RealId, SchedulerKind, ServiceId, ServiceKey,
 };
@@ -315,7 +316,7 @@ fn the_slow_path_gets_its_lists() {
     let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
     assert_eq!(snapshot.links.vips, [[192, 0, 2, 7], [192, 0, 2, 80]].map(Ipv4Addr::from));
     assert_eq!(snapshot.links.ports.len(), 2);
-    assert_eq!(snapshot.counted, [0, 1, 3].map(RealId));
+    assert_eq!(snapshot.counted, [0, 1, 3].map(|n| (RealId(n), Thresholds::default())));
     assert_eq!(snapshot.local([192, 0, 2, 7].into()), Some(Local::Vip));
     assert_eq!(snapshot.local([10, 0, 0, 100].into()), Some(Local::Dip(PortId(1))));
     assert_eq!(snapshot.local(rip(1)), None);
@@ -416,7 +417,8 @@ proptest! {
                 .collect::<BTreeSet<_>>()
                 .into_iter()
                 .collect();
-            prop_assert_eq!(&snapshot.counted, &counted);
+            let summed: Vec<_> = snapshot.counted.iter().map(|(real, _)| *real).collect();
+            prop_assert_eq!(summed, counted);
             before = now;
         }
     }

@@ -19,4 +19,5 @@ mod limits;
 mod methods;
 mod queries;
 mod random;
+mod thresholds;
 mod verdicts;
