@@ -129,7 +129,7 @@ pub struct Scheduling {
     /// SipHash key; [`DEFAULT_HASH_KEY`] when absent.
     #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<[u8; 16]>,
-    /// Slots of a Maglev table, a prime.
+    /// Slots of the table of `sh`, `dh` and `mh`, a prime.
     pub maglev_size: u32,
 }
 
