@@ -84,6 +84,14 @@ pub(super) const fn makes_flow(event: FlowEvent) -> bool {
     !matches!(event, FlowEvent::Rst | FlowEvent::Other)
 }
 
+impl Service {
+    /// Whether a packet of this service is scheduled alone and makes no flow.
+    #[inline(always)]
+    pub(super) const fn is_one_packet(&self, event: FlowEvent) -> bool {
+        self.one_packet && matches!(event, FlowEvent::Datagram)
+    }
+}
+
 /// Why a packet has no real server.
 pub(super) enum NoTarget {
     Drop(DropReason),
@@ -207,7 +215,9 @@ impl<B: PacketBuf> Pipeline<B> {
             }
             return Err(NoTarget::Drop(DropReason::NoRealServer));
         };
-        if makes_flow(flow.event) {
+        if service.is_one_packet(flow.event) {
+            self.count_connection(flow.service, real);
+        } else if makes_flow(flow.event) {
             self.remember(env, flow, real, Flags::NONE);
             self.note_full(service, real, env.now);
         }
@@ -225,6 +235,16 @@ impl<B: PacketBuf> Pipeline<B> {
         let cursor = self.cursors.get_mut(id.index())?;
         let member = service.scheduler.pick(key, cursor, &loads)?;
         service.reals.get(member).copied()
+    }
+
+    /// A connection of one packet: it is counted, and over.
+    fn count_connection(&self, service: ServiceId, real: RealId) {
+        if let Some(stats) = self.stats.real(real) {
+            stats.connections.add(1);
+        }
+        if let Some(stats) = self.stats.service(service) {
+            stats.connections.add(1);
+        }
     }
 
     /// Takes note of a real server that has just become full.

@@ -318,7 +318,9 @@ impl Compiler {
             let thresholds = service.reals.iter().map(|r| r.thresholds);
             compiled.snapshot.counted.extend(reals.iter().copied().zip(thresholds));
         }
-        let compiled_service = Service { key: service.key, scheduler, reals, thresholds };
+        let one_packet = service.options.one_packet;
+        let compiled_service =
+            Service { key: service.key, scheduler, reals, one_packet, thresholds };
         put(&mut compiled.snapshot.services, slot, compiled_service);
         Ok(id)
     }
@@ -408,12 +410,8 @@ fn local_filter(spec: &Spec) -> LocalFilter {
 /// Nothing that is configured may be silently left undone.
 fn check_supported(spec: &Spec) -> Result<(), CompileError> {
     for ServiceSpec { key, options, .. } in &spec.services {
-        for (is_set, what) in
-            [(options.one_packet, "one_packet"), (options.persistence.is_some(), "persistence")]
-        {
-            if is_set {
-                return Err(CompileError::Unsupported(*key, what));
-            }
+        if options.persistence.is_some() {
+            return Err(CompileError::Unsupported(*key, "persistence"));
         }
     }
     Ok(())

@@ -61,6 +61,8 @@ pub struct Service {
     pub scheduler: Arc<Scheduler>,
     /// Its real servers.
     pub reals: Vec<RealId>,
+    /// Whether each of its datagrams is scheduled alone, without a flow.
+    pub one_packet: bool,
     /// How many connections each of them may have; empty when none has a threshold.
     pub thresholds: Box<[Thresholds]>,
 }

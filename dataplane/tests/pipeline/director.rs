@@ -16,7 +16,7 @@ use dataplane::snapshot::neighbors::{NextHop, NextHops};
 use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec};
 use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
 use dataplane::types::{
-    Mac, PortId, Protocol, Punt, PuntReason, RealId, SchedulerFlags, ServiceKey, Tick, WorkerId,
+    Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick, WorkerId,
 };
 
 use crate::buffer::{Census, Counted, Pool};
@@ -170,7 +170,7 @@ pub(crate) struct Director {
 }
 
 /// One service from text: `tcp 80 wlc: 10.0.0.1 dr, 10.0.0.2 ipip w=2, 10.0.0.3 gre key=7 sum`.
-/// Thresholds are `x=10 y=5`; flags follow the scheduler, `tcp 80 mh mh-port:`.
+/// Thresholds are `x=10 y=5`; flags follow the scheduler, `tcp 80 mh mh-port:`, and `ops`.
 pub(crate) fn service(text: &str) -> ServiceSpec {
     let (head, reals) = text.split_once(':').unwrap();
     let mut head = head.split_whitespace();
@@ -197,10 +197,10 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
     ServiceSpec {
         key: ServiceKey { protocol, vip: VIP, port },
         scheduler,
-        options: ServiceOptions {
-            flags: head.next().map_or(SchedulerFlags::NONE, |flags| flags.parse().unwrap()),
-            ..ServiceOptions::default()
-        },
+        options: head.fold(ServiceOptions::default(), |options, word| match word {
+            "ops" => ServiceOptions { one_packet: true, ..options },
+            flags => ServiceOptions { flags: flags.parse().unwrap(), ..options },
+        }),
         reals: reals.split(',').filter(|r| !r.trim().is_empty()).map(real).collect(),
     }
 }
