@@ -237,3 +237,87 @@ impl Lblcr {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Load;
+
+    struct World {
+        loads: Vec<Load>,
+        now: Tick,
+    }
+
+    impl Loads for World {
+        fn load(&self, member: usize) -> Load {
+            self.loads[member]
+        }
+
+        fn now(&self) -> Tick {
+            self.now
+        }
+    }
+
+    fn members(hosts: std::ops::Range<u8>) -> Vec<Member> {
+        hosts.map(|n| Member { address: [10, 0, 0, n].into(), weight: 1 }).collect()
+    }
+
+    fn idle(count: usize) -> World {
+        World { loads: vec![Load::default(); count], now: Tick(0) }
+    }
+
+    #[test]
+    fn a_cursor_is_a_cache_line() {
+        assert_eq!(size_of::<Cursor>(), 64);
+    }
+
+    #[test]
+    fn an_entry_is_known_by_address_whoever_comes_before_it() {
+        let mut cursor = Cursor::default();
+        let mut world = idle(5);
+        world.loads[0].inactive = 1;
+        let first = Lblc::build(&members(3..5)).pick(&mut cursor, &world);
+        assert_eq!(first, Some(1), "10.0.0.4");
+        world.loads = vec![Load::default(); 5];
+        assert_eq!(Lblc::build(&members(1..6)).pick(&mut cursor, &world), Some(3));
+        // Gone, and there again: it is the other's now.
+        assert_eq!(Lblc::build(&members(1..3)).pick(&mut cursor, &world), Some(0));
+        assert_eq!(Lblc::build(&members(1..6)).pick(&mut cursor, &world), Some(0));
+    }
+
+    #[test]
+    fn a_set_has_room_for_twelve() {
+        let mut cursor = Cursor::default();
+        let mut world = idle(20);
+        let lblcr = Lblcr::build(&members(1..21));
+        for n in 0..15 {
+            assert_eq!(lblcr.pick(&mut cursor, &world), Some(n));
+            // The heavier the earlier it came, and all of the set have too much.
+            world.loads[n].active = 40 - n as u32;
+        }
+        let set: Vec<_> = cursor.locality.set.iter().map(|a| a & 0xff).collect();
+        assert_eq!(set, (4..16).collect::<Vec<_>>(), "the most loaded made room");
+        // Who is gone makes room before that.
+        world.loads.remove(4);
+        let lblcr = Lblcr::build(&[members(1..5), members(6..21)].concat());
+        assert_eq!(lblcr.pick(&mut cursor, &world), Some(14));
+        let set: Vec<_> = cursor.locality.set.iter().map(|a| a & 0xff).collect();
+        assert_eq!(set, [&[4], &(6..17).collect::<Vec<_>>()[..]].concat());
+    }
+
+    #[test]
+    fn what_is_not_used_for_a_day_is_forgotten() {
+        let mut cursor = Cursor::default();
+        let mut world = idle(2);
+        let lblc = Lblc::build(&members(1..3));
+        world.loads[0].inactive = 1;
+        assert_eq!(lblc.pick(&mut cursor, &world), Some(1));
+        world.loads = vec![Load::default(); 2];
+        for _ in 0..3 {
+            world.now = world.now.after(EXPIRATION);
+            assert_eq!(lblc.pick(&mut cursor, &world), Some(1));
+        }
+        world.now = world.now.after(EXPIRATION + 1);
+        assert_eq!(lblc.pick(&mut cursor, &world), Some(0));
+    }
+}

@@ -10,7 +10,7 @@ use proptest::sample::{select, subsequence};
 use super::Local;
 use super::compile::{CompileError, Compiled, Compiler, Limits};
 use super::route::RouteError;
-use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
+use super::spec::{Persistence, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
 use crate::schedule::Thresholds;
 use crate::types::{
     ForwardMethod, Mac, NeighborId, PortId, Protocol, RealId, SchedulerKind, ServiceId, ServiceKey,
@@ -263,6 +263,29 @@ fn each_real_server_has_its_way() {
     far.reals[1].method = ForwardMethod::Dr;
     let error = compiler().compile(&spec(vec![far]), 1, |_| true).unwrap_err();
     assert!(matches!(error, CompileError::Route(k, RouteError::NotOnLink(..)) if k == key(80)));
+}
+
+#[test]
+fn what_is_not_done_yet_is_refused() {
+    let mut services = vec![service(80, &[1])];
+    let netmask = [255, 255, 255, 255].into();
+    let timeout = std::time::Duration::from_secs(300);
+    services[0].options.persistence = Some(Persistence { timeout, netmask });
+    let error = compiler().compile(&spec(services), 1, |_| true).unwrap_err();
+    let text = "virtual service tcp 192.0.2.80:80: persistence is not supported yet; remove it";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn real_servers_with_thresholds_are_counted_whatever_the_scheduler() {
+    let mut services = vec![service(80, &[1, 2]), service(81, &[1, 2])];
+    let thresholds = Thresholds { upper: 9, lower: 3 };
+    services[1].reals[1].thresholds = thresholds;
+    let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
+    let none = Thresholds::default();
+    assert_eq!(snapshot.counted, [(RealId(2), none), (RealId(3), thresholds)]);
+    assert!(snapshot.service(ServiceId(0)).unwrap().thresholds.is_empty());
+    assert_eq!(*snapshot.service(ServiceId(1)).unwrap().thresholds, [none, thresholds]);
 }
 
 #[test]
