@@ -230,11 +230,11 @@ impl Plain {
                 let next = idle.or_else(|| least(self, &|i| w.active(i) + 1, true));
                 self.turn(w, next)
             }
-            SchedulerKind::Fo => heaviest(w, w.free()),
+            SchedulerKind::Fo => heaviest(w, &w.free()),
             SchedulerKind::Ovf => {
                 let mut room = w.free();
                 room.retain(|&i| w.active(i) <= w.weight(i));
-                heaviest(w, room)
+                heaviest(w, &room)
             }
             SchedulerKind::Sh | SchedulerKind::Mh => {
                 let c = key.client.octets();
@@ -331,7 +331,7 @@ impl Plain {
 }
 
 /// The first of the highest weight.
-fn heaviest(w: &World, of: Vec<usize>) -> Option<usize> {
+fn heaviest(w: &World, of: &[usize]) -> Option<usize> {
     of.iter().copied().find(|&i| of.iter().all(|&j| w.weight(i) >= w.weight(j)))
 }
 
