@@ -82,6 +82,32 @@ fn services_and_servers_are_changed_in_silence() {
 }
 
 #[test]
+fn options_are_set_and_listed() {
+    let fixture = Fixture::new();
+    fixture.ok("service edit tcp 192.0.2.100:80 -s mh -b mh-port,mh-fallback --persistence 5min");
+    fixture.ok("service edit tcp 192.0.2.100:80 --persistence-netmask 255.255.255.0");
+    fixture.ok("server edit tcp 192.0.2.100:80 192.0.2.21 -x 1000 -y 800");
+    let listed = fixture.ok("service list");
+    let mut lines = listed.lines().skip(1);
+    let service = lines.next().unwrap();
+    let scheduler = "mh (mh-fallback, mh-port, persistence 300s 255.255.255.0)";
+    assert!(service.contains(scheduler), "{service}");
+    assert!(lines.next().unwrap().contains("2 (at most 1000, again below 800)"));
+    fixture.ok("service edit tcp 192.0.2.100:80 -b none --persistence 0s");
+    fixture.ok("server edit tcp 192.0.2.100:80 192.0.2.21 --upper-threshold 0");
+    let row = fixture.json("service list")[0].clone();
+    assert_eq!((row.get("scheduler_flags"), row.get("persistence")), (None, None));
+    assert_eq!(row["reals"][0].get("upper_threshold"), None);
+
+    fixture.ok("service add udp 192.0.2.100:53 --one-packet");
+    assert_eq!(fixture.json("service list udp")[0]["one_packet"], true);
+    fixture.ok("service edit udp 192.0.2.100:53 --one-packet=false");
+    assert_eq!(fixture.json("service list udp")[0].get("one_packet"), None);
+    let refused = fixture.refused("service add tcp 192.0.2.101:80 --one-packet");
+    assert!(refused.contains("only udp"), "{refused}");
+}
+
+#[test]
 fn services_are_listed_with_their_real_servers_below_them() {
     let fixture = Fixture::new();
     fixture.ok("server add tcp 192.0.2.100:80 10.8.0.9 -f gre --gre-key 42 --gre-checksum");
@@ -302,7 +328,7 @@ fn a_wrong_command_line_is_status_two() {
         ("service add sctp 192.0.2.100:80", "[possible values: tcp, udp]"),
         ("service add tcp 192.0.2.100", "expected an IPv4 address and L4 port"),
         ("service add tcp [2001:db8::1]:80", "IPv6 is not supported yet"),
-        ("service add tcp 192.0.2.100:80 -s best", "[possible values: rr, wrr, lc, wlc, sh, mh]"),
+        ("service add tcp 192.0.2.100:80 -s best", "[possible values: rr, wrr, lc, wlc, lblc, "),
         ("server add tcp 192.0.2.100:80 192.0.2.300", "expected an IPv4 address"),
         ("stats --watch 0", "allowed are 0.1 to 86400"),
         ("frobnicate", "unrecognized subcommand"),

@@ -110,6 +110,46 @@ const CASES: &[(&str, &str, &str)] = &[
         "[scheduling]\nhash_key = \"abc\"",
         "9:12: scheduling.hash_key: found 3 characters, expected 32 hexadecimal digits",
     ),
+    // Options of a service, thresholds.
+    (
+        "scheduler = \"wlc\"",
+        "scheduler = \"sh\"\nscheduler_flags = [\"mh-port\"]",
+        "27:1: service.scheduler_flags: virtual service tcp 192.0.2.100:80: `mh-port` is a flag of \
+         scheduler \"mh\", found \"sh\"",
+    ),
+    (
+        "scheduler = \"wlc\"",
+        "scheduler_flags = [\"mh-ports\"]",
+        "unknown scheduler flag \"mh-ports\" (expected sh-fallback, sh-port, mh-fallback, mh-port)",
+    ),
+    (
+        "scheduler = \"wlc\"",
+        "one_packet = true",
+        "26:1: service.one_packet: virtual service tcp 192.0.2.100:80: only udp can be scheduled",
+    ),
+    ("scheduler = \"wlc\"", "persistence = 300", "26:15: service.persistence: found integer `300`"),
+    (
+        "scheduler = \"wlc\"",
+        "persistence = \"0s\"",
+        "found \"0s\", allowed are \"1s\" to \"24days\"; leave it out for none",
+    ),
+    (
+        "scheduler = \"wlc\"",
+        "persistence_netmask = \"255.255.255.0\"",
+        "26:1: service.persistence_netmask: virtual service tcp 192.0.2.100:80: this needs persistence",
+    ),
+    (
+        "scheduler = \"wlc\"",
+        "persistence = \"300s\"\npersistence_netmask = \"255.0.255.0\"",
+        "27:1: service.persistence_netmask: virtual service tcp 192.0.2.100:80: found 255.0.255.0, \
+         expected a netmask from 128.0.0.0",
+    ),
+    (
+        "weight = 2",
+        "upper_threshold = 5\nlower_threshold = 6",
+        "30:1: service.real.lower_threshold: real server 192.0.2.21 of virtual service \
+         tcp 192.0.2.100:80: found 6, allowed are 0 to upper_threshold, which is 5",
+    ),
     // Addresses.
     (
         "\"192.0.2.100:80\"",

@@ -9,7 +9,7 @@ use dataplane::config::{
     Action, Config, DEFAULT_HASH_KEY, Gre, Neighbor, Port, Real, Service, default_forward,
     default_scheduler, default_weight,
 };
-use dataplane::types::{ForwardMethod, IdleMode, Mac, Protocol, SchedulerKind};
+use dataplane::types::{ForwardMethod, IdleMode, Mac, Protocol, SchedulerFlags, SchedulerKind};
 use proptest::prelude::*;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
@@ -53,21 +53,32 @@ fn full() -> Config {
         protocol: Protocol::Tcp,
         address: "192.0.2.100:80".parse().unwrap(),
         scheduler: SchedulerKind::Mh,
+        scheduler_flags: SchedulerFlags::MH_PORT,
+        one_packet: false,
+        persistence: Some(Duration::from_secs(300)),
+        persistence_netmask: Some(Ipv4Addr::new(255, 255, 255, 0)),
         reals: vec![
             Real {
                 address: Ipv4Addr::new(10, 0, 0, 1),
                 weight: 3,
                 forward: ForwardMethod::Gre,
                 gre,
+                upper_threshold: 1000,
+                lower_threshold: 800,
             },
             Real {
                 address: Ipv4Addr::new(192, 0, 2, 22),
                 weight: 0,
                 forward: ForwardMethod::Dr,
                 gre: None,
+                upper_threshold: 0,
+                lower_threshold: 0,
             },
         ],
     }];
+    let udp = "192.0.2.100:53".parse().unwrap();
+    let udp = Service::new(Protocol::Udp, udp, SchedulerKind::Wrr);
+    config.services.push(Service { one_packet: true, ..udp });
     config
 }
 
@@ -223,11 +234,13 @@ fn differences_are_named_and_those_that_need_a_restart_marked() {
             "~ scheduling.hash_key: (secret) -> unset",
             "- port wan (needs a restart)",
             "~ neighbor 192.0.2.23 on port lan: mac 02:00:00:00:00:23 -> 02:00:00:00:00:24",
-            "~ service tcp 192.0.2.100:80: scheduler mh -> rr",
+            "~ service tcp 192.0.2.100:80: scheduler \"mh\" -> \"rr\"",
             "~ real server 10.0.0.1 of tcp 192.0.2.100:80: gre { checksum = true, key = 42 } -> unset",
             "- real server 192.0.2.22 of tcp 192.0.2.100:80",
-            "+ service tcp 192.0.2.101:80: scheduler mh",
-            "+ real server 10.0.0.1 of tcp 192.0.2.101:80: weight 3, forward gre",
+            "+ service tcp 192.0.2.101:80: scheduler mh, scheduler_flags mh-port, persistence 300s, \
+             persistence_netmask 255.255.255.0",
+            "+ real server 10.0.0.1 of tcp 192.0.2.101:80: weight 3, forward gre, \
+             upper_threshold 1000, lower_threshold 800",
             "+ real server 192.0.2.22 of tcp 192.0.2.101:80: weight 0, forward dr",
         ]
     );
@@ -269,14 +282,18 @@ fn saving_follows_links_and_keeps_mode_and_hand_written_text() {
 
 fn any_real(host: u8) -> impl Strategy<Value = Real> {
     let gre = prop::option::of((any::<bool>(), prop::option::of(any::<u32>())));
-    (0..=65_535u32, prop::sample::select(ForwardMethod::ALL), gre).prop_map(
-        move |(weight, forward, gre)| Real {
+    let thresholds =
+        prop_oneof![Just((0, 0)), (1..99u32, 0..=1u32), any::<u32>().prop_map(|n| (n, n))];
+    (0..=65_535u32, prop::sample::select(ForwardMethod::ALL), gre, thresholds).prop_map(
+        move |(weight, forward, gre, (upper_threshold, lower_threshold))| Real {
             address: Ipv4Addr::new(192, 0, 2, host),
             weight,
             forward,
             gre: gre
                 .filter(|_| forward == ForwardMethod::Gre)
                 .map(|(checksum, key)| Gre { checksum, key }),
+            upper_threshold,
+            lower_threshold,
         },
     )
 }
@@ -285,12 +302,26 @@ fn any_service(port: u16) -> impl Strategy<Value = Service> {
     let hosts = prop::sample::subsequence((20..60).collect::<Vec<u8>>(), 0..6);
     let reals = hosts.prop_flat_map(|hosts| hosts.into_iter().map(any_real).collect::<Vec<_>>());
     let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
-    (protocol, prop::sample::select(SchedulerKind::ALL), reals).prop_map(
-        move |(protocol, scheduler, reals)| Service {
-            protocol,
-            address: SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 100), port),
-            scheduler,
+    let flags = (0..=SchedulerFlags::ALL.len()).prop_map(|n| {
+        let taken = SchedulerFlags::ALL.iter().take(n);
+        taken.fold(SchedulerFlags::NONE, |set, (flag, ..)| set.with(*flag))
+    });
+    let persistence = prop::option::of((1..999_999u64, prop::option::of(1..=32u32)));
+    let options = (flags, any::<bool>(), persistence);
+    (protocol, prop::sample::select(SchedulerKind::ALL), reals, options).prop_map(
+        move |(protocol, scheduler, reals, (flags, one_packet, persistence))| Service {
+            scheduler_flags: flags.of(scheduler),
+            one_packet: one_packet && protocol == Protocol::Udp,
+            persistence: persistence.map(|(seconds, _)| Duration::from_secs(seconds)),
+            persistence_netmask: persistence
+                .and_then(|(_, bits)| bits)
+                .map(|bits| Ipv4Addr::from_bits(u32::MAX << (32 - bits))),
             reals,
+            ..Service::new(
+                protocol,
+                SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 100), port),
+                scheduler,
+            )
         },
     )
 }

@@ -6,7 +6,7 @@ mod control_support;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use control_support::{Fixture, TEXT};
+use control_support::{Client, Fixture, TEXT};
 use dataplane::control::plane::ApplyError;
 use dataplane::control::protocol::Request;
 use dataplane::types::{ForwardMethod, SchedulerKind};
@@ -102,6 +102,67 @@ fn real_servers_are_added_edited_listed_and_removed() {
         assert_eq!(code, "not_found");
         assert_eq!(message, "virtual service tcp 192.0.2.100:80 has no real server 10.8.0.9");
     }
+}
+
+#[test]
+fn options_of_services_are_edited_one_by_one() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let of = r#""protocol":"udp","address":"192.0.2.100:53""#;
+    client.ok(&format!(
+        r#"{{"op":"service.add",{of},"scheduler":"mh","scheduler_flags":["mh-port"],"one_packet":true,"persistence":"5min"}}"#
+    ));
+    let listed = |client: &mut Client| {
+        let mut row = client.ok(r#"{"op":"service.list","protocol":"udp"}"#)[0].clone();
+        let row = row.as_object_mut().unwrap();
+        let settings = ["scheduler", "scheduler_flags", "one_packet", "persistence"];
+        row.retain(|k, _| settings.contains(&k.as_str()) || k == "persistence_netmask");
+        json!(row)
+    };
+    assert_eq!(
+        listed(&mut client),
+        json!({"scheduler":"mh","scheduler_flags":["mh-port"],"one_packet":true,"persistence":"300s"})
+    );
+    let mut edit = |change: &str| {
+        client.ok(&format!(r#"{{"op":"service.edit",{of},{change}}}"#));
+        listed(&mut client)
+    };
+    assert_eq!(
+        edit(r#""persistence_netmask":"255.255.255.0","one_packet":false"#),
+        json!({"scheduler":"mh","scheduler_flags":["mh-port"],"persistence":"300s","persistence_netmask":"255.255.255.0"})
+    );
+    let sh = json!({"scheduler":"sh"});
+    assert_eq!(edit(r#""scheduler":"sh","persistence":"0s""#), sh, "what cannot stay goes");
+    assert_eq!(
+        edit(r#""scheduler_flags":["sh-fallback"]"#)["scheduler_flags"],
+        json!(["sh-fallback"])
+    );
+    assert_eq!(edit(r#""scheduler_flags":[]"#), sh);
+
+    let error = client.error(&format!(r#"{{"op":"service.edit",{of},"scheduler_flags":["x"]}}"#));
+    assert!(error.1.contains("unknown scheduler flag \"x\""), "{}", error.1);
+}
+
+#[test]
+fn thresholds_of_real_servers_are_edited() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let of = r#""protocol":"tcp","address":"192.0.2.100:80","real":"192.0.2.22""#;
+    client.ok(&format!(r#"{{"op":"server.add",{of},"upper_threshold":100,"lower_threshold":50}}"#));
+    let listed = |client: &mut Client| {
+        let row = client.ok(r#"{"op":"server.list"}"#)[1].clone();
+        (row["upper_threshold"].clone(), row["lower_threshold"].clone())
+    };
+    assert_eq!(listed(&mut client), (json!(100), json!(50)));
+    let thresholds = fixture.plane.last().services[0].reals[1].thresholds;
+    assert_eq!((thresholds.upper, thresholds.lower), (100, 50));
+    client.ok(&format!(r#"{{"op":"server.edit",{of},"lower_threshold":0}}"#));
+    assert_eq!(listed(&mut client), (json!(100), json!(null)));
+    client.ok(&format!(r#"{{"op":"server.edit",{of},"lower_threshold":100}}"#));
+    let error = client.error(&format!(r#"{{"op":"server.edit",{of},"upper_threshold":99}}"#));
+    assert!(error.1.contains("found 100, allowed are 0 to upper_threshold"), "{}", error.1);
+    client.ok(&format!(r#"{{"op":"server.edit",{of},"upper_threshold":0}}"#));
+    assert_eq!(listed(&mut client), (json!(null), json!(null)));
 }
 
 #[test]

@@ -55,11 +55,13 @@ fn spec() -> Spec {
     let service = |n: u8, protocol, method, address: [u8; 4]| ServiceSpec {
         key: ServiceKey { protocol, vip: vip(n), port: 80 },
         scheduler: SchedulerKind::Wlc,
+        options: Default::default(),
         reals: vec![RealSpec {
             address: address.into(),
             weight: 1,
             method,
             gre: GreSpec::default(),
+            thresholds: Default::default(),
         }],
     };
     Spec {

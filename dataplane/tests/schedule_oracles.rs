@@ -115,7 +115,7 @@ proptest! {
             let from = if takers.is_empty() { 0 } else { start as usize % takers.len() };
             let wanted =
                 takers[from..].iter().chain(&takers[..from]).copied().find(|&i| least(i));
-            let mut cursor = Cursor { place: start, pass: 0 };
+            let mut cursor = Cursor::at(start, 0);
             let picked = build(kind, &weights).pick(&flow(1, 1), &mut cursor, loads.as_slice());
             prop_assert_eq!(picked, wanted);
         }
@@ -192,7 +192,12 @@ fn plain_maglev(members: &[Member], key: [u8; 16], size: u64) -> Vec<u16> {
 }
 
 fn maglev(members: &[Member], key: [u8; 16], size: u32) -> Scheduler {
-    let options = Options { hash_key: HashKey::new(key), maglev_size: size, hash_ports: false };
+    let options = Options {
+        hash_key: HashKey::new(key),
+        maglev_size: size,
+        hash_ports: false,
+        fallback: false,
+    };
     Scheduler::build(SchedulerKind::Mh, members, &options).unwrap()
 }
 
@@ -216,7 +221,7 @@ proptest! {
         port in any::<u16>(),
         hash_ports in any::<bool>(),
     ) {
-        let options = Options { hash_key: key.into(), hash_ports, maglev_size: 251 };
+        let options = Options { hash_key: key.into(), hash_ports, fallback: false, maglev_size: 251 };
         for kind in [SchedulerKind::Mh, SchedulerKind::Sh] {
             let scheduler = Scheduler::build(kind, &members(&[3, 1, 2, 0, 2]), &options).unwrap();
             let mut bytes = vec![b'c'];

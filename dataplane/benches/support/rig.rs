@@ -66,10 +66,12 @@ impl Setup {
             weight: 1,
             method: self.method,
             gre: GreSpec::default(),
+            thresholds: Default::default(),
         };
         let service = |protocol, n: usize| ServiceSpec {
             key: ServiceKey { protocol, vip: vip(n), port: vip_port(protocol) },
             scheduler: self.scheduler,
+            options: Default::default(),
             reals: (0..self.reals).map(real).collect(),
         };
         Spec {

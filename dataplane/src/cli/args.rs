@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -9,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{DEFAULT_SOCKET, Gre, Text};
 use crate::control::plane::FlowFilter;
 use crate::control::protocol::{ServiceRef, ServiceSelect};
-use crate::types::{ForwardMethod, Protocol, SchedulerKind};
+use crate::types::{ForwardMethod, Protocol, SchedulerFlags, SchedulerKind};
 
 /// Controls Shunt, a layer-4 load balancer for direct server return.
 ///
@@ -113,15 +114,22 @@ pub(super) enum ServiceCommand {
         /// How new flows are spread
         #[arg(long, short, default_value = "wlc", value_parser = schedulers())]
         scheduler: SchedulerKind,
+        /// What else is set
+        #[command(flatten)]
+        options: ServiceOptionArgs,
     },
-    /// Change a virtual service's scheduler; flows keep their real servers
+    /// Change a virtual service's settings; flows keep their real servers
+    #[command(arg_required_else_help = true)]
     Edit {
         /// The virtual service
         #[command(flatten)]
         service: ServiceArg,
         /// How new flows are spread
         #[arg(long, short, value_parser = schedulers())]
-        scheduler: SchedulerKind,
+        scheduler: Option<SchedulerKind>,
+        /// What else is set; what is not given stays
+        #[command(flatten)]
+        options: ServiceOptionArgs,
     },
     /// Remove a virtual service with its real servers and flows
     Del {
@@ -135,6 +143,37 @@ pub(super) enum ServiceCommand {
         #[command(flatten)]
         select: SelectArg,
     },
+}
+
+/// Options of a virtual service.
+#[derive(Debug, Args)]
+pub(super) struct ServiceOptionArgs {
+    /// Flags of the scheduler, separated by commas: sh-fallback, sh-port, mh-fallback, mh-port, or
+    /// none
+    #[arg(long, short = 'b', value_name = "FLAGS")]
+    pub(super) scheduler_flags: Option<SchedulerFlags>,
+    /// Schedule every datagram alone, without a flow (udp only)
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(super) one_packet: Option<bool>,
+    /// Keep a client with its real server for so long after its last connection, such as 300s;
+    /// 0s does not
+    #[arg(long, short, value_name = "TIME", value_parser = text::<Duration>)]
+    pub(super) persistence: Option<Duration>,
+    /// Take clients whose addresses agree under this netmask for one (only with persistence)
+    #[arg(long, value_name = "NETMASK", value_parser = text::<Ipv4Addr>)]
+    pub(super) persistence_netmask: Option<Ipv4Addr>,
+}
+
+/// Connection thresholds of a real server.
+#[derive(Debug, Args)]
+pub(super) struct ThresholdArgs {
+    /// Connections from which on it gets no new flows; 0 is without end
+    #[arg(long, short = 'x', value_name = "CONNECTIONS")]
+    pub(super) upper_threshold: Option<u32>,
+    /// Connections below which it gets new flows again; 0 is three quarters of the upper one
+    #[arg(long, short = 'y', value_name = "CONNECTIONS")]
+    pub(super) lower_threshold: Option<u32>,
 }
 
 /// Options of forwarding by GRE.
@@ -176,6 +215,9 @@ pub(super) enum ServerCommand {
         /// GRE options
         #[command(flatten)]
         gre: GreArgs,
+        /// How many connections it may have
+        #[command(flatten)]
+        thresholds: ThresholdArgs,
     },
     /// Change a real server; its flows stay with it
     Edit {
@@ -194,6 +236,9 @@ pub(super) enum ServerCommand {
         /// GRE options, which take the place of all there are
         #[command(flatten)]
         gre: GreArgs,
+        /// How many connections it may have
+        #[command(flatten)]
+        thresholds: ThresholdArgs,
     },
     /// Remove a real server; its flows are scheduled afresh
     Del {

@@ -4,6 +4,7 @@ use super::args::{ServerCommand, ServiceCommand};
 use super::client::{Client, typed};
 use super::output::{Table, json, out};
 use super::{Context, Failure};
+use crate::config::Text;
 use crate::control::protocol::{
     RealRow, Request, ServerAdd, ServerEdit, ServerRef, ServerRow, ServiceAdd, ServiceEdit,
     ServiceRow,
@@ -15,15 +16,23 @@ const TRAFFIC: [&str; 5] = [">active", ">inactive", ">connections", ">packets", 
 
 pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(), Failure> {
     let request = match command {
-        ServiceCommand::Add { service, scheduler } => Request::ServiceAdd(ServiceAdd {
+        ServiceCommand::Add { service, scheduler, options } => Request::ServiceAdd(ServiceAdd {
             protocol: service.protocol,
             address: service.address,
             scheduler: *scheduler,
+            scheduler_flags: options.scheduler_flags.unwrap_or_default(),
+            one_packet: options.one_packet.unwrap_or_default(),
+            persistence: options.persistence,
+            persistence_netmask: options.persistence_netmask,
         }),
-        ServiceCommand::Edit { service, scheduler } => Request::ServiceEdit(ServiceEdit {
+        ServiceCommand::Edit { service, scheduler, options } => Request::ServiceEdit(ServiceEdit {
             protocol: service.protocol,
             address: service.address,
             scheduler: *scheduler,
+            scheduler_flags: options.scheduler_flags,
+            one_packet: options.one_packet,
+            persistence: options.persistence,
+            persistence_netmask: options.persistence_netmask,
         }),
         ServiceCommand::Del { service } => Request::ServiceDel(service.into()),
         ServiceCommand::List { select } => {
@@ -39,7 +48,7 @@ pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(),
 
 pub(super) fn server(context: &Context, command: &ServerCommand) -> Result<(), Failure> {
     let request = match command {
-        ServerCommand::Add { service, real, weight, forward, gre } => {
+        ServerCommand::Add { service, real, weight, forward, gre, thresholds } => {
             Request::ServerAdd(ServerAdd {
                 protocol: service.protocol,
                 address: service.address,
@@ -47,9 +56,11 @@ pub(super) fn server(context: &Context, command: &ServerCommand) -> Result<(), F
                 weight: *weight,
                 forward: *forward,
                 gre: gre.options(),
+                upper_threshold: thresholds.upper_threshold.unwrap_or_default(),
+                lower_threshold: thresholds.lower_threshold.unwrap_or_default(),
             })
         }
-        ServerCommand::Edit { service, real, weight, forward, gre } => {
+        ServerCommand::Edit { service, real, weight, forward, gre, thresholds } => {
             Request::ServerEdit(ServerEdit {
                 protocol: service.protocol,
                 address: service.address,
@@ -57,6 +68,8 @@ pub(super) fn server(context: &Context, command: &ServerCommand) -> Result<(), F
                 weight: *weight,
                 forward: *forward,
                 gre: gre.options(),
+                upper_threshold: thresholds.upper_threshold,
+                lower_threshold: thresholds.lower_threshold,
             })
         }
         ServerCommand::Del { service, real } => Request::ServerDel(ServerRef {
@@ -90,7 +103,7 @@ fn services(rows: &[ServiceRow]) -> String {
     let mut table = Table::new(names.iter().chain(&TRAFFIC));
     for service in rows {
         let name = format!("{} {}", service.protocol, service.address);
-        let mut row = vec![name, service.scheduler.to_string()];
+        let mut row = vec![name, scheduler(service)];
         row.resize(names.len(), String::new());
         row.extend(traffic(&service.traffic));
         table.row(row);
@@ -101,6 +114,34 @@ fn services(rows: &[ServiceRow]) -> String {
         }
     }
     table.text()
+}
+
+/// The scheduler, with what else is set in brackets.
+fn scheduler(row: &ServiceRow) -> String {
+    let mut options: Vec<_> = row.scheduler_flags.names().map(str::to_owned).collect();
+    if row.one_packet {
+        options.push("one-packet".to_owned());
+    }
+    if let Some(time) = row.persistence {
+        options.push(match row.persistence_netmask {
+            Some(netmask) => format!("persistence {} {netmask}", time.write()),
+            None => format!("persistence {}", time.write()),
+        });
+    }
+    if options.is_empty() {
+        row.scheduler.to_string()
+    } else {
+        format!("{} ({})", row.scheduler, options.join(", "))
+    }
+}
+
+/// The weight, with thresholds in brackets.
+fn weight(row: &RealRow) -> String {
+    match (row.upper_threshold, row.lower_threshold) {
+        (0, 0) => row.weight.to_string(),
+        (upper, 0) => format!("{} (at most {upper})", row.weight),
+        (upper, lower) => format!("{} (at most {upper}, again below {lower})", row.weight),
+    }
 }
 
 fn servers(rows: &[ServerRow]) -> String {
@@ -125,8 +166,7 @@ fn real(row: &RealRow) -> Vec<String> {
         let options: Vec<_> = key.into_iter().chain(checksum).collect();
         forward = format!("{forward} ({})", options.join(", "));
     }
-    let mut cells =
-        vec![row.real.to_string(), forward, row.weight.to_string(), row.state.to_string()];
+    let mut cells = vec![row.real.to_string(), forward, weight(row), row.state.to_string()];
     cells.extend(traffic(&row.traffic));
     cells
 }

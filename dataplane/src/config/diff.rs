@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Config, Neighbor, Real, Service};
+use super::text::Text;
 
 /// What happens to the subject of a [`Change`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,25 +122,44 @@ impl Config {
         };
         let (before, after) = (index(self), index(new));
         let subject = |service: &Service| format!("service {}", service.key());
-        let scheduler = |service: &Service| format!("scheduler {}", service.scheduler);
         for old in &self.services {
             let Some(service) = after.get(&old.key()).map(|i| &new.services[*i]) else {
                 changes.push(change(Action::Remove, subject(old), "", false));
                 continue;
             };
-            if old.scheduler != service.scheduler {
-                let detail = format!("scheduler {} -> {}", old.scheduler, service.scheduler);
-                changes.push(change(Action::Change, subject(old), detail, false));
-            }
+            thing(&subject(old), &settings(old), &settings(service), false, changes);
             diff_reals(old, service, changes);
         }
         for service in &new.services {
             if !before.contains_key(&service.key()) {
-                changes.push(change(Action::Add, subject(service), scheduler(service), false));
-                diff_reals(&Service { reals: Vec::new(), ..service.clone() }, service, changes);
+                changes.push(change(Action::Add, subject(service), added(service), false));
+                diff_reals(&settings(service), service, changes);
             }
         }
     }
+}
+
+/// The settings of a new virtual service that are not as they are by themselves.
+fn added(service: &Service) -> String {
+    let mut detail = format!("scheduler {}", service.scheduler);
+    if !service.scheduler_flags.is_empty() {
+        detail = format!("{detail}, scheduler_flags {}", service.scheduler_flags);
+    }
+    if service.one_packet {
+        detail = format!("{detail}, one_packet");
+    }
+    if let Some(time) = service.persistence {
+        detail = format!("{detail}, persistence {}", time.write());
+    }
+    if let Some(netmask) = service.persistence_netmask {
+        detail = format!("{detail}, persistence_netmask {netmask}");
+    }
+    detail
+}
+
+/// A virtual service without its real servers.
+fn settings(service: &Service) -> Service {
+    Service { reals: Vec::new(), ..service.clone() }
 }
 
 fn diff_reals(old: &Service, new: &Service, changes: &mut Vec<Change>) {
@@ -156,7 +176,14 @@ fn diff_reals(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         }
     }
     for real in new.reals.iter().filter(|r| !before.contains_key(&r.address)) {
-        let detail = format!("weight {}, forward {}", real.weight, real.forward);
+        let mut detail = format!("weight {}, forward {}", real.weight, real.forward);
+        for (name, threshold) in
+            [("upper_threshold", real.upper_threshold), ("lower_threshold", real.lower_threshold)]
+        {
+            if threshold > 0 {
+                detail = format!("{detail}, {name} {threshold}");
+            }
+        }
         changes.push(change(Action::Add, subject(real), detail, false));
     }
 }

@@ -17,14 +17,19 @@ use std::path::Path;
 pub use check::{MAX_FLOWS, MAX_LCORES, MAX_SOCKET_PATH, MTU_RANGE, TIMEOUT_RANGE};
 pub use diff::{Action, Change};
 pub use error::{ConfigError, Issue};
+pub(crate) use model::is_zero;
 pub use model::{
-    Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Neighbor, Port, Real,
-    Scheduling, Service, Timeouts, default_forward, default_scheduler, default_weight,
+    Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Neighbor, ONE_CLIENT, Port,
+    Real, Scheduling, Service, Timeouts, default_forward, default_scheduler, default_weight,
 };
-pub(crate) use text::{Text, value as text_value};
+pub(crate) use text::{Text, option as text_option, value as text_value};
 pub use write::Saved;
 
-use crate::snapshot::spec::{self, GreSpec, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
+use crate::schedule::Thresholds;
+use crate::snapshot::spec::{
+    self, GreSpec, Persistence, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec,
+    StaticNeighbor,
+};
 use crate::types::Mac;
 use locate::Source;
 
@@ -122,11 +127,18 @@ fn service_spec(service: &Service) -> ServiceSpec {
             weight: r.weight,
             method: r.forward,
             gre: GreSpec { checksum: gre.checksum, key: gre.key },
+            thresholds: Thresholds { upper: r.upper_threshold, lower: r.lower_threshold },
         }
     };
+    let netmask = service.persistence_netmask.unwrap_or(ONE_CLIENT);
     ServiceSpec {
         key: service.key(),
         scheduler: service.scheduler,
+        options: ServiceOptions {
+            flags: service.scheduler_flags,
+            one_packet: service.one_packet,
+            persistence: service.persistence.map(|timeout| Persistence { timeout, netmask }),
+        },
         reals: service.reals.iter().map(real).collect(),
     }
 }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::text;
 use crate::schedule::DEFAULT_MAGLEV_SIZE;
 use crate::snapshot::spec::{self, Prefixed};
-use crate::types::{ForwardMethod, IdleMode, Mac, Protocol, SchedulerKind, ServiceKey};
+use crate::types::{
+    ForwardMethod, IdleMode, Mac, Protocol, SchedulerFlags, SchedulerKind, ServiceKey,
+};
 
 /// Everything the configuration file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -127,7 +129,7 @@ pub struct Scheduling {
     /// SipHash key; [`DEFAULT_HASH_KEY`] when absent.
     #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<[u8; 16]>,
-    /// Slots of a Maglev table, a prime.
+    /// Slots of the table of `sh`, `dh` and `mh`, a prime.
     pub maglev_size: u32,
 }
 
@@ -192,6 +194,18 @@ pub struct Service {
     /// Scheduler; `wlc` when absent, as `ipvsadm` has it.
     #[serde(default = "default_scheduler")]
     pub scheduler: SchedulerKind,
+    /// Flags of `scheduler`, as `ipvsadm -b`.
+    #[serde(default, skip_serializing_if = "SchedulerFlags::is_empty")]
+    pub scheduler_flags: SchedulerFlags,
+    /// Schedule every datagram alone, as `ipvsadm --ops`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_packet: bool,
+    /// How long a client stays with its real server, as `ipvsadm -p`; not at all when absent.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Duration>,
+    /// Which clients are one for `persistence`, as `ipvsadm -M`; [`ONE_CLIENT`] when absent.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub persistence_netmask: Option<Ipv4Addr>,
     /// Every `[[service.real]]`. Read one by one, so that each may have its own error.
     #[serde(rename = "real", default, skip_serializing_if = "Vec::is_empty")]
     pub reals: Vec<Real>,
@@ -202,7 +216,24 @@ pub const fn default_scheduler() -> SchedulerKind {
     SchedulerKind::Wlc
 }
 
+/// The netmask of persistence unless configured: each address is a client of its own.
+pub const ONE_CLIENT: Ipv4Addr = Ipv4Addr::BROADCAST;
+
 impl Service {
+    /// A virtual service with nothing but its scheduler.
+    pub fn new(protocol: Protocol, address: SocketAddrV4, scheduler: SchedulerKind) -> Service {
+        Service {
+            protocol,
+            address,
+            scheduler,
+            scheduler_flags: SchedulerFlags::NONE,
+            one_packet: false,
+            persistence: None,
+            persistence_netmask: None,
+            reals: Vec::new(),
+        }
+    }
+
     /// Protocol, VIP and L4 port: what tells it from others.
     pub fn key(&self) -> ServiceKey {
         ServiceKey { protocol: self.protocol, vip: *self.address.ip(), port: self.address.port() }
@@ -225,6 +256,18 @@ pub struct Real {
     /// Options of `forward = "gre"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gre: Option<Gre>,
+    /// Connections from which on it gets no new flows, as `ipvsadm -x`; 0 is without end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub upper_threshold: u32,
+    /// Connections below which it gets new flows again, as `ipvsadm -y`; 0 is three quarters of
+    /// `upper_threshold`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lower_threshold: u32,
+}
+
+/// Whether a number need not be written.
+pub(crate) fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The weight of a real server that names none.

@@ -94,7 +94,7 @@ pub(super) fn encode(
 mod tests {
     use super::super::protocol::{ServiceAdd, ServiceRef};
     use super::*;
-    use crate::types::{Protocol, SchedulerKind};
+    use crate::types::{Protocol, SchedulerFlags, SchedulerKind};
 
     fn code(line: &str) -> ErrorCode {
         decode(line.as_bytes()).1.unwrap_err().code
@@ -112,6 +112,10 @@ mod tests {
                 protocol: Protocol::Tcp,
                 address: "192.0.2.100:80".parse().unwrap(),
                 scheduler: SchedulerKind::Wlc,
+                scheduler_flags: SchedulerFlags::NONE,
+                one_packet: false,
+                persistence: None,
+                persistence_netmask: None,
             })
         );
         let (id, request) =

@@ -229,6 +229,10 @@ impl Controller {
             protocol: service.protocol,
             address: service.address,
             scheduler: service.scheduler,
+            scheduler_flags: service.scheduler_flags,
+            one_packet: service.one_packet,
+            persistence: service.persistence,
+            persistence_netmask: service.persistence_netmask,
             traffic: self.plane.service_traffic(&service.key()),
             reals: service.reals.iter().map(|r| self.real_row(&service.key(), r)).collect(),
         };
@@ -255,6 +259,8 @@ impl Controller {
             forward: real.forward,
             gre: real.gre,
             weight: real.weight,
+            upper_threshold: real.upper_threshold,
+            lower_threshold: real.lower_threshold,
             state,
             traffic,
         }
@@ -326,8 +332,13 @@ fn no_server(address: std::net::Ipv4Addr, key: ServiceKey) -> Error {
 }
 
 fn service_add(config: &mut Config, add: &ServiceAdd) -> Result<(), Error> {
-    let ServiceAdd { protocol, address, scheduler } = *add;
-    let service = Service { protocol, address, scheduler, reals: Vec::new() };
+    let service = Service {
+        scheduler_flags: add.scheduler_flags,
+        one_packet: add.one_packet,
+        persistence: add.persistence.filter(|time| !time.is_zero()),
+        persistence_netmask: add.persistence_netmask,
+        ..Service::new(add.protocol, add.address, add.scheduler)
+    };
     if config.services.iter().any(|s| s.key() == service.key()) {
         let message = format!("virtual service {} exists", service.key());
         return Err(Error::new(ErrorCode::Exists, message));
@@ -337,8 +348,17 @@ fn service_add(config: &mut Config, add: &ServiceAdd) -> Result<(), Error> {
 }
 
 fn service_edit(config: &mut Config, edit: &ServiceEdit) -> Result<(), Error> {
-    let ServiceEdit { protocol, address, scheduler } = *edit;
-    find(config, ServiceRef { protocol, address }.key())?.scheduler = scheduler;
+    let key = ServiceRef { protocol: edit.protocol, address: edit.address }.key();
+    let service = find(config, key)?;
+    service.scheduler = edit.scheduler.unwrap_or(service.scheduler);
+    let kept = service.scheduler_flags.of(service.scheduler);
+    service.scheduler_flags = edit.scheduler_flags.unwrap_or(kept);
+    service.one_packet = edit.one_packet.unwrap_or(service.one_packet);
+    if let Some(time) = edit.persistence {
+        service.persistence = Some(time).filter(|time| !time.is_zero());
+    }
+    let kept = service.persistence_netmask.filter(|_| service.persistence.is_some());
+    service.persistence_netmask = edit.persistence_netmask.or(kept);
     Ok(())
 }
 
@@ -349,18 +369,20 @@ fn service_del(config: &mut Config, del: &ServiceRef) -> Result<(), Error> {
 }
 
 fn server_add(config: &mut Config, add: &ServerAdd) -> Result<(), Error> {
-    let ServerAdd { protocol, address, real, weight, forward, gre } = *add;
+    let ServerAdd { protocol, address, real, weight, forward, gre, .. } = *add;
     let service = find(config, ServiceRef { protocol, address }.key())?;
     if service.reals.iter().any(|r| r.address == real) {
         let message = format!("virtual service {} has real server {real}", service.key());
         return Err(Error::new(ErrorCode::Exists, message));
     }
-    service.reals.push(Real { address: real, weight, forward, gre });
+    let ServerAdd { upper_threshold, lower_threshold, .. } = *add;
+    let server = Real { address: real, weight, forward, gre, upper_threshold, lower_threshold };
+    service.reals.push(server);
     Ok(())
 }
 
 fn server_edit(config: &mut Config, edit: &ServerEdit) -> Result<(), Error> {
-    let ServerEdit { protocol, address, real, weight, forward, gre } = *edit;
+    let ServerEdit { protocol, address, real, weight, forward, gre, .. } = *edit;
     let key = ServiceRef { protocol, address }.key();
     let service = find(config, key)?;
     let server = service.reals.iter_mut().find(|r| r.address == real);
@@ -368,6 +390,9 @@ fn server_edit(config: &mut Config, edit: &ServerEdit) -> Result<(), Error> {
     server.weight = weight.unwrap_or(server.weight);
     server.forward = forward.unwrap_or(server.forward);
     server.gre = gre.or(server.gre.filter(|_| server.forward == ForwardMethod::Gre));
+    server.upper_threshold = edit.upper_threshold.unwrap_or(server.upper_threshold);
+    let kept = if server.upper_threshold == 0 { 0 } else { server.lower_threshold };
+    server.lower_threshold = edit.lower_threshold.unwrap_or(kept);
     Ok(())
 }
 

@@ -7,15 +7,16 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::plane::{
     FlowFilter, FlowPage, FlowRow, NeighborRow, PortRow, Reachability, StatsReport,
 };
-use crate::config::{self, Change, Gre, text_value};
+use crate::config::{self, Change, Gre, is_zero, text_option, text_value};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Protocol, SchedulerKind, ServiceKey};
+use crate::types::{ForwardMethod, Protocol, SchedulerFlags, SchedulerKind, ServiceKey};
 
 /// Version of the protocol, the `v` of a request. It grows when an old client would misread an
 /// answer; new operations and new keys in answers do not count.
@@ -54,9 +55,21 @@ pub struct ServiceAdd {
     /// Scheduler, `wlc` when absent.
     #[serde(default = "config::default_scheduler")]
     pub scheduler: SchedulerKind,
+    /// Flags of the scheduler, none when absent.
+    #[serde(default, skip_serializing_if = "SchedulerFlags::is_empty")]
+    pub scheduler_flags: SchedulerFlags,
+    /// Whether every datagram is scheduled alone; not when absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_packet: bool,
+    /// How long a client stays with its real server; not at all when absent or `"0s"`.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Duration>,
+    /// Clients whose addresses agree under this mask are one; each is its own when absent.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub persistence_netmask: Option<Ipv4Addr>,
 }
 
-/// New settings of a virtual service.
+/// New settings of a virtual service; absent ones stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceEdit {
@@ -65,8 +78,21 @@ pub struct ServiceEdit {
     /// VIP and L4 port.
     #[serde(with = "text_value")]
     pub address: SocketAddrV4,
-    /// The new scheduler.
-    pub scheduler: SchedulerKind,
+    /// The new scheduler. Flags that are not its own are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerKind>,
+    /// All flags of the scheduler from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_flags: Option<SchedulerFlags>,
+    /// Whether every datagram is scheduled alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_packet: Option<bool>,
+    /// How long a client stays with its real server; `"0s"` is not at all, and drops the netmask.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Duration>,
+    /// Clients whose addresses agree under this mask are one.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub persistence_netmask: Option<Ipv4Addr>,
 }
 
 /// Which virtual services; absent fields match all.
@@ -124,6 +150,13 @@ pub struct ServerAdd {
     /// GRE options; only with `gre`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gre: Option<Gre>,
+    /// Connections from which on it gets no new flows; 0, or absent, is without end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub upper_threshold: u32,
+    /// Connections below which it gets new flows again; 0, or absent, is three quarters of
+    /// `upper_threshold`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lower_threshold: u32,
 }
 
 /// New settings of a real server; absent ones stay.
@@ -147,6 +180,12 @@ pub struct ServerEdit {
     /// New GRE options, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gre: Option<Gre>,
+    /// Connections from which on it gets no new flows; 0 is without end, and drops the lower one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_threshold: Option<u32>,
+    /// Connections below which it gets new flows again; 0 is three quarters of the upper one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_threshold: Option<u32>,
 }
 
 /// One page of flows.
@@ -251,7 +290,7 @@ requests! {
     Version(NoArguments) = "version", read;
     /// Adds a virtual service without real servers. Answer: [`Done`].
     ServiceAdd(ServiceAdd) = "service.add", change;
-    /// Changes the scheduler; flows keep their real servers. Answer: [`Done`].
+    /// Changes a virtual service's settings; flows keep their real servers. Answer: [`Done`].
     ServiceEdit(ServiceEdit) = "service.edit", change;
     /// Removes a virtual service with its real servers and flows. Answer: [`Done`].
     ServiceDel(ServiceRef) = "service.del", change;
@@ -320,6 +359,18 @@ pub struct ServiceRow {
     pub address: SocketAddrV4,
     /// Scheduler.
     pub scheduler: SchedulerKind,
+    /// Flags of the scheduler.
+    #[serde(default, skip_serializing_if = "SchedulerFlags::is_empty")]
+    pub scheduler_flags: SchedulerFlags,
+    /// Whether every datagram is scheduled alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_packet: bool,
+    /// How long a client stays with its real server; not at all when absent.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Duration>,
+    /// Clients whose addresses agree under this mask are one; each is its own when absent.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub persistence_netmask: Option<Ipv4Addr>,
     /// Summed over real servers, those gone included.
     #[serde(flatten)]
     pub traffic: Traffic,
@@ -339,6 +390,13 @@ pub struct RealRow {
     pub gre: Option<Gre>,
     /// Share of new flows; 0 drains.
     pub weight: u32,
+    /// Connections from which on it gets no new flows; 0, or absent, is without end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub upper_threshold: u32,
+    /// Connections below which it gets new flows again; 0, or absent, is three quarters of
+    /// `upper_threshold`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lower_threshold: u32,
     /// Whether its next hop answers.
     pub state: Reachability,
     /// What went to it.

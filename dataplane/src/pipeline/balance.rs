@@ -5,10 +5,10 @@ use crate::flow::{
     Cause, Event as FlowEvent, Flags, FlowRef, Guess, Lookup, Removed, State, Transition,
 };
 use crate::packet::buf::PacketBuf;
-use crate::schedule::{Load, Loads};
+use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{FlowKey, PortId, PuntReason, RealId, ServiceId, WorkerId};
+use crate::types::{FlowKey, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
 
 use super::loads::LoadBoard;
 
@@ -28,9 +28,26 @@ pub struct Settings {
 /// Connections of a service's real servers: this worker's own, exact, and the others' lately.
 struct ServiceLoads<'a> {
     reals: &'a [RealId],
+    /// One for each of `reals`, or none at all.
+    thresholds: &'a [Thresholds],
     stats: &'a Stats,
     board: &'a LoadBoard,
     me: WorkerId,
+    now: Tick,
+}
+
+impl<'a> ServiceLoads<'a> {
+    #[inline(always)]
+    fn of(
+        service: &'a Service,
+        stats: &'a Stats,
+        board: &'a LoadBoard,
+        me: WorkerId,
+        now: Tick,
+    ) -> ServiceLoads<'a> {
+        let Service { reals, thresholds, .. } = service;
+        ServiceLoads { reals, thresholds, stats, board, me, now }
+    }
 }
 
 impl Loads for ServiceLoads<'_> {
@@ -44,6 +61,20 @@ impl Loads for ServiceLoads<'_> {
             inactive: others.inactive + own.map_or(0, |s| s.inactive.get() as u32),
         }
     }
+
+    #[inline(always)]
+    fn is_full(&self, member: usize) -> bool {
+        let (Some(thresholds), Some(real)) = (self.thresholds.get(member), self.reals.get(member))
+        else {
+            return false;
+        };
+        thresholds.is_limited() && self.board.is_full(*real, *thresholds, self.load(member).total())
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        self.now
+    }
 }
 
 /// Whether a packet without a flow makes one when it is scheduled. A connection that is over needs
@@ -51,6 +82,14 @@ impl Loads for ServiceLoads<'_> {
 #[inline(always)]
 pub(super) const fn makes_flow(event: FlowEvent) -> bool {
     !matches!(event, FlowEvent::Rst | FlowEvent::Other)
+}
+
+impl Service {
+    /// Whether a packet of this service is scheduled alone and makes no flow.
+    #[inline(always)]
+    pub(super) const fn is_one_packet(&self, event: FlowEvent) -> bool {
+        self.one_packet && matches!(event, FlowEvent::Datagram)
+    }
 }
 
 /// Why a packet has no real server.
@@ -170,14 +209,17 @@ impl<B: PacketBuf> Pipeline<B> {
                 });
             }
         }
-        let Some(real) = self.pick(service, flow.service, &flow.key) else {
+        let Some(real) = self.pick(service, flow.service, &flow.key, env.now) else {
             if let Some(stats) = self.stats.service(flow.service) {
                 stats.no_real_server.add(1);
             }
             return Err(NoTarget::Drop(DropReason::NoRealServer));
         };
-        if makes_flow(flow.event) {
+        if service.is_one_packet(flow.event) {
+            self.count_connection(flow.service, real);
+        } else if makes_flow(flow.event) {
             self.remember(env, flow, real, Flags::NONE);
+            self.note_full(service, real, env.now);
         }
         Ok(real)
     }
@@ -187,16 +229,33 @@ impl<B: PacketBuf> Pipeline<B> {
         service: &Service,
         id: ServiceId,
         key: &FlowKey,
+        now: Tick,
     ) -> Option<RealId> {
-        let loads = ServiceLoads {
-            reals: &service.reals,
-            stats: &self.stats,
-            board: &self.loads,
-            me: self.me,
-        };
+        let loads = ServiceLoads::of(service, &self.stats, &self.loads, self.me, now);
         let cursor = self.cursors.get_mut(id.index())?;
         let member = service.scheduler.pick(key, cursor, &loads)?;
         service.reals.get(member).copied()
+    }
+
+    /// A connection of one packet: it is counted, and over.
+    fn count_connection(&self, service: ServiceId, real: RealId) {
+        if let Some(stats) = self.stats.real(real) {
+            stats.connections.add(1);
+        }
+        if let Some(stats) = self.stats.service(service) {
+            stats.connections.add(1);
+        }
+    }
+
+    /// Takes note of a real server that has just become full.
+    #[inline]
+    fn note_full(&self, service: &Service, real: RealId, now: Tick) {
+        if service.thresholds.is_empty() {
+            return;
+        }
+        if let Some(member) = service.reals.iter().position(|r| *r == real) {
+            ServiceLoads::of(service, &self.stats, &self.loads, self.me, now).is_full(member);
+        }
     }
 
     /// Makes a flow.

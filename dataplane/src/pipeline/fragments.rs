@@ -160,7 +160,8 @@ impl<B: PacketBuf> Pipeline<B> {
         let Some((buf, real)) = self.balance(env, ingress, buf, flow, Guess::NONE) else { return };
         self.forward(env, ingress, buf, ip, real);
         self.learn_fragment(env, FragmentKey::of(ip), real);
-        if !makes_flow(flow.event) {
+        let service = env.snapshot.service(flow.service);
+        if !makes_flow(flow.event) || service.is_none_or(|s| s.is_one_packet(flow.event)) {
             return;
         }
         for step in 1..self.workers {

@@ -8,6 +8,7 @@ use super::{Env, Handoff, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::icmpv4;
 use crate::packet::parse::Ipv4Packet;
+use crate::schedule::{Cursor, Load};
 use crate::snapshot::Snapshot;
 use crate::stats::DropReason;
 use crate::types::{FlowKey, PortId, Protocol, RealId, ServiceId, WorkerId};
@@ -56,22 +57,21 @@ impl<B: PacketBuf> Pipeline<B> {
             return self.hand_over(env, Handoff { ingress, origin, buf });
         }
         // No worker has it. A hash scheduler still knows where it would be.
-        match self.would_pick(env.snapshot, service, &key) {
+        match Self::would_pick(env.snapshot, service, &key) {
             Some(real) => self.forward(env, ingress, buf, ip, real),
             None => self.drop_packet(DropReason::IcmpUnknownFlow, buf),
         }
     }
 
-    fn would_pick(
-        &mut self,
-        snapshot: &Snapshot,
-        service: ServiceId,
-        key: &FlowKey,
-    ) -> Option<RealId> {
-        let compiled = snapshot.service(service)?;
-        if !compiled.scheduler.kind().is_hash() {
+    /// Whether the real server is full does not matter: the flow is not a new one.
+    fn would_pick(snapshot: &Snapshot, service: ServiceId, key: &FlowKey) -> Option<RealId> {
+        let service = snapshot.service(service)?;
+        if !service.scheduler.kind().is_hash() {
             return None;
         }
-        self.pick(compiled, service, key)
+        // A hash scheduler goes by neither cursor nor loads.
+        let loads: &[Load] = &[];
+        let member = service.scheduler.pick(key, &mut Cursor::default(), loads)?;
+        service.reals.get(member).copied()
     }
 }

@@ -1,9 +1,9 @@
 //! Connection counts of real servers, summed over the other workers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::schedule::Load;
+use crate::schedule::{Load, Thresholds};
 use crate::stats::Stats;
 use crate::types::{RealId, WorkerId};
 
@@ -12,9 +12,16 @@ use crate::types::{RealId, WorkerId};
 /// # Threading
 /// One thread (the slow path's) calls [`LoadBoard::refresh`] at least every 10 ms; workers read.
 /// A worker adds its own, exact, counts.
+///
+/// Which real servers are full is known to all workers at once: whichever sees the connections
+/// reach the upper threshold writes it down. That they have left the lower one is for that thread
+/// to find, which sees all of them; only a worker without others finds it itself. So this is the
+/// one thing that workers write in common, when a real server fills up and not per packet or flow.
 #[derive(Debug)]
 pub struct LoadBoard {
     others: Box<[Box<[AtomicU64]>]>,
+    /// Marks of [`Thresholds::mark`], one for each real server.
+    full: Box<[AtomicU32]>,
 }
 
 impl LoadBoard {
@@ -22,15 +29,35 @@ impl LoadBoard {
     pub fn new(workers: usize, reals: usize) -> LoadBoard {
         let slots = if workers > 1 { reals } else { 0 };
         let row = || (0..slots).map(|_| AtomicU64::new(0)).collect();
-        LoadBoard { others: (0..workers).map(|_| row()).collect() }
+        LoadBoard {
+            others: (0..workers).map(|_| row()).collect(),
+            full: (0..reals).map(|_| AtomicU32::new(0)).collect(),
+        }
     }
 
-    /// Sums up again, for the real servers in `counted`.
-    pub fn refresh(&self, stats: &[Arc<Stats>], counted: &[RealId]) {
+    /// Whether a real server is full, by these thresholds and by what was seen before; `total` is
+    /// its connections as this worker knows them.
+    #[inline]
+    pub fn is_full(&self, real: RealId, thresholds: Thresholds, total: u32) -> bool {
+        let Some(slot) = self.full.get(real.index()) else { return false };
+        let before = slot.load(Relaxed);
+        let mark = thresholds.mark(before, total);
+        let has_emptied = mark == 0 && before >= thresholds.upper && thresholds.is_limited();
+        if has_emptied && self.others.len() > 1 {
+            return before != 0;
+        }
+        if mark != before {
+            slot.store(mark, Relaxed);
+        }
+        mark != 0
+    }
+
+    /// Sums up again, for the real servers in `counted`, and finds who is no longer full.
+    pub fn refresh(&self, stats: &[Arc<Stats>], counted: &[(RealId, Thresholds)]) {
         if stats.len() < 2 {
             return;
         }
-        for real in counted {
+        for (real, thresholds) in counted {
             let own = |s: &Arc<Stats>| match s.real(*real) {
                 Some(r) => (r.active.get(), r.inactive.get()),
                 None => (0, 0),
@@ -44,6 +71,15 @@ impl LoadBoard {
                     | inactive.saturating_sub(mine_inactive) & 0xffff_ffff;
                 if let Some(slot) = row.get(real.index()) {
                     slot.store(word, Relaxed);
+                }
+            }
+            if let Some(slot) = self.full.get(real.index()) {
+                let before = slot.load(Relaxed);
+                let total = u32::try_from(active + inactive).unwrap_or(u32::MAX);
+                let mark = thresholds.mark(before, total);
+                if mark != before {
+                    // A worker that finds it full just now is right.
+                    let _ = slot.compare_exchange(before, mark, Relaxed, Relaxed);
                 }
             }
         }
@@ -70,10 +106,29 @@ mod tests {
             s.real(RealId(1)).unwrap().inactive.add(10 * (i as u64 + 1));
         }
         let board = LoadBoard::new(3, 2);
-        board.refresh(&stats, &[RealId(1)]);
+        board.refresh(&stats, &[(RealId(1), Thresholds::default())]);
         let seen: Vec<_> = (0..3).map(|w| board.others(WorkerId(w), RealId(1))).collect();
         assert_eq!(seen.iter().map(|l| l.active).collect::<Vec<_>>(), [5, 4, 3]);
         assert_eq!(seen.iter().map(|l| l.inactive).collect::<Vec<_>>(), [50, 40, 30]);
         assert_eq!(board.others(WorkerId(0), RealId(0)), Load::default());
+    }
+
+    #[test]
+    fn a_worker_that_knows_less_does_not_say_that_there_is_room() {
+        let stats: Vec<_> = (0..2).map(|_| Arc::new(Stats::new(0, 0, 1))).collect();
+        let (real, thresholds) = (RealId(0), Thresholds { upper: 10, lower: 0 });
+        let board = LoadBoard::new(2, 1);
+        stats[0].real(real).unwrap().active.add(8);
+        assert!(board.is_full(real, thresholds, 10));
+        assert!(board.is_full(real, thresholds, 2), "the other worker has not heard of it");
+        board.refresh(&stats, &[(real, thresholds)]);
+        assert!(board.is_full(real, thresholds, 8), "8 of 10 is above three quarters");
+        stats[0].real(real).unwrap().active.sub(1);
+        assert!(board.is_full(real, thresholds, 7));
+        board.refresh(&stats, &[(real, thresholds)]);
+        assert!(!board.is_full(real, thresholds, 7));
+        // Raised, it has room at once.
+        assert!(board.is_full(real, thresholds, 10));
+        assert!(!board.is_full(real, Thresholds { upper: 11, lower: 0 }, 10));
     }
 }

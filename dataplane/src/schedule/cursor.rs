@@ -1,27 +1,36 @@
 //! Where a worker stands in a service's rotation.
 
+use super::locality::Locality;
 use crate::types::WorkerId;
 
 /// What one worker remembers of one virtual service between two picks.
 ///
-/// The fields are positions in the built object, not members, and every pair of values is valid:
+/// The numbers are positions in the built object, not members, and every pair of values is valid:
 /// a scheduler brings what it finds into its own range. So a cursor simply stays when the
 /// scheduler under it is rebuilt for other members or is of another kind; a rotation goes on
 /// about where it was. It is not reset on purpose: with a reset at every change, a service that
-/// changes often would serve the head of its list only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// changes often would serve the head of its list only. What is kept together is known by address,
+/// so it survives a rebuild too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cursor {
     /// Where to look next among the members that take new flows.
     pub place: u32,
     /// Passes done of the cycle (`wrr`).
     pub pass: u32,
+    /// Where the virtual service's flows are kept together (`lblc`, `lblcr`).
+    pub(super) locality: Locality,
 }
 
 impl Cursor {
+    /// At this place, in this pass, with nothing kept together.
+    pub const fn at(place: u32, pass: u32) -> Cursor {
+        Cursor { place, pass, locality: Locality::NONE }
+    }
+
     /// A start of its own for each worker, lest all of them begin with the same real server.
     /// The first worker's is the default.
     pub const fn for_worker(worker: WorkerId) -> Cursor {
-        Cursor { place: worker.0 as u32, pass: 0 }
+        Cursor::at(worker.0 as u32, 0)
     }
 
     /// `place`, brought into `0..len`; 0 when `len` is 0.

@@ -37,6 +37,12 @@ impl HashKey {
         self.member(b's', member)
     }
 
+    /// Where a destination address is in the table of `dh`.
+    #[inline]
+    pub(super) fn destination(&self, vip: Ipv4Addr) -> u64 {
+        self.member(b'd', vip)
+    }
+
     fn member(&self, purpose: u8, address: Ipv4Addr) -> u64 {
         let [a, b, c, d] = address.octets();
         SipHasher24::new_with_key(&self.0).hash(&[purpose, a, b, c, d])

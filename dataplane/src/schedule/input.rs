@@ -23,7 +23,7 @@ pub struct Member {
     pub weight: u32,
 }
 
-/// What is configured for all schedulers alike.
+/// What a scheduler is told beside its members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Key of the hash schedulers. The default is all zeros, which everybody knows.
@@ -31,7 +31,10 @@ pub struct Options {
     /// Whether `sh` and `mh` hash the client's L4 port beside its address (LVS: `sh-port`,
     /// `mh-port`). Off, all flows of a client go to one real server.
     pub hash_ports: bool,
-    /// Slots of the table of `sh` and `mh`: a prime, 2 to [`MAX_MAGLEV_SIZE`], at least the
+    /// Whether another member stands in for one that is full (LVS: `sh-fallback`,
+    /// `mh-fallback`). Off, its clients' new flows have nobody.
+    pub fallback: bool,
+    /// Slots of the table of `sh`, `dh` and `mh`: a prime, 2 to [`MAX_MAGLEV_SIZE`], at least the
     /// number of real servers and better a hundred times that.
     pub maglev_size: u32,
 }
@@ -41,6 +44,7 @@ impl Default for Options {
         Options {
             hash_key: HashKey::default(),
             hash_ports: false,
+            fallback: false,
             maglev_size: DEFAULT_MAGLEV_SIZE,
         }
     }
@@ -126,4 +130,32 @@ pub(super) fn check_members(members: &[Member]) -> Result<(), BuildError> {
 /// The members that take new flows, each with its index. They fit since [`check_members`].
 pub(super) fn takers(members: &[Member]) -> impl Iterator<Item = (u16, &Member)> {
     (0..=u16::MAX).zip(members).filter(|(_, m)| m.weight > 0)
+}
+
+/// A member that takes new flows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taker {
+    /// Its index.
+    pub(super) member: u16,
+    /// 1 to 65535.
+    pub(super) weight: u32,
+}
+
+impl Taker {
+    #[inline(always)]
+    pub(super) const fn index(self) -> usize {
+        self.member as usize
+    }
+}
+
+/// The members that take new flows, in the order configured.
+pub(super) fn in_order(members: &[Member]) -> Box<[Taker]> {
+    takers(members).map(|(member, m)| Taker { member, weight: m.weight }).collect()
+}
+
+/// The members that take new flows, heaviest first; among equals as configured.
+pub(super) fn by_weight(members: &[Member]) -> Box<[Taker]> {
+    let mut takers = in_order(members);
+    takers.sort_by_key(|t| std::cmp::Reverse(t.weight));
+    takers
 }

@@ -17,9 +17,10 @@ impl Lc {
 
     #[inline]
     pub(super) fn pick(&self, cursor: &mut Cursor, loads: &(impl Loads + ?Sized)) -> Option<usize> {
-        least(&self.takers, cursor, |&member| Cost {
-            overhead: loads.load(usize::from(member)).overhead(),
-            weight: 1,
+        least(&self.takers, cursor, |&member| {
+            let member = usize::from(member);
+            (!loads.is_full(member))
+                .then(|| Cost { overhead: loads.load(member).overhead(), weight: 1 })
         })
         .map(|&member| usize::from(member))
     }

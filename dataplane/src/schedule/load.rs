@@ -1,6 +1,7 @@
 //! Connection counts, and the choice of the least loaded member.
 
 use super::Cursor;
+use crate::types::Tick;
 
 /// Connections of one real server in one virtual service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,6 +13,12 @@ pub struct Load {
 }
 
 impl Load {
+    /// All of them, as connection thresholds count.
+    #[inline(always)]
+    pub const fn total(self) -> u32 {
+        self.active.saturating_add(self.inactive)
+    }
+
     /// An active connection costs as much as 256 inactive ones, as in LVS
     /// (`ip_vs_dest_conn_overhead`). Less than 2^41.
     #[inline(always)]
@@ -20,14 +27,26 @@ impl Load {
     }
 }
 
-/// Where `lc` and `wlc` ask for connection counts. Called on the packet path.
+/// What a scheduler may ask of the worker it picks for. Called on the packet path.
 pub trait Loads {
     /// The load of the member with this index in the `members` the scheduler was built for,
     /// summed over workers.
     fn load(&self, member: usize) -> Load;
+
+    /// Whether that member has as many connections as it may, by its [`super::Thresholds`].
+    #[inline(always)]
+    fn is_full(&self, _member: usize) -> bool {
+        false
+    }
+
+    /// The time, for schedulers that forget.
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        Tick(0)
+    }
 }
 
-/// By index; a member beyond the end has no load.
+/// By index; a member beyond the end has no load. None is full, and no time goes by.
 impl Loads for [Load] {
     #[inline]
     fn load(&self, member: usize) -> Load {
@@ -45,13 +64,15 @@ pub(super) struct Cost {
 }
 
 impl Cost {
+    /// By cross multiplication, as LVS compares: exact, and no division.
     #[inline(always)]
-    const fn is_less_than(self, other: Cost) -> bool {
+    pub(super) const fn is_less_than(self, other: Cost) -> bool {
         self.overhead * other.weight < other.overhead * self.weight
     }
 }
 
-/// The taker of the least cost; of several, the first at or after the cursor.
+/// The taker of the least cost, of those that have one; of several, the first at or after the
+/// cursor.
 ///
 /// LVS takes the first of the list. Here several workers pick at once, each knowing the others'
 /// counts up to 10 ms late: were they all to prefer the same one of two equals, it would get a
@@ -60,19 +81,21 @@ impl Cost {
 pub(super) fn least<'a, T>(
     takers: &'a [T],
     cursor: &mut Cursor,
-    cost: impl Fn(&T) -> Cost,
+    cost: impl Fn(&T) -> Option<Cost>,
 ) -> Option<&'a T> {
     let start = cursor.within(takers.len());
     let (before, after) = takers.split_at(start);
-    let mut rotation = (start..).zip(after).chain((0..).zip(before));
-    let (mut place, mut best) = rotation.next()?;
-    let mut lowest = cost(best);
-    for (at, taker) in rotation {
-        let cost = cost(taker);
-        if cost.is_less_than(lowest) {
-            (place, best, lowest) = (at, taker, cost);
+    let mut best: Option<(usize, &T, Cost)> = None;
+    for (place, taker) in (start..).zip(after).chain((0..).zip(before)) {
+        let Some(cost) = cost(taker) else { continue };
+        if best.is_none_or(|(_, _, lowest)| cost.is_less_than(lowest)) {
+            best = Some((place, taker, cost));
+            if cost.overhead == 0 {
+                break;
+            }
         }
     }
+    let (place, taker, _) = best?;
     cursor.picked(place);
-    Some(best)
+    Some(taker)
 }

@@ -62,9 +62,19 @@ impl Table {
     /// The member a hash belongs to.
     #[inline]
     pub(super) fn owner(&self, hash: u64) -> Option<usize> {
+        self.slots.get(self.slot(hash)).map(|&member| usize::from(member))
+    }
+
+    #[inline(always)]
+    fn slot(&self, hash: u64) -> usize {
         // The high word of the product is uniform over the slots, and no division.
-        let slot = (u128::from(hash) * self.slots.len() as u128) >> 64;
-        self.slots.get(slot as usize).map(|&member| usize::from(member))
+        ((u128::from(hash) * self.slots.len() as u128) >> 64) as usize
+    }
+
+    /// The owners of the slots from that of a hash on, once around; a member occurs often.
+    pub(super) fn owners_from(&self, hash: u64) -> impl Iterator<Item = usize> + '_ {
+        let (before, after) = self.slots.split_at(self.slot(hash).min(self.slots.len()));
+        after.iter().chain(before).map(|&member| usize::from(member))
     }
 
     pub(super) fn slots(&self) -> &[u16] {

@@ -1,4 +1,4 @@
-//! Which real server takes a new flow: rr, wrr, lc, wlc, sh, mh.
+//! Which real server takes a new flow: rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh.
 //!
 //! (layer schedule: imports types only)
 //!
@@ -11,29 +11,35 @@
 //! # Invariants
 //! A member of weight 0 is never picked: it drains. The weight of a hash scheduler's member is
 //! its share of the clients; of `wrr` its share of the picks; of `wlc` its share of the
-//! connections; `rr` and `lc` know only zero and not zero.
+//! connections; `rr`, `lc` and `dh` know only zero and not zero. A member that is full, as
+//! [`Loads::is_full`] says, is never picked either, by any of them.
 //!
 //! # Adding a scheduler
-//! One file with a type that has `build` and `pick`, one line in each `match` of this file. `sed`
-//! and `nq` are another `load::Cost`; `dh` is `sh` with another hash; `fo` and `ovf` need an
-//! ordered list and [`Loads`].
+//! One file with a type that has `build` and `pick`, one line in each `match` of this file, and a
+//! section in `docs/schedulers.md`.
 //!
 //! # Sources
-//! Behaviour follows Linux 6.x `net/netfilter/ipvs/ip_vs_{rr,wrr,lc,wlc,sh,mh}.c` where the files
-//! here do not say otherwise, and Eisenbud et al., "Maglev: A Fast and Reliable Software Network
+//! Behaviour follows Linux 6.x `net/netfilter/ipvs/ip_vs_*.c` where the files here do not say otherwise, and Eisenbud et al., "Maglev: A Fast and Reliable Software Network
 //! Load Balancer", NSDI 2016.
 #![forbid(unsafe_code)]
 
 mod cursor;
+mod dh;
+mod fo;
 mod hash;
 mod input;
 mod lc;
 mod load;
+mod locality;
 mod maglev;
 mod mh;
+mod nq;
+mod ovf;
 mod prime;
 mod rr;
+mod sed;
 mod sh;
+mod threshold;
 mod wlc;
 mod wrr;
 
@@ -43,6 +49,7 @@ pub use input::{
     BuildError, DEFAULT_MAGLEV_SIZE, MAX_MAGLEV_SIZE, MAX_MEMBERS, MAX_WEIGHT, Member, Options,
 };
 pub use load::{Load, Loads};
+pub use threshold::Thresholds;
 
 use crate::types::{FlowKey, SchedulerKind};
 
@@ -56,7 +63,14 @@ enum Algorithm {
     Wrr(wrr::Wrr),
     Lc(lc::Lc),
     Wlc(wlc::Wlc),
+    Lblc(locality::Lblc),
+    Lblcr(locality::Lblcr),
     Sh(sh::Sh),
+    Dh(dh::Dh),
+    Sed(sed::Sed),
+    Nq(nq::Nq),
+    Fo(fo::Fo),
+    Ovf(ovf::Ovf),
     Mh(mh::Mh),
 }
 
@@ -76,7 +90,14 @@ impl Scheduler {
             SchedulerKind::Wrr => Algorithm::Wrr(wrr::Wrr::build(members)),
             SchedulerKind::Lc => Algorithm::Lc(lc::Lc::build(members)),
             SchedulerKind::Wlc => Algorithm::Wlc(wlc::Wlc::build(members)),
+            SchedulerKind::Lblc => Algorithm::Lblc(locality::Lblc::build(members)),
+            SchedulerKind::Lblcr => Algorithm::Lblcr(locality::Lblcr::build(members)),
             SchedulerKind::Sh => Algorithm::Sh(sh::Sh::build(members, options)?),
+            SchedulerKind::Dh => Algorithm::Dh(dh::Dh::build(members, options)?),
+            SchedulerKind::Sed => Algorithm::Sed(sed::Sed::build(members)),
+            SchedulerKind::Nq => Algorithm::Nq(nq::Nq::build(members)),
+            SchedulerKind::Fo => Algorithm::Fo(fo::Fo::build(members)),
+            SchedulerKind::Ovf => Algorithm::Ovf(ovf::Ovf::build(members)),
             SchedulerKind::Mh => Algorithm::Mh(mh::Mh::build(members, options)?),
         }))
     }
@@ -84,8 +105,9 @@ impl Scheduler {
     /// The member a new flow goes to, as an index into the `members` it was built for, or `None`
     /// when no member takes new flows.
     ///
-    /// Only a hash scheduler reads `key`, only `rr`, `wrr`, `lc` and `wlc` use `cursor`, and only
-    /// `lc` and `wlc` ask `loads` (once for each member that takes new flows).
+    /// Only a hash scheduler reads `key`; all others but `fo` and `ovf` use `cursor`; those of
+    /// [`SchedulerKind::counts_connections`] ask `loads` for connections (each member that takes
+    /// new flows), and all ask who is full.
     #[inline]
     pub fn pick(
         &self,
@@ -94,12 +116,19 @@ impl Scheduler {
         loads: &(impl Loads + ?Sized),
     ) -> Option<usize> {
         match &self.0 {
-            Algorithm::Rr(s) => s.pick(cursor),
-            Algorithm::Wrr(s) => s.pick(cursor),
+            Algorithm::Rr(s) => s.pick(cursor, loads),
+            Algorithm::Wrr(s) => s.pick(cursor, loads),
             Algorithm::Lc(s) => s.pick(cursor, loads),
             Algorithm::Wlc(s) => s.pick(cursor, loads),
-            Algorithm::Sh(s) => s.pick(key),
-            Algorithm::Mh(s) => s.pick(key),
+            Algorithm::Lblc(s) => s.pick(cursor, loads),
+            Algorithm::Lblcr(s) => s.pick(cursor, loads),
+            Algorithm::Sh(s) => s.pick(key, loads),
+            Algorithm::Dh(s) => s.pick(key, loads),
+            Algorithm::Sed(s) => s.pick(cursor, loads),
+            Algorithm::Nq(s) => s.pick(cursor, loads),
+            Algorithm::Fo(s) => s.pick(loads),
+            Algorithm::Ovf(s) => s.pick(loads),
+            Algorithm::Mh(s) => s.pick(key, loads),
         }
     }
 
@@ -110,7 +139,14 @@ impl Scheduler {
             Algorithm::Wrr(_) => SchedulerKind::Wrr,
             Algorithm::Lc(_) => SchedulerKind::Lc,
             Algorithm::Wlc(_) => SchedulerKind::Wlc,
+            Algorithm::Lblc(_) => SchedulerKind::Lblc,
+            Algorithm::Lblcr(_) => SchedulerKind::Lblcr,
             Algorithm::Sh(_) => SchedulerKind::Sh,
+            Algorithm::Dh(_) => SchedulerKind::Dh,
+            Algorithm::Sed(_) => SchedulerKind::Sed,
+            Algorithm::Nq(_) => SchedulerKind::Nq,
+            Algorithm::Fo(_) => SchedulerKind::Fo,
+            Algorithm::Ovf(_) => SchedulerKind::Ovf,
             Algorithm::Mh(_) => SchedulerKind::Mh,
         }
     }
@@ -121,6 +157,7 @@ impl Scheduler {
     pub fn table(&self) -> Option<&[u16]> {
         match &self.0 {
             Algorithm::Sh(s) => Some(s.table()),
+            Algorithm::Dh(s) => Some(s.table()),
             Algorithm::Mh(s) => Some(s.table()),
             _ => None,
         }

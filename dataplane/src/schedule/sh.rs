@@ -7,10 +7,11 @@
 //! is set. What an administrator wants of `sh` is that a client keeps its real server, so here it
 //! is `mh` by its older name: the same [Maglev table](super::maglev) and the same hash, few clients
 //! moved by a change, exact weights, drained members without buckets. `hash_ports` (`sh-port`)
-//! adds the client's L4 port.
+//! adds the client's L4 port, and `fallback` (`sh-fallback`) lets another real server stand in for
+//! one that is full.
 
 use super::mh::Mh;
-use super::{BuildError, Member, Options};
+use super::{BuildError, Loads, Member, Options};
 use crate::types::FlowKey;
 
 #[derive(Debug)]
@@ -22,8 +23,8 @@ impl Sh {
     }
 
     #[inline]
-    pub(super) fn pick(&self, flow: &FlowKey) -> Option<usize> {
-        self.0.pick(flow)
+    pub(super) fn pick(&self, flow: &FlowKey, loads: &(impl Loads + ?Sized)) -> Option<usize> {
+        self.0.pick(flow, loads)
     }
 
     pub(super) fn table(&self) -> &[u16] {

@@ -9,9 +9,13 @@
 //! walk past every member of a long list. Here members are sorted by weight, heaviest first: those
 //! who reach the bar are the head of the list, a pass ends at the first who does not, and a pick
 //! looks at two members at most. Each pass picks the same members as LVS does, heaviest first.
+//!
+//! Members that are full are passed over. When nobody of a pass is left, the next to be picked is
+//! the heaviest member that is not full, in the next pass whose bar it reaches; passes in which
+//! nobody could be picked are left out at once, where LVS walks through each of them.
 
 use super::input::takers;
-use super::{Cursor, Member};
+use super::{Cursor, Loads, Member};
 
 #[derive(Debug)]
 pub(super) struct Wrr {
@@ -39,14 +43,23 @@ impl Wrr {
     }
 
     #[inline]
-    pub(super) fn pick(&self, cursor: &mut Cursor) -> Option<usize> {
-        let heaviest = self.takers.first()?;
+    pub(super) fn pick(&self, cursor: &mut Cursor, loads: &(impl Loads + ?Sized)) -> Option<usize> {
+        if self.takers.is_empty() {
+            return None;
+        }
         let pass = if cursor.pass < self.passes { cursor.pass } else { cursor.pass % self.passes };
         let bar = self.passes - pass;
         let place = cursor.place as usize;
-        let (pass, place, taker) = match self.takers.get(place) {
-            Some(taker) if taker.turns >= bar => (pass, place, taker),
-            _ => ((pass + 1) % self.passes, 0, heaviest),
+        let is_free = |taker: &Taker| !loads.is_full(usize::from(taker.member));
+        let rest = self.takers.get(place..).unwrap_or_default();
+        let in_pass = rest.iter().take_while(|taker| taker.turns >= bar);
+        let (pass, place, taker) = match (place..).zip(in_pass).find(|(_, t)| is_free(t)) {
+            Some((place, taker)) => (pass, place, taker),
+            None => {
+                let (place, taker) = (0..).zip(&self.takers).find(|(_, t)| is_free(t))?;
+                let next_bar = if bar > 1 { bar - 1 } else { self.passes };
+                (self.passes - next_bar.min(taker.turns), place, taker)
+            }
         };
         cursor.pass = pass;
         cursor.picked(place);

@@ -40,6 +40,9 @@ pub enum CompileError {
     /// The same service twice, the same real server twice in it, a DIP as VIP, a VIP as RIP.
     #[error("{0}")]
     Conflict(String),
+    /// Understood, and not done yet.
+    #[error("virtual service {0}: {1} is not supported yet; remove it")]
+    Unsupported(ServiceKey, &'static str),
     /// A table is full.
     #[error("no room for more {what}: {limit} allowed; raise {key} and restart shuntd")]
     Full {
@@ -175,6 +178,7 @@ impl Compiler {
         unused: impl Fn(RealId) -> bool,
     ) -> Result<Compiled, CompileError> {
         check_conflicts(spec)?;
+        check_supported(spec)?;
         let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
         self.services.keep(|key| services.contains(key), |_| true);
         self.built.retain(|key, _| services.contains(key));
@@ -208,7 +212,7 @@ impl Compiler {
         }
         compiled.snapshot.index = ServiceIndex::build(&ids);
         compiled.snapshot.hot = HotReals::build(&compiled.snapshot.reals);
-        compiled.snapshot.counted.sort_unstable();
+        compiled.snapshot.counted.sort_unstable_by_key(|(real, _)| *real);
         Ok(compiled)
     }
 
@@ -308,10 +312,15 @@ impl Compiler {
             put(&mut compiled.snapshot.reals, slot, compiled_real);
             reals.push(RealId(slot));
         }
-        if service.scheduler.counts_connections() {
-            compiled.snapshot.counted.extend(&reals);
+        let limited = service.reals.iter().any(|r| r.thresholds.is_limited());
+        let thresholds = service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
+        if limited || service.scheduler.counts_connections() {
+            let thresholds = service.reals.iter().map(|r| r.thresholds);
+            compiled.snapshot.counted.extend(reals.iter().copied().zip(thresholds));
         }
-        let compiled_service = Service { key: service.key, scheduler, reals };
+        let one_packet = service.options.one_packet;
+        let compiled_service =
+            Service { key: service.key, scheduler, reals, one_packet, thresholds };
         put(&mut compiled.snapshot.services, slot, compiled_service);
         Ok(id)
     }
@@ -327,8 +336,9 @@ impl Compiler {
             service.reals.iter().map(|r| Member { address: r.address, weight: r.weight }).collect();
         let options = Options {
             hash_key: HashKey::new(spec.hash_key),
+            hash_ports: service.options.flags.hashes_port(),
+            fallback: service.options.flags.falls_back(),
             maglev_size: spec.maglev_size,
-            ..Options::default()
         };
         let kind = service.scheduler;
         if let Some(built) = self.built.get(&service.key) {
@@ -395,6 +405,16 @@ fn local_filter(spec: &Spec) -> LocalFilter {
     let vips = spec.services.iter().map(|s| s.key.vip);
     let dips = spec.ports.iter().flat_map(|p| p.addresses.iter().map(|a| a.address));
     LocalFilter::build(vips.chain(dips))
+}
+
+/// Nothing that is configured may be silently left undone.
+fn check_supported(spec: &Spec) -> Result<(), CompileError> {
+    for ServiceSpec { key, options, .. } in &spec.services {
+        if options.persistence.is_some() {
+            return Err(CompileError::Unsupported(*key, "persistence"));
+        }
+    }
+    Ok(())
 }
 
 fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {

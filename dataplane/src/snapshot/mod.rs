@@ -26,7 +26,7 @@ use neighbors::Links;
 use spec::{PortSpec, Timeouts};
 
 use crate::forward::TunnelTemplate;
-use crate::schedule::Scheduler;
+use crate::schedule::{Scheduler, Thresholds};
 use crate::types::{
     ForwardMethod, Mac, NeighborId, PortId, Protocol, RealId, ServiceId, ServiceKey,
 };
@@ -47,8 +47,9 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// What the slow path needs.
     pub links: Links,
-    /// Real servers whose schedulers count connections, sorted.
-    pub counted: Vec<RealId>,
+    /// Real servers whose connections are counted over all workers, for their schedulers or their
+    /// thresholds; with these, sorted.
+    pub counted: Vec<(RealId, Thresholds)>,
 }
 
 /// A virtual service, compiled.
@@ -60,6 +61,10 @@ pub struct Service {
     pub scheduler: Arc<Scheduler>,
     /// Its real servers.
     pub reals: Vec<RealId>,
+    /// Whether each of its datagrams is scheduled alone, without a flow.
+    pub one_packet: bool,
+    /// How many connections each of them may have; empty when none has a threshold.
+    pub thresholds: Box<[Thresholds]>,
 }
 
 /// A real server of one virtual service, compiled.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{ForwardMethod, Mac, SchedulerKind, ServiceKey};
+use crate::schedule::Thresholds;
+use crate::types::{ForwardMethod, Mac, SchedulerFlags, SchedulerKind, ServiceKey};
 
 /// An IPv4 address with the length of its network prefix: `192.0.2.10/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +92,28 @@ pub struct RealSpec {
     pub method: ForwardMethod,
     /// Used by [`ForwardMethod::Gre`].
     pub gre: GreSpec,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
+}
+
+/// How long a client stays with a real server, as `ipvsadm -p` and `-M`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long after its last connection.
+    pub timeout: Duration,
+    /// Clients whose addresses agree under this mask are one. Contiguous, not zero.
+    pub netmask: Ipv4Addr,
+}
+
+/// What a virtual service may have beside its scheduler; the default is none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServiceOptions {
+    /// Flags of its scheduler.
+    pub flags: SchedulerFlags,
+    /// Every datagram is scheduled alone (`ipvsadm --ops`). UDP only.
+    pub one_packet: bool,
+    /// Whether, and how, clients stay with a real server.
+    pub persistence: Option<Persistence>,
 }
 
 /// One virtual service.
@@ -100,6 +123,8 @@ pub struct ServiceSpec {
     pub key: ServiceKey,
     /// Scheduler.
     pub scheduler: SchedulerKind,
+    /// What else is set.
+    pub options: ServiceOptions,
     /// Real servers, each RIP once.
     pub reals: Vec<RealSpec>,
 }

@@ -10,7 +10,8 @@ use proptest::sample::{select, subsequence};
 use super::Local;
 use super::compile::{CompileError, Compiled, Compiler, Limits};
 use super::route::RouteError;
-use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
+use super::spec::{Persistence, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
+use crate::schedule::Thresholds;
 use crate::types::{
     ForwardMethod, Mac, NeighborId, PortId, Protocol, RealId, SchedulerKind, ServiceId, ServiceKey,
 };
@@ -32,10 +33,12 @@ fn service(port: u16, reals: &[u8]) -> ServiceSpec {
         weight: 1,
         method: ForwardMethod::Dr,
         gre: Default::default(),
+        thresholds: Default::default(),
     };
     ServiceSpec {
         key: key(port),
         scheduler: SchedulerKind::Rr,
+        options: Default::default(),
         reals: reals.iter().map(real).collect(),
     }
 }
@@ -263,6 +266,29 @@ fn each_real_server_has_its_way() {
 }
 
 #[test]
+fn what_is_not_done_yet_is_refused() {
+    let mut services = vec![service(80, &[1])];
+    let netmask = [255, 255, 255, 255].into();
+    let timeout = std::time::Duration::from_secs(300);
+    services[0].options.persistence = Some(Persistence { timeout, netmask });
+    let error = compiler().compile(&spec(services), 1, |_| true).unwrap_err();
+    let text = "virtual service tcp 192.0.2.80:80: persistence is not supported yet; remove it";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn real_servers_with_thresholds_are_counted_whatever_the_scheduler() {
+    let mut services = vec![service(80, &[1, 2]), service(81, &[1, 2])];
+    let thresholds = Thresholds { upper: 9, lower: 3 };
+    services[1].reals[1].thresholds = thresholds;
+    let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
+    let none = Thresholds::default();
+    assert_eq!(snapshot.counted, [(RealId(2), none), (RealId(3), thresholds)]);
+    assert!(snapshot.service(ServiceId(0)).unwrap().thresholds.is_empty());
+    assert_eq!(*snapshot.service(ServiceId(1)).unwrap().thresholds, [none, thresholds]);
+}
+
+#[test]
 fn neighbors_are_shared_and_static_ones_kept() {
     let mut services = vec![service(80, &[1, 2]), service(81, &[1, 2])];
     for (n, service) in (9u8..).zip(&mut services) {
@@ -313,7 +339,7 @@ fn the_slow_path_gets_its_lists() {
     let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
     assert_eq!(snapshot.links.vips, [[192, 0, 2, 7], [192, 0, 2, 80]].map(Ipv4Addr::from));
     assert_eq!(snapshot.links.ports.len(), 2);
-    assert_eq!(snapshot.counted, [0, 1, 3].map(RealId));
+    assert_eq!(snapshot.counted, [0, 1, 3].map(|n| (RealId(n), Thresholds::default())));
     assert_eq!(snapshot.local([192, 0, 2, 7].into()), Some(Local::Vip));
     assert_eq!(snapshot.local([10, 0, 0, 100].into()), Some(Local::Dip(PortId(1))));
     assert_eq!(snapshot.local(rip(1)), None);
@@ -414,7 +440,8 @@ proptest! {
                 .collect::<BTreeSet<_>>()
                 .into_iter()
                 .collect();
-            prop_assert_eq!(&snapshot.counted, &counted);
+            let summed: Vec<_> = snapshot.counted.iter().map(|(real, _)| *real).collect();
+            prop_assert_eq!(summed, counted);
             before = now;
         }
     }

@@ -64,8 +64,22 @@ named! {
         Lc = "lc",
         /// Weighted least connections.
         Wlc = "wlc",
+        /// Locality-based least connections.
+        Lblc = "lblc",
+        /// Locality-based least connections with replication.
+        Lblcr = "lblcr",
         /// Source hashing.
         Sh = "sh",
+        /// Destination hashing.
+        Dh = "dh",
+        /// Shortest expected delay.
+        Sed = "sed",
+        /// Never queue.
+        Nq = "nq",
+        /// Weighted failover.
+        Fo = "fo",
+        /// Weighted overflow.
+        Ovf = "ovf",
         /// Maglev hashing.
         Mh = "mh",
     }
@@ -75,12 +89,26 @@ impl SchedulerKind {
     /// Whether the pick depends on the packet's addresses only, so that another director, or a
     /// restarted one, picks the same real server.
     pub const fn is_hash(self) -> bool {
-        matches!(self, SchedulerKind::Sh | SchedulerKind::Mh)
+        matches!(self, SchedulerKind::Sh | SchedulerKind::Dh | SchedulerKind::Mh)
     }
 
     /// Whether the pick depends on the connection counts of the real servers.
     pub const fn counts_connections(self) -> bool {
-        matches!(self, SchedulerKind::Lc | SchedulerKind::Wlc)
+        match self {
+            SchedulerKind::Lc
+            | SchedulerKind::Wlc
+            | SchedulerKind::Lblc
+            | SchedulerKind::Lblcr
+            | SchedulerKind::Sed
+            | SchedulerKind::Nq
+            | SchedulerKind::Ovf => true,
+            SchedulerKind::Rr
+            | SchedulerKind::Wrr
+            | SchedulerKind::Sh
+            | SchedulerKind::Dh
+            | SchedulerKind::Fo
+            | SchedulerKind::Mh => false,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Newtypes every layer shares. No clock, no I/O, no allocation.
 #![forbid(unsafe_code)]
 
+mod flags;
 mod ids;
 mod key;
 mod mac;
@@ -9,6 +10,7 @@ mod neighbor;
 mod punt;
 mod tick;
 
+pub use flags::SchedulerFlags;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
 pub use key::{FlowKey, Protocol, ServiceKey};
 pub use mac::{Mac, ParseMacError};

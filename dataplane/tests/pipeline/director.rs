@@ -9,10 +9,11 @@ use dataplane::flow::{Seed, Shard};
 use dataplane::pipeline::{
     BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryReply, Settings,
 };
+use dataplane::schedule::Thresholds;
 use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{CompileError, Compiled, Compiler, Limits};
 use dataplane::snapshot::neighbors::{NextHop, NextHops};
-use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
+use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec};
 use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
 use dataplane::types::{
     Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick, WorkerId,
@@ -169,6 +170,7 @@ pub(crate) struct Director {
 }
 
 /// One service from text: `tcp 80 wlc: 10.0.0.1 dr, 10.0.0.2 ipip w=2, 10.0.0.3 gre key=7 sum`.
+/// Thresholds are `x=10 y=5`; flags follow the scheduler, `tcp 80 mh mh-port:`, and `ops`.
 pub(crate) fn service(text: &str) -> ServiceSpec {
     let (head, reals) = text.split_once(':').unwrap();
     let mut head = head.split_whitespace();
@@ -179,20 +181,26 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
         let mut words = text.split_whitespace();
         let address = words.next().unwrap().parse().unwrap();
         let method = words.next().unwrap().parse().unwrap();
-        let (mut weight, mut gre) = (1, GreSpec::default());
+        let (mut weight, mut gre, mut thresholds) = (1, GreSpec::default(), Thresholds::default());
         for word in words {
             match word.split_once('=') {
                 Some(("w", n)) => weight = n.parse().unwrap(),
+                Some(("x", n)) => thresholds.upper = n.parse().unwrap(),
+                Some(("y", n)) => thresholds.lower = n.parse().unwrap(),
                 Some(("key", n)) => gre.key = Some(n.parse().unwrap()),
                 _ if word == "sum" => gre.checksum = true,
                 _ => panic!("{word}?"),
             }
         }
-        RealSpec { address, weight, method, gre }
+        RealSpec { address, weight, method, gre, thresholds }
     };
     ServiceSpec {
         key: ServiceKey { protocol, vip: VIP, port },
         scheduler,
+        options: head.fold(ServiceOptions::default(), |options, word| match word {
+            "ops" => ServiceOptions { one_packet: true, ..options },
+            flags => ServiceOptions { flags: flags.parse().unwrap(), ..options },
+        }),
         reals: reals.split(',').filter(|r| !r.trim().is_empty()).map(real).collect(),
     }
 }

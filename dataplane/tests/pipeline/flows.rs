@@ -3,7 +3,7 @@
 use dataplane::flow::State;
 use dataplane::pipeline::Pipeline;
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{Protocol, PuntReason};
+use dataplane::types::{Protocol, PuntReason, SchedulerKind};
 
 use crate::director::{Director, Verdict};
 use crate::packets::*;
@@ -16,8 +16,10 @@ fn with(scheduler: &str) -> Director {
 
 #[test]
 fn a_flow_keeps_its_real_server() {
-    for scheduler in ["rr", "wrr", "lc", "wlc", "sh", "mh"] {
-        let mut director = with(scheduler);
+    for scheduler in SchedulerKind::ALL {
+        let mut director = Director::new(&[&format!(
+            "tcp 80 {scheduler}: 10.0.0.1 dr w=50, 10.0.0.2 dr w=9, 10.0.0.3 dr w=99"
+        )]);
         let reals: Vec<_> = (0..50).map(|n| director.real_of(&syn(n))).collect();
         for packet in [syn, ack, ack, fin, ack, rst, ack] {
             for n in (0..50).rev() {
@@ -31,9 +33,8 @@ fn a_flow_keeps_its_real_server() {
 #[test]
 fn a_segment_without_a_flow() {
     use Verdict::*;
-    for (scheduler, is_hash) in
-        [("rr", false), ("wrr", false), ("lc", false), ("wlc", false), ("sh", true), ("mh", true)]
-    {
+    for scheduler in SchedulerKind::ALL {
+        let (is_hash, scheduler) = (scheduler.is_hash(), scheduler.name());
         let mut fresh = with(scheduler);
         let real = fresh.real_of(&syn(1));
         let reset = Punted(PuntReason::TcpReset);

@@ -17,6 +17,8 @@ mod fragments;
 mod icmp;
 mod limits;
 mod methods;
+mod one_packet;
 mod queries;
 mod random;
+mod thresholds;
 mod verdicts;

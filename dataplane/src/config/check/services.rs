@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 
 use super::super::error::at;
 use super::super::model::{Config, Real, Service};
-use super::{Findings, not_a_host};
+use super::{Findings, TIMEOUT_RANGE, not_a_host};
 use crate::schedule::{MAX_MEMBERS, MAX_WEIGHT};
 use crate::snapshot::route::route;
 use crate::snapshot::spec::PortSpec;
-use crate::types::{ForwardMethod, ServiceKey};
+use crate::types::{ForwardMethod, Protocol, SchedulerFlags, ServiceKey};
 
 /// What all services are checked against.
 struct Context<'c> {
@@ -37,6 +37,7 @@ pub(super) fn services(config: &Config, findings: &mut Findings) {
             );
         }
         vip(service, i, &context, findings);
+        options(service, i, findings);
         let mut rips = BTreeSet::new();
         for (j, server) in service.reals.iter().enumerate() {
             if !rips.insert(server.address) {
@@ -99,6 +100,52 @@ fn sizes(config: &Config, findings: &mut Findings) {
     }
 }
 
+fn options(service: &Service, i: usize, findings: &mut Findings) {
+    let of = format!("virtual service {}", service.key());
+    let scheduler = service.scheduler;
+    for (flag, name, kind) in SchedulerFlags::ALL {
+        if service.scheduler_flags.has(*flag) && scheduler != *kind {
+            findings.add(
+                at!["service", i, "scheduler_flags"],
+                format!("{of}: `{name}` is a flag of scheduler \"{kind}\", found \"{scheduler}\""),
+            );
+        }
+    }
+    if service.one_packet && service.protocol != Protocol::Udp {
+        findings.add(
+            at!["service", i, "one_packet"],
+            format!("{of}: only udp can be scheduled packet by packet; remove it"),
+        );
+    }
+    let (low, high) = TIMEOUT_RANGE;
+    match service.persistence {
+        Some(time) if time < low || time > high => findings.add(
+            at!["service", i, "persistence"],
+            format!(
+                "{of}: found \"{}\", allowed are \"1s\" to \"24days\"; leave it out for none",
+                humantime::format_duration(time)
+            ),
+        ),
+        None if service.persistence_netmask.is_some() => findings.add(
+            at!["service", i, "persistence_netmask"],
+            format!("{of}: this needs persistence, such as persistence = \"300s\""),
+        ),
+        _ => {}
+    }
+    if let Some(netmask) = service.persistence_netmask {
+        let bits = netmask.to_bits();
+        if bits == 0 || bits.leading_ones() + bits.trailing_zeros() != u32::BITS {
+            findings.add(
+                at!["service", i, "persistence_netmask"],
+                format!(
+                    "{of}: found {netmask}, expected a netmask from 128.0.0.0 to 255.255.255.255 \
+                     such as 255.255.255.0"
+                ),
+            );
+        }
+    }
+}
+
 fn vip(service: &Service, i: usize, context: &Context<'_>, findings: &mut Findings) {
     let path = at!["service", i, "address"];
     let vip = *service.address.ip();
@@ -133,7 +180,7 @@ fn real(
     context: &Context<'_>,
     findings: &mut Findings,
 ) {
-    let Real { address, weight, forward, gre } = *real;
+    let Real { address, weight, forward, gre, upper_threshold, lower_threshold } = *real;
     let path = at!["service", i, "real", j, "address"];
     let of = format!("real server {address} of virtual service {}", service.key());
     if let Some(what) = not_a_host(address) {
@@ -152,6 +199,15 @@ fn real(
         findings.add(
             at!["service", i, "real", j, "weight"],
             format!("{of}: found weight {weight}, allowed are 0 (drain) to {MAX_WEIGHT}"),
+        );
+    }
+    if lower_threshold > upper_threshold {
+        findings.add(
+            at!["service", i, "real", j, "lower_threshold"],
+            format!(
+                "{of}: found {lower_threshold}, allowed are 0 to upper_threshold, which is \
+                 {upper_threshold}"
+            ),
         );
     }
     if gre.is_some() && forward != ForwardMethod::Gre {
