@@ -92,11 +92,7 @@ impl HashTable {
     /// Looks up `N` keys at once, at most [`HashTable::BULK_MAX`]: bit `i` of the result says
     /// whether `keys[i]` was found, and then `words[i]` is its word.
     #[inline(always)]
-    pub fn lookup_bulk<const N: usize>(
-        &self,
-        keys: &[&HashKey; N],
-        words: &mut [usize; N],
-    ) -> u64 {
+    pub fn lookup_bulk<const N: usize>(&self, keys: &[&HashKey; N], words: &mut [usize; N]) -> u64 {
         const { assert!(N >= 1 && N <= Self::BULK_MAX, "rte_hash looks up 1 to 64 keys at once") };
         let mut hits = 0;
         // SAFETY: the table is live, and nobody changes it while it is borrowed (it is not Sync).

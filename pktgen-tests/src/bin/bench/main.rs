@@ -1,16 +1,22 @@
 //! Measures Shunt and writes down what it found. `scripts/bench` builds and runs this.
 
+mod baseline;
 mod capture;
 mod cargo;
+mod control;
+mod cpu;
 mod hugepages;
 mod in_place;
 mod instructions;
+mod latency;
+mod lookup;
 mod machine;
 mod memory;
 mod pipeline;
 mod plot;
 mod process;
 mod report;
+mod scaling;
 mod shuntd;
 mod testpmd;
 mod throughput;
@@ -24,7 +30,12 @@ use report::{Measured, Report};
 const PARTS: &[(&str, Part)] = &[
     ("pipeline", pipeline::run),
     ("new-flows", pipeline::run_new_flows),
+    ("lookup", lookup::run),
     ("throughput", throughput::run),
+    ("baseline", baseline::run),
+    ("latency", latency::run),
+    ("control", control::run),
+    ("scaling", scaling::run),
     ("instructions", instructions::run),
     ("memory", memory::run),
 ];

@@ -23,6 +23,11 @@ pub(crate) struct Measured {
     pub(crate) services: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reals: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<u64>,
+    /// Per cent of the greatest load that is carried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) load: Option<u64>,
     /// Bytes of an Ethernet frame with its frame check sequence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) frame: Option<u64>,
@@ -170,6 +175,8 @@ impl Report {
             "flows",
             "services",
             "real servers",
+            "workers",
+            "load, %",
             "frame",
             "value",
             "spread",
@@ -186,6 +193,8 @@ impl Report {
                 count(r.flows),
                 count(r.services),
                 count(r.reals),
+                count(r.workers),
+                count(r.load),
                 count(r.frame),
                 number(r.value),
                 range(r.min, r.max),

@@ -118,6 +118,7 @@ fn measure(series: &Series, memory: &Memory, quick: bool) -> Result<Vec<Measured
                 method: (*method).into(),
                 services,
                 reals: series.reals,
+                room: (0, 0),
                 // The captures' TCP segments are no SYNs, so a scheduler by hash has to take them.
                 scheduler: if services == 1 { "mh" } else { "wrr" }.into(),
                 mtu: 1600,
