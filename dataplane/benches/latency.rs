@@ -26,8 +26,10 @@ use support::traffic::{Flows, Order, Template, Visits};
 const FLOWS: usize = 1000;
 const MBUFS: u32 = 16_383;
 const CACHE: u32 = 256;
-/// Where the time stamp is in a frame: behind Ethernet, IPv4 and UDP headers.
+/// Where a frame has its time stamp, behind Ethernet, IPv4 and UDP headers, and after that the number
+/// of the run it belongs to: the forwarder sends frames of its own, and some come late.
 const STAMP: usize = 42;
+const RUN: usize = STAMP + 8;
 /// A generator that has been away for longer does not make up for it.
 const LATE: Duration = Duration::from_millis(1);
 /// How long packets may take to come back at the end.
@@ -90,6 +92,8 @@ struct Generator {
     template: Template,
     visits: Visits,
     hz: f64,
+    /// Number of the run.
+    number: u64,
 }
 
 impl Generator {
@@ -115,6 +119,7 @@ impl Generator {
             template: Template::udp(),
             visits: flows.visits(),
             hz: tsc_hz() as f64,
+            number: 0,
         }
     }
 
@@ -129,29 +134,34 @@ impl Generator {
             let _ = mbuf.append(60);
             if let Some(frame) = mbuf.data_mut().first_chunk_mut::<60>() {
                 self.template.write(self.visits.next(), frame);
-                frame[STAMP..STAMP + 8].copy_from_slice(&now);
+                frame[STAMP..RUN].copy_from_slice(&now);
+                frame[RUN..RUN + 8].copy_from_slice(&self.number.to_ne_bytes());
             }
         }
     }
 
     /// Takes what has come back.
     #[inline(always)]
-    fn receive(&mut self, run: &mut Run) -> usize {
+    fn receive(&mut self, run: &mut Run) {
         let mut burst = Burst::new();
-        let received = self.rx.burst(&mut burst);
+        self.rx.burst(&mut burst);
         let now = rdtsc();
         for mbuf in &burst {
-            if let Some(stamp) = mbuf.data().get(STAMP..).and_then(|rest| rest.first_chunk()) {
-                run.times.add(now.saturating_sub(u64::from_ne_bytes(*stamp)));
+            let word =
+                |at: usize| mbuf.data().get(at..)?.first_chunk().copied().map(u64::from_ne_bytes);
+            if let (Some(stamp), Some(number)) = (word(STAMP), word(RUN)) {
+                if number == self.number {
+                    run.times.add(now.saturating_sub(stamp));
+                    run.received += 1;
+                }
             }
         }
-        run.received += received as u64;
-        received
     }
 
     /// Sends `rate` packets a second, or as many as it can, for so long.
     #[inline(never)]
     fn run(&mut self, rate: Option<f64>, interval: Duration) -> Run {
+        self.number = rdtsc();
         let mut run = Run {
             times: Times::new(),
             seconds: 0.0,

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::plot;
 
 /// One result; what does not apply is left out.
@@ -143,10 +143,9 @@ impl Report {
         eprint!("{}", self.table());
     }
 
-    /// Writes `docs/performance/NAME.json`, `.md` and, where there is something to draw, `.svg`.
-    pub(crate) fn publish(&self, name: &str) -> Result<()> {
-        let dir = machine::top().join("docs/performance");
-        fs::create_dir_all(&dir)?;
+    /// Writes `NAME.json`, `.md` and, where there is something to draw, `.svg`.
+    pub(crate) fn publish(&self, name: &str, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir)?;
         self.write(&dir.join(format!("{name}.json")))?;
         let mut text = format!("# Measured: {name}\n\n");
         writeln!(text, "Written by `{}`; see [performance](../performance.md).\n", self.command)?;
