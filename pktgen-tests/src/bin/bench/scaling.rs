@@ -9,7 +9,8 @@ use crate::process::command;
 use crate::report::{Measured, spread};
 use crate::{Options, cargo};
 
-const METHODS: [&str; 3] = ["dr", "ipip", "gre"];
+/// What workers share does not depend on it.
+const METHOD: &str = "dr";
 const MIB: u64 = 256;
 /// 64-byte frames with preamble and gap, 84 bytes, on 100 GbE: million a second.
 const LINE_RATE: f64 = 100e9 / (84.0 * 8.0) / 1e6;
@@ -20,21 +21,19 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
     let (rounds, interval) = if options.quick { ("3", "300") } else { ("9", "1000") };
     let flows: &[u64] =
         if options.quick { &[1000, 1_000_000] } else { &[1, 1000, 100_000, 1_000_000] };
-    let methods = if options.quick { &METHODS[..1] } else { &METHODS };
-    let cases = flows.iter().flat_map(|flows| methods.iter().map(|method| (*flows, *method)));
-    let wanted = |case: &(u64, &str)| match &options.only {
-        Some(only) => format!("scaling {} flows {}", case.0, case.1).contains(only.as_str()),
+    let wanted = |flows: &u64| match &options.only {
+        Some(only) => format!("scaling {flows} flows").contains(only.as_str()),
         None => true,
     };
     let program = cargo::build("scaling", true)?;
     let memory = Memory::reserve(MIB);
     let mut results = Vec::new();
-    for (flows, method) in cases.filter(wanted) {
+    for flows in flows.iter().copied().filter(wanted) {
         let mut command = command(&program);
-        command.args([method, &flows.to_string(), rounds, interval]);
+        command.args([METHOD, &flows.to_string(), rounds, interval]);
         command.args(["-l", "0,1"]).args(memory.eal(MIB)).stderr(Stdio::inherit());
         let out = command.output().context("cannot run scaling")?;
-        ensure!(out.status.success(), "scaling {method} {flows}: {}", out.status);
+        ensure!(out.status.success(), "scaling {flows}: {}", out.status);
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let pair = |line: &str| {
             let (one, two) = line.split_once(' ')?;
@@ -44,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
         let result = |name: &str, workers| Measured {
             part: "scaling",
             name: name.into(),
-            method: Some(method.into()),
+            method: Some(METHOD.into()),
             flows: Some(flows),
             workers: Some(workers),
             frame: Some(64),
@@ -53,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
         };
         results.push(result("in place,udp", 1).of(&one));
         let both = result("in place,udp", 2).against(&two, &one);
-        eprintln!("scaling: {flows} flows {method}: two workers {}", both.summary("one"));
+        eprintln!("scaling: {flows} flows: two workers {}", both.summary("one"));
         let loss = contention(both.ratio.unwrap_or(2.0));
         results.push(both);
         let (alone, ..) = spread(&one).context("scaling measured nothing")?;
