@@ -165,7 +165,7 @@ fn results(ours: &[Run], theirs: &[Run], noise: &[f64]) -> Vec<Measured> {
         for (q, name) in ["p50", "p99", "p99.9"].into_iter().enumerate() {
             let mut time = row(at(name, "us"), &|run| run.loads[n].quantiles[q]);
             if time.value.is_some_and(|value| value >= worst / 2.0) {
-                time.why = Some("no more than the machine's own gaps make".into());
+                time.why = Some("not clear of the machine's own gaps".into());
             }
             eprintln!("latency: {percent} % {name}: {}", time.summary("testpmd"));
             all.push(time);

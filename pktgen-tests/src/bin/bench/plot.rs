@@ -111,13 +111,13 @@ fn scaling(results: &[Measured]) -> String {
         let (Some(workers), Some(value)) = (r.workers, r.value) else { continue };
         let kind = match r.name.as_str() {
             "in place,udp" => "measured",
-            name if name.ends_with("nothing") => "model, linear",
-            _ => "model, with loss",
+            name if name.ends_with("nothing") => "model",
+            _ => "model, loss",
         };
-        let name = format!("{} flows, {kind}", thousands(r.flows.unwrap_or_default()));
+        let name = format!("{}: {kind}", thousands(r.flows.unwrap_or_default()));
         series.entry(name).or_default().insert(workers, value);
     }
-    lines(&Chart::new("Workers, dr, 64-byte frames", "Mpps", "workers"), &series)
+    lines(&Chart::new("Workers, dr, 64-byte frames, by flows", "Mpps", "workers"), &series)
 }
 
 fn open(title: &str, height: f64) -> String {

@@ -87,7 +87,9 @@ impl Measured {
     pub(crate) fn against(mut self, values: &[f64], baseline: &[f64]) -> Measured {
         self = self.of(values);
         self.baseline = spread(baseline).map(|(median, ..)| round(median));
-        let ratios: Vec<_> = values.iter().zip(baseline).map(|(a, b)| a / b).collect();
+        let ratios = values.iter().zip(baseline).map(|(a, b)| a / b);
+        // By nothing there is no ratio.
+        let ratios: Vec<_> = ratios.filter(|ratio| ratio.is_finite()).collect();
         if let Some((ratio, min, max)) = spread(&ratios) {
             self.ratio = Some(round(ratio));
             (self.ratio_min, self.ratio_max) = (Some(round(min)), Some(round(max)));
@@ -253,6 +255,8 @@ mod tests {
         let measured = Measured::default().against(&[1.0, 4.0, 9.0], &[2.0, 4.0, 3.0]);
         assert_eq!((measured.value, measured.baseline), (Some(4.0), Some(3.0)));
         assert_eq!((measured.ratio, measured.ratio_max), (Some(1.0), Some(3.0)));
+        let lost = Measured::default().against(&[0.0, 7.0], &[0.0, 0.0]);
+        assert_eq!((lost.value, lost.baseline, lost.ratio), (Some(3.5), Some(0.0), None));
     }
 
     #[test]
