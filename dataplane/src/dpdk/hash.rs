@@ -49,8 +49,8 @@ pub struct HashTable {
     raw: NonNull<sys::rte_hash>,
     memory_bytes: usize,
     _eal: EalUser,
-    /// It may move to another thread, but one without synchronisation is for one thread at a time.
-    _not_sync: PhantomData<*mut ()>,
+    /// Made without locks, it stays on its thread.
+    _not_send: PhantomData<*mut ()>,
 }
 
 impl HashTable {
@@ -77,7 +77,7 @@ impl HashTable {
             return Err(HashError::Create { name: name.into(), entries, errno });
         };
         let memory_bytes = heap_bytes().saturating_sub(before);
-        Ok(HashTable { raw, memory_bytes, _eal: eal, _not_sync: PhantomData })
+        Ok(HashTable { raw, memory_bytes, _eal: eal, _not_send: PhantomData })
     }
 
     /// Adds a key, or gives one that is there another word.
