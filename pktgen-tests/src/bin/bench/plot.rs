@@ -198,7 +198,8 @@ fn lines(chart: &Chart, series: &Series) -> String {
         (top + bottom) / 2.0,
         chart.unit
     );
-    for (n, (name, points)) in series.iter().enumerate() {
+    // The first comes out on top.
+    for (n, (name, points)) in series.iter().enumerate().collect::<Vec<_>>().into_iter().rev() {
         let colour = COLOURS[n % COLOURS.len()];
         let path: Vec<_> = points
             .iter()
