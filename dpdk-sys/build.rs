@@ -23,9 +23,16 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_(configure|start|stop|close|adjust_nb_rx_tx_desc|set_mtu|get_mtu)",
     "rte_eth_(find_next|rx_queue_setup|tx_queue_setup|macaddr_get|stats_get|stats_reset)",
     "rte_eth_(promiscuous|allmulticast)_(enable|disable|get)",
+    "rte_hash_(create|free|add_key_data|lookup_bulk_data)",
+    "rte_malloc_get_socket_stats",
 ];
-const TYPES: &[&str] =
-    &["shim_mbuf_layout", "rte_eth_(conf|dev_info|rxconf|txconf|stats)", "rte_ether_addr"];
+const TYPES: &[&str] = &[
+    "shim_mbuf_layout",
+    "rte_eth_(conf|dev_info|rxconf|txconf|stats)",
+    "rte_ether_addr",
+    "rte_hash_parameters",
+    "rte_malloc_socket_stats",
+];
 const VARS: &[&str] = &[
     "SHIM_.*",
     "RTE_LOG_[A-Z]+",
@@ -33,9 +40,11 @@ const VARS: &[&str] = &[
     "RTE_MAX_LCORE",
     "RTE_MAX_ETHPORTS",
     "RTE_ETH_NAME_MAX_LEN",
+    "RTE_MAX_NUMA_NODES",
 ];
 /// Reached by pointer or by the shim's offsets only, so no Rust code can depend on their layout.
-const OPAQUE: &[&str] = &["rte_mbuf", "rte_mempool", "rte_device", "rte_arp_.*", "rte_eth_rxseg"];
+const OPAQUE: &[&str] =
+    &["rte_mbuf", "rte_mempool", "rte_device", "rte_arp_.*", "rte_eth_rxseg", "rte_hash"];
 
 fn main() {
     for path in ["build.rs", "shim/shim.c", "shim/shim.h"] {

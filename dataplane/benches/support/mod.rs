@@ -4,6 +4,8 @@
 #![allow(dead_code)] // each benchmark uses a part of it
 
 pub mod buffer;
+#[cfg(feature = "dpdk")]
+pub mod mbufs;
 pub mod rig;
 pub mod scenario;
 pub mod traffic;

@@ -239,6 +239,9 @@ pub struct WorkerRow {
     pub lcore: u32,
     /// Generation it forwards by.
     pub generation: u64,
+    /// Its longest round of the last one to two seconds, in nanoseconds.
+    #[serde(default)]
+    pub longest_round_ns: u64,
     /// Its counters.
     #[serde(flatten)]
     pub counts: Counts,

@@ -214,6 +214,7 @@ impl Plane for LivePlane {
                 worker: i as u16,
                 lcore: *lcore,
                 generation,
+                longest_round_ns: stats.rounds().longest_ns(),
                 counts: stats.counts(),
             })
             .collect();

@@ -19,6 +19,7 @@ mod device;
 mod eal;
 mod errno;
 mod field;
+mod hash;
 mod lcore;
 mod log;
 mod mbuf;
@@ -31,6 +32,7 @@ mod setup;
 pub use device::{DeviceError, attach, detach, devices};
 pub use eal::{Eal, EalError, EalNotRunning, rdtsc, tsc_hz, version};
 pub use errno::Errno;
+pub use hash::{HashError, HashKey, HashTable};
 pub use lcore::{
     LaunchError, LcoreHandle, RegisterError, RegisteredThread, current_lcore, launch,
     register_thread, socket_of_lcore,

@@ -55,6 +55,23 @@ pub struct RealStats {
     pub replicas: Counter,
 }
 
+/// How long rounds of a poll loop took, in nanoseconds; gauges, a second each.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Rounds {
+    /// The longest of the second that has not ended.
+    pub this_second: Counter,
+    /// The longest of the second before.
+    pub last_second: Counter,
+}
+
+impl Rounds {
+    /// The longest round of the last one to two seconds, in nanoseconds.
+    pub fn longest_ns(&self) -> u64 {
+        self.this_second.get().max(self.last_second.get())
+    }
+}
+
 /// Counters by number, in cache lines of their own.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -74,6 +91,7 @@ impl<const N: usize> Lines<N> {
 pub struct Stats {
     events: Box<Lines<{ Event::COUNT }>>,
     dropped: Box<Lines<{ DropReason::COUNT }>>,
+    rounds: Box<Rounds>,
     ports: Box<[PortStats]>,
     services: Box<[ServiceStats]>,
     reals: Box<[RealStats]>,
@@ -89,6 +107,7 @@ impl Stats {
         Stats {
             events: Lines::zeroed(),
             dropped: Lines::zeroed(),
+            rounds: Box::default(),
             ports: zeroed(ports),
             services: zeroed(services),
             reals: zeroed(reals),
@@ -105,6 +124,12 @@ impl Stats {
     #[inline(always)]
     pub fn dropped(&self, reason: DropReason) -> &Counter {
         &self.dropped.0[reason as usize]
+    }
+
+    /// How long rounds took; none of the slow path's.
+    #[inline(always)]
+    pub fn rounds(&self) -> &Rounds {
+        &self.rounds
     }
 
     /// A port's counters, if the slot exists.

@@ -12,18 +12,22 @@ pub struct Clock {
     /// TSC at which `tick` began.
     since: u64,
     tick: Tick,
+    /// TSC at the last reading.
+    read: u64,
 }
 
 impl Clock {
     /// Starts at tick 0, now. Needs a running EAL.
     pub fn start() -> Clock {
-        Clock { per_ms: (tsc_hz() / 1000).max(1), since: rdtsc(), tick: Tick(0) }
+        let now = rdtsc();
+        Clock { per_ms: (tsc_hz() / 1000).max(1), since: now, tick: Tick(0), read: now }
     }
 
     /// The time now. Divides only when a millisecond has passed.
     #[inline(always)]
     pub fn now(&mut self) -> Tick {
-        let elapsed = rdtsc().wrapping_sub(self.since);
+        self.read = rdtsc();
+        let elapsed = self.read.wrapping_sub(self.since);
         // A counter that seems to run backwards (another socket's) is no time passed.
         if elapsed >= self.per_ms && elapsed <= u64::MAX / 2 {
             let ms = elapsed / self.per_ms;
@@ -31,5 +35,16 @@ impl Clock {
             self.tick = self.tick.after(ms as u32);
         }
         self.tick
+    }
+
+    /// The TSC as [`now`](Clock::now) read it last.
+    #[inline(always)]
+    pub fn tsc(&self) -> u64 {
+        self.read
+    }
+
+    /// TSC ticks in a millisecond.
+    pub fn per_ms(&self) -> u64 {
+        self.per_ms
     }
 }

@@ -8,6 +8,7 @@
 mod channels;
 mod clock;
 mod idle;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use arrayvec::ArrayVec;
 pub use channels::{Channels, Links, SlowEnd, Ticket, WorkerEnd};
 pub use clock::Clock;
 pub use idle::Idle;
+pub use watch::Watch;
 
 use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue, free_bulk};
 use crate::pipeline::{BURST, Env, Output, PeerMessage, Pipeline};
@@ -41,6 +43,7 @@ pub struct Worker {
     hops: Arc<NextHops>,
     pool: Mempool,
     clock: Clock,
+    watch: Watch,
     idle: Idle,
     stop: Arc<AtomicBool>,
 }
@@ -88,7 +91,8 @@ impl Worker {
     ) -> Worker {
         let (rx, tx) = queues.into_iter().unzip();
         let out = WorkerOutput { tx, channels };
-        Worker { pipeline, rx, out, reader, hops, pool, clock, idle: Idle::new(idle), stop }
+        let (watch, idle) = (Watch::new(&clock), Idle::new(idle));
+        Worker { pipeline, rx, out, reader, hops, pool, clock, watch, idle, stop }
     }
 
     /// Polls until told to stop. Packets that wait then are dropped and counted.
@@ -121,6 +125,7 @@ impl Worker {
     #[inline(always)]
     fn round(&mut self) -> usize {
         let now = self.clock.now();
+        self.watch.mark(self.clock.tsc(), self.pipeline.stats().rounds());
         let mut env = Env {
             snapshot: self.reader.current(),
             hops: &self.hops,

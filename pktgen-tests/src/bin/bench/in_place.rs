@@ -7,16 +7,17 @@ use anyhow::{Context, Result, ensure};
 use crate::hugepages::Memory;
 use crate::process::command;
 use crate::report::Measured;
+use crate::throughput::methods;
 use crate::{Options, cargo};
 
-const METHODS: [&str; 3] = ["dr", "ipip", "gre"];
 const MIB: u64 = 128;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
-    let (pairs, interval) = if options.quick { ("3", "400") } else { ("9", "2000") };
+    let (pairs, interval) = if options.quick { ("3", "300") } else { ("9", "1500") };
     let cases = [1, 1000, 100_000, 1_000_000].into_iter();
-    let cases = cases.flat_map(|flows: u64| METHODS.map(|method| (flows, method)));
-    let wanted = |case: &(u64, &str)| match &options.only {
+    let quick = options.quick && options.only.is_none();
+    let cases = cases.flat_map(|flows| methods(flows, quick).iter().map(move |m| (flows, *m)));
+    let wanted = |case: &(usize, &str)| match &options.only {
         Some(only) => format!("in place {} flows {}", case.0, case.1).contains(only.as_str()),
         None => true,
     };
@@ -43,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
             part: "throughput",
             name: "in place,udp".into(),
             method: Some(method.into()),
-            flows: Some(flows),
+            flows: Some(flows as u64),
             services: Some(1),
             reals: Some(2),
             frame: Some(64),

@@ -20,6 +20,11 @@ pub(crate) fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(1).map_or("/".into(), Path::to_path_buf)
 }
 
+/// Where results are kept.
+pub(crate) fn documents() -> PathBuf {
+    top().join("docs/performance")
+}
+
 /// Where cargo builds.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), PathBuf::from)

@@ -1,22 +1,29 @@
 //! Measures Shunt and writes down what it found. `scripts/bench` builds and runs this.
 
+mod baseline;
 mod capture;
 mod cargo;
+mod control;
+mod cpu;
 mod hugepages;
 mod in_place;
 mod instructions;
+mod latency;
+mod lookup;
 mod machine;
 mod memory;
 mod pipeline;
 mod plot;
 mod process;
 mod report;
+mod scaling;
 mod shuntd;
 mod testpmd;
 mod throughput;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use report::{Measured, Report};
@@ -24,7 +31,12 @@ use report::{Measured, Report};
 const PARTS: &[(&str, Part)] = &[
     ("pipeline", pipeline::run),
     ("new-flows", pipeline::run_new_flows),
+    ("lookup", lookup::run),
     ("throughput", throughput::run),
+    ("baseline", baseline::run),
+    ("latency", latency::run),
+    ("control", control::run),
+    ("scaling", scaling::run),
     ("instructions", instructions::run),
     ("memory", memory::run),
 ];
@@ -54,7 +66,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut options = Options { quick: false, only: None, accept: false };
-    let (mut parts, mut json) = (Vec::new(), None);
+    let (mut parts, mut json, mut out) = (Vec::new(), None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -62,6 +74,7 @@ fn run() -> Result<()> {
             "--accept" => options.accept = true,
             "--only" => options.only = Some(args.next().context("--only wants a word")?),
             "--json" => json = Some(PathBuf::from(args.next().context("--json wants a file")?)),
+            "--out" => out = Some(PathBuf::from(args.next().context("--out wants a directory")?)),
             name => match PARTS.iter().find(|(part, _)| *part == name) {
                 Some(part) => parts.push(part),
                 None => bail!("no part {name:?}: there are {}", names()),
@@ -72,15 +85,20 @@ fn run() -> Result<()> {
         parts.extend(PARTS);
     }
     let mut report = Report::new(&machine::describe()?);
-    for (name, part) in parts {
-        eprintln!("== bench: {name}");
+    let started = Instant::now();
+    for (n, (name, part)) in parts.iter().enumerate() {
+        eprintln!("== bench: {name} ({} of {})", n + 1, parts.len());
+        let began = Instant::now();
         let results = part(&options).with_context(|| format!("part {name}"))?;
         let one = report.with(results.clone());
         // A quick run's numbers, or some of them, are not for the documents.
-        if !options.quick && options.only.is_none() {
-            one.publish(name)?;
+        let documents = (!options.quick && options.only.is_none()).then(machine::documents);
+        if let Some(dir) = out.clone().or(documents) {
+            one.publish(name, &dir)?;
         }
         one.print();
+        let (took, all) = (began.elapsed().as_secs(), started.elapsed().as_secs());
+        eprintln!("== bench: {name} took {took} s, {all} s so far");
         report.results.extend(results);
     }
     if let Some(file) = json {

@@ -28,6 +28,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
                 method: "ipip".into(),
                 services,
                 reals: 2,
+                room: (0, 0),
                 scheduler: "wrr".into(),
                 mtu: 1500,
             },

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::plot;
 
 /// One result; what does not apply is left out.
@@ -23,6 +23,11 @@ pub(crate) struct Measured {
     pub(crate) services: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reals: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<u64>,
+    /// Per cent of the greatest load that is carried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) load: Option<u64>,
     /// Bytes of an Ethernet frame with its frame check sequence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) frame: Option<u64>,
@@ -82,7 +87,9 @@ impl Measured {
     pub(crate) fn against(mut self, values: &[f64], baseline: &[f64]) -> Measured {
         self = self.of(values);
         self.baseline = spread(baseline).map(|(median, ..)| round(median));
-        let ratios: Vec<_> = values.iter().zip(baseline).map(|(a, b)| a / b).collect();
+        let ratios = values.iter().zip(baseline).map(|(a, b)| a / b);
+        // By nothing there is no ratio.
+        let ratios: Vec<_> = ratios.filter(|ratio| ratio.is_finite()).collect();
         if let Some((ratio, min, max)) = spread(&ratios) {
             self.ratio = Some(round(ratio));
             (self.ratio_min, self.ratio_max) = (Some(round(min)), Some(round(max)));
@@ -138,10 +145,9 @@ impl Report {
         eprint!("{}", self.table());
     }
 
-    /// Writes `docs/performance/NAME.json`, `.md` and, where there is something to draw, `.svg`.
-    pub(crate) fn publish(&self, name: &str) -> Result<()> {
-        let dir = machine::top().join("docs/performance");
-        fs::create_dir_all(&dir)?;
+    /// Writes `NAME.json`, `.md` and, where there is something to draw, `.svg`.
+    pub(crate) fn publish(&self, name: &str, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir)?;
         self.write(&dir.join(format!("{name}.json")))?;
         let mut text = format!("# Measured: {name}\n\n");
         writeln!(text, "Written by `{}`; see [performance](../performance.md).\n", self.command)?;
@@ -170,6 +176,8 @@ impl Report {
             "flows",
             "services",
             "real servers",
+            "workers",
+            "load, %",
             "frame",
             "value",
             "spread",
@@ -186,6 +194,8 @@ impl Report {
                 count(r.flows),
                 count(r.services),
                 count(r.reals),
+                count(r.workers),
+                count(r.load),
                 count(r.frame),
                 number(r.value),
                 range(r.min, r.max),
@@ -245,6 +255,8 @@ mod tests {
         let measured = Measured::default().against(&[1.0, 4.0, 9.0], &[2.0, 4.0, 3.0]);
         assert_eq!((measured.value, measured.baseline), (Some(4.0), Some(3.0)));
         assert_eq!((measured.ratio, measured.ratio_max), (Some(1.0), Some(3.0)));
+        let lost = Measured::default().against(&[0.0, 7.0], &[0.0, 0.0]);
+        assert_eq!((lost.value, lost.baseline, lost.ratio), (Some(3.5), Some(0.0), None));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) method: String,
     pub(crate) services: usize,
     pub(crate) reals: usize,
+    /// Services and real servers that it has room for, if more than those.
+    pub(crate) room: (usize, usize),
     pub(crate) scheduler: String,
     /// Longest IP packet; tunnels of full-sized packets need more than 1500.
     pub(crate) mtu: u16,
@@ -59,8 +61,8 @@ port = "lan"
 address = "172.16.0.1"
 mac = "02:00:00:00:00:01"
 "#,
-            max_services = self.services.max(64),
-            max_reals = (self.services * self.reals).max(64),
+            max_services = self.services.max(self.room.0).max(64),
+            max_reals = (self.services * self.reals).max(self.room.1).max(64),
         );
         // On the port's network for dr, behind the gateway for tunnels.
         let network = if method == "dr" { "172.16" } else { "100.64" };
@@ -134,14 +136,26 @@ impl Shuntd {
         Ok(())
     }
 
-    fn ask(&self, request: &str) -> Result<Value> {
-        let mut stream = UnixStream::connect(&self.socket)?;
+    /// Opens a connection to its control socket.
+    pub(crate) fn connect(&self) -> Result<Connection> {
+        let stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        stream.write_all(format!("{request}\n").as_bytes())?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        let mut answer: Value = serde_json::from_str(&line)?;
-        Ok(answer["ok"].take())
+        Ok(Connection { stream: BufReader::new(stream) })
+    }
+
+    fn ask(&self, request: &str) -> Result<Value> {
+        self.connect()?.ask(request)
+    }
+
+    /// A configuration as text, for it to change to.
+    pub(crate) fn text(&self, config: &Config) -> String {
+        config.text(&self.socket)
+    }
+
+    /// The longest round of its first worker in the last one to two seconds, in nanoseconds.
+    pub(crate) fn longest_round(&self) -> Result<u64> {
+        let stats = self.ask(r#"{"op":"stats"}"#)?;
+        stats["workers"][0]["longest_round_ns"].as_u64().context("no longest_round_ns")
     }
 
     /// Every counter.
@@ -178,6 +192,31 @@ impl Shuntd {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()).context("VmRSS")?;
         Ok(kib.parse::<u64>()? << 10)
+    }
+}
+
+/// A connection to the control socket.
+pub(crate) struct Connection {
+    stream: BufReader<UnixStream>,
+}
+
+impl Connection {
+    /// The answer to a request, as it comes.
+    pub(crate) fn line(&mut self, request: &str) -> Result<String> {
+        self.stream.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// The answer to a request that must succeed.
+    pub(crate) fn ask(&mut self, request: &str) -> Result<Value> {
+        let line = self.line(request)?;
+        let mut answer: Value = serde_json::from_str(&line)?;
+        if answer["ok"].is_null() {
+            bail!("shuntd says {}", line.trim());
+        }
+        Ok(answer["ok"].take())
     }
 }
 

@@ -18,6 +18,17 @@ pub(crate) struct Testpmd {
 impl Testpmd {
     /// Starts it on `vdev`, one forwarding lcore, and waits until packets flow.
     pub(crate) fn start(eal: &[String], vdev: &str, mbufs: usize) -> Result<Testpmd> {
+        let mut testpmd = Testpmd::spawn(eal, vdev, mbufs)?;
+        let first = testpmd.sent()?;
+        std::thread::sleep(Duration::from_millis(100));
+        if testpmd.sent()? == first {
+            bail!("dpdk-testpmd forwards nothing");
+        }
+        Ok(testpmd)
+    }
+
+    /// Starts it on a port to which nobody sends yet.
+    pub(crate) fn spawn(eal: &[String], vdev: &str, mbufs: usize) -> Result<Testpmd> {
         // Its output goes to a pipe, and would come in blocks.
         let mut command = command("stdbuf");
         command.args(["-oL", "dpdk-testpmd", "-l", "0,1"]).args(eal).arg(format!("--vdev={vdev}"));
@@ -37,11 +48,7 @@ impl Testpmd {
         });
         let mut testpmd = Testpmd { process, stdin, lines };
         testpmd.stdin.write_all(b"start\n")?;
-        let first = testpmd.sent().context("dpdk-testpmd did not start")?;
-        std::thread::sleep(Duration::from_millis(100));
-        if testpmd.sent()? == first {
-            bail!("dpdk-testpmd forwards nothing");
-        }
+        testpmd.sent().context("dpdk-testpmd did not start")?;
         Ok(testpmd)
     }
 }
