@@ -150,9 +150,9 @@ fn results(ours: &[Run], theirs: &[Run], noise: &[f64]) -> Vec<Measured> {
     let mut max = row(result("net_memif,throughput", "Mpps"), &|run| run.max);
     let limited = |runs: &[Run]| {
         let full = spread(&each(runs, &|run| run.full)).map_or(0.0, |(median, ..)| median);
-        if full < 0.01 { "the generator's own" } else { "the forwarder's" }
+        if full < 0.01 { "the generator" } else { "the forwarder" }
     };
-    max.why = Some(format!("the limit is {}; beside it {}", limited(ours), limited(theirs)));
+    max.why = Some(format!("limited by {}; the baseline by {}", limited(ours), limited(theirs)));
     eprintln!("latency: {}", max.summary("testpmd"));
     let mut all = vec![max];
     // The machine's own doing, seen from the generator and from the forwarder.
