@@ -61,7 +61,7 @@ impl fmt::Debug for HashKey {
     }
 }
 
-/// What `sh` and `mh` know a flow by.
+/// What `sh` and `mh` know a flow by; `dh` knows it by its VIP.
 #[derive(Debug)]
 pub(super) struct ClientHash {
     key: HashKey,
