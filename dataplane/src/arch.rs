@@ -1,5 +1,5 @@
-//! The processor's own instructions that safe Rust does not offer: cache prefetch, and the comparison
-//! of sixteen bytes at once.
+//! What safe Rust does not offer of the processor: cache prefetch, the comparison of sixteen bytes at
+//! once, and large pages.
 //!
 //! This is, beside [`crate::dpdk`], the only module that may use `unsafe`.
 #![allow(unsafe_code)]
@@ -30,6 +30,35 @@ fn prefetch_address(address: *const u8) {
 #[inline(always)]
 pub fn prefetch_at<T>(slice: &[T], index: usize) {
     prefetch_address(slice.as_ptr().wrapping_add(index).cast());
+}
+
+/// Asks for huge pages behind the memory that `empty` has reserved, before it is touched.
+///
+/// A table of many million flows has more pages than the processor remembers, so that every look
+/// into it would wait for a page's address as well. A hint: without transparent huge pages
+/// (`/sys/kernel/mm/transparent_hugepage/enabled` says `never`) nothing happens.
+pub fn prefer_huge_pages<T>(empty: &mut Vec<T>) {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::mman::{MmapAdvise, madvise};
+        const PAGE: usize = 4096;
+        const HUGE: usize = 2 << 20;
+        let (start, bytes) = (empty.as_mut_ptr().cast::<u8>(), empty.capacity() * size_of::<T>());
+        let skip = start.align_offset(PAGE);
+        if bytes < 2 * HUGE || skip > bytes {
+            return;
+        }
+        let start = std::ptr::NonNull::new(start.wrapping_add(skip).cast());
+        if let Some(start) = start {
+            let length = (bytes - skip) / PAGE * PAGE;
+            // A kernel without huge pages refuses; then there are none.
+            // SAFETY: the range lies in the vector's own allocation, and this advice changes neither
+            // its content nor what may be done with it.
+            let _ = unsafe { madvise(start, length, MmapAdvise::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = empty;
 }
 
 /// Which of `bytes` are `byte`: bit n for byte n.

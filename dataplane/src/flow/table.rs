@@ -30,7 +30,7 @@ use super::evict::Victims;
 use super::half_open::HalfOpen;
 use super::state::{Spans, Step};
 use super::{Event, Key, Seed, State, Timeouts, Transition};
-use crate::arch::prefetch_at;
+use crate::arch::{prefer_huge_pages, prefetch_at};
 use crate::types::{FlowKey, RealId, Tick};
 
 /// The flow table of one worker, for IPv4.
@@ -262,10 +262,12 @@ impl<K: Key> Table<K> {
         let mut buckets = Vec::new();
         let count = capacity.div_ceil(FLOWS_PER_BUCKET);
         buckets.try_reserve_exact(count).map_err(out_of_memory)?;
+        prefer_huge_pages(&mut buckets);
         buckets.resize(count, Bucket::NEW);
 
         let mut entries = Vec::new();
         entries.try_reserve_exact(capacity).map_err(out_of_memory)?;
+        prefer_huge_pages(&mut entries);
         entries.extend((1..=capacity as u32).map(|link| Entry {
             flow: Flow::FILLER,
             link,

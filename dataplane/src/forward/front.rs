@@ -28,6 +28,8 @@ pub struct Front {
     /// Sum of the outer header's constant words.
     sum: u32,
     kind: Kind,
+    /// Whether it is [`Kind::Dr`].
+    is_dr: bool,
     protocol: u8,
     /// GRE header without a checksum.
     gre: [u8; 8],
@@ -51,6 +53,7 @@ impl Front {
         addresses: 0,
         sum: 0,
         kind: Kind::Slow,
+        is_dr: false,
         protocol: 0,
         gre: [0; 8],
     };
@@ -62,6 +65,7 @@ impl Front {
             src_head: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
             src_tail: u64::from_le_bytes([c, d, e, f, 0x08, 0x00, 0x45, 0]),
             kind: Kind::Dr,
+            is_dr: true,
             ..Front::NONE
         };
         let (outer, kind, gre) = match tunnel {
@@ -77,7 +81,7 @@ impl Front {
         let words = [[a, b], [c, d], [e, f], [g, h], [0x45, 0], [0, protocol]];
         let sum = words.into_iter().map(|w| u32::from(u16::from_le_bytes(w))).sum();
         let addresses = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        Front { addresses, sum, kind, protocol, gre, ..front }
+        Front { addresses, sum, kind, is_dr: false, protocol, gre, ..front }
     }
 
     fn gre(template: &gre::Template) -> (Kind, [u8; 8]) {
@@ -97,11 +101,11 @@ impl Front {
     /// changed, when this cannot do it or there is no headroom.
     ///
     /// The packet is as `head` says, with a TTL above 1 and an outer length of at most 65535; `id`
-    /// is the outer identification, on the wire, when DF is clear.
+    /// is the outer identification of the packet before, and is counted up when DF is clear.
     #[inline(always)]
-    pub fn write<B: PacketBuf>(&self, buf: &mut B, dst: u64, head: &Head, id: u16) -> bool {
+    pub fn write<B: PacketBuf>(&self, buf: &mut B, dst: u64, head: &Head, id: &mut u16) -> bool {
         // First of all, and no jump by table, for most have it.
-        if matches!(self.kind, Kind::Dr) {
+        if self.is_dr {
             let Some(frame) = buf.data_mut().first_chunk_mut::<OUTER>() else { return false };
             frame[..8].copy_from_slice(&(dst | self.src_head).to_le_bytes());
             frame[8..12].copy_from_slice(&(self.src_tail as u32).to_le_bytes());
@@ -123,7 +127,7 @@ impl Front {
         buf: &mut B,
         dst: u64,
         head: &Head,
-        id: u16,
+        id: &mut u16,
     ) -> bool {
         const { assert!(ALL == FRONT + ipv4::MIN_HEADER_LEN && FRONT >= OUTER) };
         let overhead = FRONT - ethernet::HEADER_LEN;
@@ -139,7 +143,9 @@ impl Front {
             return false;
         };
         // What each field is copied from, and why: `tunnel::Outer::header`.
-        let (fragment, id) = (head.fragment, if head.fragment == 0 { id } else { 0 });
+        let fragment = head.fragment;
+        *id = id.wrapping_add(u16::from(fragment == 0));
+        let id = if fragment == 0 { id.to_be() } else { 0 };
         let (len, ttl) = (total_len.to_be(), head.ttl - 1);
         let sum = self.sum
             + (u32::from(head.tos) << 8)
@@ -228,7 +234,12 @@ mod tests {
         };
         let mut short = TestBuf::new(frame);
         let front = Front::new(PORT, tunnel);
-        assert!(front.write(&mut short, HOP.to_wire(), &head, id.to_be()));
+        assert!(front.write(
+            &mut short,
+            HOP.to_wire(),
+            &head,
+            &mut id.wrapping_sub(u16::from(!ip.fragment.df()))
+        ));
         (by_the_book.data().to_vec(), short.data().to_vec())
     }
 
@@ -276,13 +287,13 @@ mod tests {
         let checksum = GreOptions { checksum: true, key: None };
         let slow = TunnelTemplate::gre([192, 0, 2, 10].into(), [10, 8, 0, 9].into(), checksum);
         let mut buf = TestBuf::new(&frame);
-        assert!(!Front::new(PORT, Some(&slow)).write(&mut buf, 1, &head, 0));
-        assert!(!Front::NONE.write(&mut buf, 1, &head, 0));
+        assert!(!Front::new(PORT, Some(&slow)).write(&mut buf, 1, &head, &mut 0));
+        assert!(!Front::NONE.write(&mut buf, 1, &head, &mut 0));
         // No headroom.
         assert!(buf.prepend(TestBuf::HEADROOM - 10) && buf.trim_front(0));
         let before = buf.data().to_vec();
         let [_, ipip, ..] = &tunnels()[..] else { panic!() };
-        assert!(!Front::new(PORT, ipip.as_ref()).write(&mut buf, 1, &head, 0));
+        assert!(!Front::new(PORT, ipip.as_ref()).write(&mut buf, 1, &head, &mut 0));
         assert_eq!(buf.data(), before);
     }
 }

@@ -296,11 +296,9 @@ impl<B: PacketBuf> Pipeline<B> {
             return false;
         }
         let Some(hop) = env.hops.known(hot.neighbor) else { return false };
-        let id = self.ip_id.wrapping_add(u16::from(info.head.fragment == 0));
-        if !hot.front.write(buf, hop, &info.head, id.to_be()) {
+        if !hot.front.write(buf, hop, &info.head, &mut self.ip_id) {
             return false;
         }
-        self.ip_id = id;
         if let Some(stats) = self.stats.real(info.real) {
             stats.packets.add(1);
             stats.bytes.add(info.head.total_len.into());

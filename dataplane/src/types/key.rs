@@ -1,6 +1,7 @@
 //! What identifies a virtual service and a flow.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 
@@ -78,7 +79,7 @@ impl fmt::Display for ServiceKey {
 }
 
 /// A flow as the director sees it: client to VIP only. L4 ports in host byte order.
-#[derive(Debug, Clone, Copy, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct FlowKey {
     /// CIP, the client's address.
@@ -143,6 +144,12 @@ impl PartialEq for FlowKey {
     #[inline(always)]
     fn eq(&self, other: &FlowKey) -> bool {
         self.words() == other.words()
+    }
+}
+
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.words().hash(state);
     }
 }
 
