@@ -126,7 +126,7 @@ impl<'n> View<'n> {
     fn real(&self, real: &RealRow, protocol: Protocol, text: &mut String) {
         let (active, inactive) = match (protocol, real.traffic) {
             (Protocol::Tcp, Traffic { active, inactive, .. }) => (active, inactive),
-            // To LVS only an established TCP connection is active.
+            // To LVS only TCP connections are active.
             (Protocol::Udp, Traffic { active, inactive, .. }) => (0, active + inactive),
         };
         let (weight, forward) = (real.weight, forward(real.forward));
