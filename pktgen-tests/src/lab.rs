@@ -64,7 +64,17 @@ pub(crate) fn missing() -> Option<String> {
     if !nix::unistd::Uid::effective().is_root() {
         return Some("system tests need root, for network namespaces".into());
     }
-    let tools = ["ip", "nginx", "linux.uml", "ethtool", "curl", "tcpdump", "arping", "ipvsadm"];
+    let tools = [
+        "ip",
+        "nginx",
+        "linux.uml",
+        "ethtool",
+        "curl",
+        "tcpdump",
+        "arping",
+        "ipvsadm",
+        "ldirectord",
+    ];
     for tool in tools {
         let found = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
         if !found.split(':').any(|dir| PathBuf::from(dir).join(tool).exists()) {
