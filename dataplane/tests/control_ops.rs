@@ -43,8 +43,8 @@ fn services_are_added_edited_listed_and_removed() {
     let all = client.ok(r#"{"op":"service.list"}"#);
     assert_eq!(all.as_array().unwrap().len(), 2);
     let tcp = client.ok(r#"{"op":"service.list","protocol":"tcp"}"#);
-    let traffic =
-        json!({"connections": 11, "packets": 222, "bytes": 33333, "active": 4, "inactive": 5});
+    let traffic = json!({"connections": 11, "packets": 222, "bytes": 33333, "active": 4, "inactive": 5,
+               "rate": {"connections": 0, "packets": 0, "bytes": 0}});
     let mut real =
         json!({"real": "192.0.2.21", "forward": "dr", "weight": 2, "state": "reachable"});
     real.as_object_mut().unwrap().extend(traffic.as_object().unwrap().clone());
@@ -65,6 +65,40 @@ fn services_are_added_edited_listed_and_removed() {
             ("not_found", "no virtual service udp 192.0.2.100:53")
         );
     }
+}
+
+#[test]
+fn counters_start_at_zero_again_and_the_planes_go_on() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let unknown =
+        client.error(r#"{"op":"service.zero","protocol":"udp","address":"192.0.2.100:53"}"#);
+    assert_eq!(unknown.0, "not_found");
+    client.ok(r#"{"op":"service.zero","protocol":"tcp","address":"192.0.2.100:80"}"#);
+    let rows = client.ok(r#"{"op":"service.list"}"#);
+    for row in [&rows[0], &rows[0]["reals"][0]] {
+        let counts = ["connections", "packets", "bytes", "active", "inactive"];
+        assert_eq!(counts.map(|key| row[key].as_u64().unwrap()), [0, 0, 0, 4, 5]);
+    }
+    client.ok(r#"{"op":"service.clear"}"#);
+    assert_eq!(client.ok(r#"{"op":"service.list"}"#), json!([]));
+    client.ok(r#"{"op":"service.add","protocol":"tcp","address":"192.0.2.100:80"}"#);
+    assert_eq!(client.ok(r#"{"op":"service.list"}"#)[0]["packets"], 222, "configured anew");
+    client.ok(r#"{"op":"service.zero"}"#);
+    assert_eq!(client.ok(r#"{"op":"service.list"}"#)[0]["packets"], 0);
+}
+
+#[test]
+fn timeouts_are_shown_and_set_one_by_one() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    client.ok(r#"{"op":"timeouts.set","tcp_fin":"30s"}"#);
+    let timeouts = json!({"tcp": "900s", "tcp_fin": "30s", "udp": "300s"});
+    assert_eq!(client.ok(r#"{"op":"timeouts.show"}"#), timeouts);
+    assert_eq!(fixture.plane.last().timeouts.tcp_fin, Duration::from_secs(30));
+    let (code, message) = client.error(r#"{"op":"timeouts.set","udp":"0s"}"#);
+    assert_eq!(code, "invalid");
+    assert!(message.starts_with("timeouts.udp: "), "{message}");
 }
 
 #[test]

@@ -136,7 +136,10 @@ pub struct Director<'a> {
 }
 
 /// The binaries under test: `SHUNT_BIN` names their directory, else the release build's.
-fn binary(name: &str) -> PathBuf {
+///
+/// # Panics
+/// When it is not built.
+pub fn binary(name: &str) -> PathBuf {
     let dir = std::env::var_os("SHUNT_BIN").map(PathBuf::from).unwrap_or_else(|| {
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or(top().join("target"), PathBuf::from);

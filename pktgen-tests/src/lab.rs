@@ -64,7 +64,18 @@ pub(crate) fn missing() -> Option<String> {
     if !nix::unistd::Uid::effective().is_root() {
         return Some("system tests need root, for network namespaces".into());
     }
-    for tool in ["ip", "nginx", "linux.uml", "ethtool", "curl", "tcpdump", "arping"] {
+    let tools = [
+        "ip",
+        "nginx",
+        "linux.uml",
+        "ethtool",
+        "curl",
+        "tcpdump",
+        "arping",
+        "ipvsadm",
+        "ldirectord",
+    ];
+    for tool in tools {
         let found = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
         if !found.split(':').any(|dir| PathBuf::from(dir).join(tool).exists()) {
             return Some(format!("{tool} is missing; run scripts/setup --for test"));

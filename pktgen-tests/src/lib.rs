@@ -8,7 +8,7 @@ use std::io::Write as _;
 mod director;
 mod lab;
 
-pub use director::{Config, Director};
+pub use director::{Config, Director, binary};
 pub use lab::{Lab, Output, Reals};
 
 /// The virtual services' addresses, as the lab's real servers carry them.

@@ -124,6 +124,15 @@ vip_arguments() {
     done
 }
 
+# uml DIR: the command of user-mode Linux, for this machine's processor.
+uml() {
+    if grep -qw amx_tile /proc/cpuinfo; then
+        cc -O1 -shared -fPIC -o "$1/uml-xstate.so" "$here/lab.d/uml-xstate.c" || die "cannot compile uml-xstate.c"
+        echo "env LD_PRELOAD=$1/uml-xstate.so"
+    fi
+    echo linux.uml
+}
+
 # A real kernel, for the tunnels that the machine's own may lack. Its root is this machine's file system.
 start_guest() {
     local rs=$1 method=$2 rip dir=$STATE/$1 modules
@@ -138,7 +147,8 @@ start_guest() {
     in_ns switch ip tuntap add dev "tap-$rs" mode tap
     in_ns switch ip link set "tap-$rs" master br-remote
     tame switch "tap-$rs"
-    spawn_tree "guest-$rs" "$dir/console.log" switch linux.uml mem=160M root=/dev/root rootfstype=hostfs rootflags=/ rw \
+    # shellcheck disable=SC2046
+    spawn_tree "guest-$rs" "$dir/console.log" switch $(uml "$dir") mem=160M root=/dev/root rootfstype=hostfs rootflags=/ rw \
         "init=$dir/init" quiet ipv6.disable_ipv6=1 "uml_dir=$dir/uml/" "umid=$rs" con0=fd:0,fd:1 con=null \
         "vec0:transport=tap,ifname=tap-$rs,depth=128,mac=$(mac_of "$rip")"
     reals_up+=("$rs=$rip")

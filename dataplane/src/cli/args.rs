@@ -1,5 +1,6 @@
 //! The command line's arguments. Completions and man pages are made from these.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,6 +56,13 @@ pub(super) enum Command {
     /// The running configuration and configuration files
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
+    /// The command lines of LVS's ipvsadm; also when this program is called by that name
+    #[command(disable_help_flag = true)]
+    Ipvsadm {
+        /// As ipvsadm has them; -h prints them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Versions of this program and of the daemon
     Version,
     /// Print a completion script for a shell

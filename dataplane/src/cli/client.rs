@@ -32,6 +32,11 @@ impl Client {
 
     /// Sends a request and returns the `ok` of its answer.
     pub(super) fn call(&mut self, request: &Request) -> Result<Value, Failure> {
+        self.ask(request)?.map_err(|error| Failure::Refused(error.message))
+    }
+
+    /// Sends a request and returns its answer; the failure is that there is none.
+    pub(super) fn ask(&mut self, request: &Request) -> Result<Result<Value, Error>, Failure> {
         self.id += 1;
         let mut line = json!({"v": VERSION, "id": self.id});
         let body = serde_json::to_value(request).map_err(|e| self.broken(&e))?;
@@ -53,10 +58,10 @@ impl Client {
         let mut answer: Value = serde_json::from_slice(&answer).map_err(|e| self.broken(&e))?;
         if let Some(error) = answer.get_mut("error") {
             let error: Error = serde_json::from_value(error.take()).map_err(|e| self.broken(&e))?;
-            return Err(Failure::Refused(error.message));
+            return Ok(Err(error));
         }
         match answer.get_mut("ok") {
-            Some(ok) => Ok(ok.take()),
+            Some(ok) => Ok(Ok(ok.take())),
             None => Err(self.broken(&"the answer has neither ok nor error")),
         }
     }

@@ -5,6 +5,8 @@ mod args;
 mod client;
 mod config;
 mod flow;
+mod ipvsadm;
+
 mod output;
 mod service;
 mod stats;
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use serde_json::json;
 
+use crate::config::DEFAULT_SOCKET;
 use crate::control::protocol::{NoArguments, Request, Version};
 use args::{Cli, Command};
 use client::{Client, typed};
@@ -56,6 +59,12 @@ impl Context {
 
 /// Runs the command line `shunt` with these arguments, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.first().is_some_and(|name| Path::new(name).file_name() == Some("ipvsadm".as_ref()))
+    {
+        let socket = std::env::var_os("SHUNT_SOCKET").unwrap_or_else(|| DEFAULT_SOCKET.into());
+        return ipvsadm::run(Path::new(&socket), &words(arguments.get(1..).unwrap_or_default()));
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -64,6 +73,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
+    if let Command::Ipvsadm { arguments } = &cli.command {
+        return ipvsadm::run(&cli.socket, &words(arguments));
+    }
     let context = Context { socket: cli.socket, json: cli.json };
     match execute(&context, &cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,6 +85,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(Failure::Refused(message)) => failed(&message, FAILED),
         Err(Failure::Usage(message)) => failed(&message, USAGE),
     }
+}
+
+fn words(arguments: &[OsString]) -> Vec<String> {
+    arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 fn failed(message: &str, status: u8) -> ExitCode {
@@ -89,6 +105,8 @@ fn execute(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Port(command) => flow::port(context, command),
         Command::Stats(args) => stats::stats(context, args),
         Command::Config(command) => config::config(context, command),
+        // It has exit codes of its own, see `run`.
+        Command::Ipvsadm { .. } => Ok(()),
         Command::Version => version(context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

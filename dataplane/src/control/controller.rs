@@ -1,15 +1,19 @@
 //! The running configuration, and every operation on it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::plane::{ApplyError, Busy, FlowFilter, FlowPage, FlowRow, Plane};
 use super::protocol::{
     Answer, Applied, Checked, ConfigSource, Done, Error, ErrorCode, FlowList, FlowRef, Flushed,
     MAX_PAGE, RealRow, Request, SavedFile, ServerAdd, ServerEdit, ServerRef, ServerRow, ServiceAdd,
-    ServiceEdit, ServiceRef, ServiceRow, ServiceSelect, Shown, VERSION, Version,
+    ServiceEdit, ServiceRef, ServiceRow, ServiceSelect, Shown, TimeoutsSet, VERSION, Version,
 };
-use crate::config::{self, Change, Config, ConfigError, Real, Service};
+use super::tally::{Subject, Tally};
+use crate::config::{self, Change, Config, ConfigError, Real, Service, Timeouts};
+use crate::stats::Traffic;
 use crate::types::{ForwardMethod, Mac, ServiceKey};
 
 /// Rows of a page of flows when none are asked for.
@@ -31,6 +35,7 @@ pub struct Controller {
     changing: Mutex<()>,
     file: PathBuf,
     ports: Vec<(Mac, u16)>,
+    tally: Tally,
     plane: Arc<dyn Plane>,
 }
 
@@ -92,6 +97,7 @@ impl Controller {
             changing: Mutex::new(()),
             file,
             ports,
+            tally: Tally::default(),
             plane,
         }
     }
@@ -114,11 +120,21 @@ impl Controller {
             Request::ServiceAdd(a) => self.change(|c| service_add(c, &a))?,
             Request::ServiceEdit(a) => self.change(|c| service_edit(c, &a))?,
             Request::ServiceDel(a) => self.change(|c| service_del(c, &a))?,
+            Request::ServiceClear(_) => self.change(|c| {
+                c.services.clear();
+                Ok(())
+            })?,
+            Request::ServiceZero(select) => Answer::Done(self.zero(&select)?),
             Request::ServiceList(select) => Answer::Services(self.services(&select)),
             Request::ServerAdd(a) => self.change(|c| server_add(c, &a))?,
             Request::ServerEdit(a) => self.change(|c| server_edit(c, &a))?,
             Request::ServerDel(a) => self.change(|c| server_del(c, &a))?,
             Request::ServerList(select) => Answer::Servers(self.servers(&select)),
+            Request::TimeoutsShow(_) => Answer::Timeouts(self.config().timeouts.clone()),
+            Request::TimeoutsSet(a) => self.change(|c| {
+                timeouts_set(&mut c.timeouts, &a);
+                Ok(())
+            })?,
             Request::FlowList(list) => Answer::Flows(self.flows(&list)?),
             Request::FlowShow(flow) => Answer::Flow(self.flow(&flow)?),
             Request::FlowFlush(flush) => {
@@ -189,7 +205,10 @@ impl Controller {
             Ok(generation) | Err(ApplyError::Late { generation, .. }) => *generation,
             Err(error) => return Err(error.clone().into()),
         };
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        let config = Arc::new(config);
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
+        let subjects: HashSet<_> = subjects(&config).collect();
+        self.tally.keep(|subject| subjects.contains(subject));
         for change in changes.iter().take(LOGGED) {
             log::info!("generation {generation}: {change}");
         }
@@ -225,16 +244,21 @@ impl Controller {
 
     fn services(&self, select: &ServiceSelect) -> Vec<ServiceRow> {
         let config = self.config();
-        let row = |service: &Service| ServiceRow {
-            protocol: service.protocol,
-            address: service.address,
-            scheduler: service.scheduler,
-            scheduler_flags: service.scheduler_flags,
-            one_packet: service.one_packet,
-            persistence: service.persistence,
-            persistence_netmask: service.persistence_netmask,
-            traffic: self.plane.service_traffic(&service.key()),
-            reals: service.reals.iter().map(|r| self.real_row(&service.key(), r)).collect(),
+        let row = |service: &Service| {
+            let key = service.key();
+            let (traffic, rate) = self.tally.since((key, None), self.plane.service_traffic(&key));
+            ServiceRow {
+                protocol: service.protocol,
+                address: service.address,
+                scheduler: service.scheduler,
+                scheduler_flags: service.scheduler_flags,
+                one_packet: service.one_packet,
+                persistence: service.persistence,
+                persistence_netmask: service.persistence_netmask,
+                traffic,
+                rate,
+                reals: service.reals.iter().map(|r| self.real_row(&key, r)).collect(),
+            }
         };
         config.services.iter().filter(|s| select.matches(&s.key())).map(row).collect()
     }
@@ -254,6 +278,7 @@ impl Controller {
 
     fn real_row(&self, key: &ServiceKey, real: &Real) -> RealRow {
         let (traffic, state) = self.plane.real_traffic(key, real.address);
+        let (traffic, rate) = self.tally.since((*key, Some(real.address)), traffic);
         RealRow {
             real: real.address,
             forward: real.forward,
@@ -263,6 +288,36 @@ impl Controller {
             lower_threshold: real.lower_threshold,
             state,
             traffic,
+            rate,
+        }
+    }
+
+    /// Lets the counters of the virtual services that match, and of their real servers, start at
+    /// zero. Those of the data plane go on.
+    fn zero(&self, select: &ServiceSelect) -> Result<Done, Error> {
+        let config = self.config();
+        let mut found = false;
+        for subject in subjects(&config).filter(|(key, _)| select.matches(key)) {
+            found = true;
+            self.tally.zero(subject, &self.traffic(&subject));
+        }
+        if let (false, Some(protocol), Some(address)) = (found, select.protocol, select.address) {
+            return Err(no_service(ServiceRef { protocol, address }.key()));
+        }
+        Ok(Done { generation: self.plane.generation() })
+    }
+
+    /// Takes up rates, `elapsed` after the last time.
+    pub(super) fn tick(&self, elapsed: Duration) {
+        let config = self.config();
+        let now: Vec<_> = subjects(&config).map(|s| (s, self.traffic(&s))).collect();
+        self.tally.tick(&now, elapsed);
+    }
+
+    fn traffic(&self, (key, real): &Subject) -> Traffic {
+        match real {
+            None => self.plane.service_traffic(key),
+            Some(real) => self.plane.real_traffic(key, *real).0,
         }
     }
 
@@ -319,11 +374,25 @@ fn check(config: &Config) -> Checked {
 }
 
 fn find(config: &mut Config, key: ServiceKey) -> Result<&mut Service, Error> {
-    config
-        .services
-        .iter_mut()
-        .find(|s| s.key() == key)
-        .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no virtual service {key}")))
+    config.services.iter_mut().find(|s| s.key() == key).ok_or_else(|| no_service(key))
+}
+
+fn no_service(key: ServiceKey) -> Error {
+    Error::new(ErrorCode::NotFound, format!("no virtual service {key}"))
+}
+
+/// Every virtual service, and every real server of each.
+fn subjects(config: &Config) -> impl Iterator<Item = Subject> {
+    config.services.iter().flat_map(|service| {
+        let reals = service.reals.iter().map(|real| Some(real.address));
+        std::iter::once(None).chain(reals).map(|real| (service.key(), real))
+    })
+}
+
+fn timeouts_set(timeouts: &mut Timeouts, set: &TimeoutsSet) {
+    timeouts.tcp = set.tcp.unwrap_or(timeouts.tcp);
+    timeouts.tcp_fin = set.tcp_fin.unwrap_or(timeouts.tcp_fin);
+    timeouts.udp = set.udp.unwrap_or(timeouts.udp);
 }
 
 fn no_server(address: std::net::Ipv4Addr, key: ServiceKey) -> Error {

@@ -8,6 +8,8 @@ mod peer;
 pub mod plane;
 pub mod protocol;
 mod server;
+mod tally;
 
 pub use controller::Controller;
 pub use server::{Server, ServerError, ServerSettings};
+pub use tally::Rates;

@@ -188,6 +188,21 @@ pub struct ServerEdit {
     pub lower_threshold: Option<u32>,
 }
 
+/// New flow timers; absent ones stay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutsSet {
+    /// Established TCP.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Duration>,
+    /// TCP after a FIN of the client.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub tcp_fin: Option<Duration>,
+    /// UDP.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    pub udp: Option<Duration>,
+}
+
 /// One page of flows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -296,6 +311,10 @@ requests! {
     ServiceDel(ServiceRef) = "service.del", change;
     /// Virtual services with their real servers and traffic. Answer: a list of [`ServiceRow`].
     ServiceList(ServiceSelect) = "service.list", read;
+    /// Removes all virtual services at once. Answer: [`Done`].
+    ServiceClear(NoArguments) = "service.clear", change;
+    /// Lets counters of virtual services and their real servers start at zero. Answer: [`Done`].
+    ServiceZero(ServiceSelect) = "service.zero", change;
     /// Adds a real server to a virtual service. Answer: [`Done`].
     ServerAdd(ServerAdd) = "server.add", change;
     /// Changes a real server; its flows stay with it. Answer: [`Done`].
@@ -304,6 +323,10 @@ requests! {
     ServerDel(ServerRef) = "server.del", change;
     /// Real servers of the virtual services that match. Answer: a list of [`ServerRow`].
     ServerList(ServiceSelect) = "server.list", read;
+    /// Flow timers. Answer: [`config::Timeouts`].
+    TimeoutsShow(NoArguments) = "timeouts.show", read;
+    /// Changes flow timers. Answer: [`Done`].
+    TimeoutsSet(TimeoutsSet) = "timeouts.set", change;
     /// One page of flows. Answer: [`FlowPage`].
     FlowList(FlowList) = "flow.list", read;
     /// One flow. Answer: [`FlowRow`].
@@ -350,6 +373,17 @@ pub struct Version {
     pub config: PathBuf,
 }
 
+/// How fast something comes: an average over some ten seconds, per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Flows scheduled.
+    pub connections: u64,
+    /// Packets forwarded.
+    pub packets: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
 /// One virtual service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRow {
@@ -371,9 +405,12 @@ pub struct ServiceRow {
     /// Clients whose addresses agree under this mask are one; each is its own when absent.
     #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
     pub persistence_netmask: Option<Ipv4Addr>,
-    /// Summed over real servers, those gone included.
+    /// Summed over real servers, those gone included, since `service.zero` if that was asked for.
     #[serde(flatten)]
     pub traffic: Traffic,
+    /// The same, per second.
+    #[serde(default)]
+    pub rate: Rate,
     /// Real servers, in the order of the configuration.
     pub reals: Vec<RealRow>,
 }
@@ -399,9 +436,12 @@ pub struct RealRow {
     pub lower_threshold: u32,
     /// Whether its next hop answers.
     pub state: Reachability,
-    /// What went to it.
+    /// What went to it, since `service.zero` if that was asked for.
     #[serde(flatten)]
     pub traffic: Traffic,
+    /// The same, per second.
+    #[serde(default)]
+    pub rate: Rate,
 }
 
 /// One real server with its virtual service.
@@ -471,6 +511,7 @@ pub enum Answer {
     Version(Version),
     Services(Vec<ServiceRow>),
     Servers(Vec<ServerRow>),
+    Timeouts(config::Timeouts),
     Flows(FlowPage),
     Flow(FlowRow),
     Flushed(Flushed),

@@ -23,7 +23,7 @@ use self::plane::{LivePlane, PortEntry, Published};
 use self::slow::{NeighborBoard, SlowThread};
 use crate::config::{self, Config};
 use crate::control::plane::Plane;
-use crate::control::{Controller, Server, ServerSettings};
+use crate::control::{Controller, Rates, Server, ServerSettings};
 use crate::dpdk::{self, Eal, LcoreHandle, Mempool, Port, PortConfig};
 use crate::flow::{Seed, Shard};
 use crate::pipeline::{LoadBoard, Pipeline, Settings};
@@ -53,6 +53,8 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
         Arc::new(Controller::new(config, path.to_owned(), running.hardware.clone(), plane));
     // The control socket's threads start without capabilities too.
     drop_capabilities();
+    let rates =
+        Rates::start(Arc::clone(&controller)).context("cannot start the thread of rates")?;
     let server = Server::start(Arc::clone(&controller), settings)?;
     log::info!("ready: control socket {}", controller.config().control.socket.display());
 
@@ -72,6 +74,7 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     }
     log::info!("stopping");
     server.shutdown();
+    drop(rates);
     drop(running);
     drop(controller);
     drop(eal);

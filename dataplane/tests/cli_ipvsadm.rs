@@ -1,0 +1,162 @@
+//! `shunt` called as `ipvsadm`, against a control socket. What the real one does is compared in
+//! `pktgen-tests/tests/ipvsadm.rs`; here is what that does not reach.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
+
+mod control_support;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+
+use control_support::Fixture;
+
+const SHUNT: &str = env!("CARGO_BIN_EXE_shunt");
+
+/// Exit status, standard output, standard error.
+type Ran = (i32, String, String);
+
+fn run(mut command: Command, input: &str) -> Ran {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may end without reading.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+fn named(directory: &Path, socket: &Path, arguments: &str) -> Command {
+    let program = directory.join("ipvsadm");
+    drop(std::os::unix::fs::symlink(SHUNT, &program));
+    let mut command = Command::new(program);
+    command.env("SHUNT_SOCKET", socket).args(arguments.split_whitespace());
+    command
+}
+
+impl Fixture {
+    fn ipvsadm(&self, arguments: &str) -> Ran {
+        self.fed(arguments, "")
+    }
+
+    fn fed(&self, arguments: &str, input: &str) -> Ran {
+        run(named(self.directory.path(), &self.settings.socket, arguments), input)
+    }
+}
+
+fn refusal(message: &str) -> Ran {
+    (255, String::new(), format!("{message}\n"))
+}
+
+const DONE: Ran = (0, String::new(), String::new());
+
+#[test]
+fn it_is_called_by_its_name_or_as_a_subcommand() {
+    let fixture = Fixture::new();
+    let listed = fixture.ipvsadm("-Ln");
+    assert_eq!(
+        listed.1,
+        "\
+IP Virtual Server version 1.2.1 (size=1000000)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  192.0.2.100:80 wrr
+  -> 192.0.2.21:80                Route   2      4          5         
+"
+    );
+    let mut subcommand = Command::new(SHUNT);
+    subcommand.arg("--socket").arg(&fixture.settings.socket).args(["ipvsadm", "-Ln"]);
+    assert_eq!(run(subcommand, ""), listed);
+    let mut help = Command::new(SHUNT);
+    help.args(["ipvsadm", "-h"]);
+    assert!(run(help, "").1.starts_with("Usage: ipvsadm COMMAND"));
+    let version = fixture.ipvsadm("--version").1;
+    assert!(version.starts_with("ipvsadm v1.31 (shunt "), "{version}");
+}
+
+#[test]
+fn what_shunt_has_not_got_is_refused_on_one_line() {
+    let fixture = Fixture::new();
+    for arguments in [
+        "-A -f 5",
+        "-A -f 5 -6",
+        "-A --sctp-service 192.0.2.100:80",
+        "-A -t [2001:db8::1]:80",
+        "-a -t 192.0.2.100:80 -r 192.0.2.22 -m",
+        "-a -t 192.0.2.100:80 -r 192.0.2.22 -i --tun-type gue --tun-port 6080",
+        "-e -t 192.0.2.100:80 -r 192.0.2.21 -m",
+        "--start-daemon master",
+        "--stop-daemon backup",
+    ] {
+        let (status, out, err) = fixture.ipvsadm(arguments);
+        assert_eq!((status, out.as_str()), (255, ""), "{arguments}");
+        assert!(err.starts_with("Shunt has no ") && err.lines().count() == 1, "{arguments}: {err}");
+    }
+    assert_eq!(
+        fixture.ipvsadm("-a -t 192.0.2.100:80 -r 192.0.2.22 -w 65536").2,
+        "service.real.weight: real server 192.0.2.22 of virtual service tcp 192.0.2.100:80: found \
+         weight 65536, allowed are 0 (drain) to 65535\n"
+    );
+}
+
+#[test]
+fn a_restore_goes_on_and_says_that_lines_are_missing() {
+    let fixture = Fixture::new();
+    let lines = "\
+-A -f 1 -s rr
+-A -t 192.0.2.101:80 -s rr
+-a -t 192.0.2.101:80 -r 192.0.2.22:80 -m -w 1
+-a -t 192.0.2.101:80 -r 192.0.2.21:80 -g -w 1
+";
+    let (status, out, err) = fixture.fed("-R", lines);
+    assert_eq!((status, out.as_str(), err.lines().count()), (255, "", 3));
+    assert!(err.ends_with("2 lines were left out\n"), "{err}");
+    assert_eq!(fixture.plane.last().services[1].reals.len(), 1);
+    assert_eq!(fixture.ipvsadm("-C"), DONE);
+    assert!(fixture.plane.last().services.is_empty());
+    assert_eq!(fixture.fed("-R", "-A -t 192.0.2.101:80\n-A -t 192.0.2.101:80\n").0, 0);
+}
+
+#[test]
+fn connections_are_listed_page_by_page() {
+    let fixture = Fixture::new();
+    fixture.plane.flows.store(10_000, Ordering::SeqCst);
+    let (status, out, err) = fixture.ipvsadm("-Lcn");
+    assert_eq!((status, err.as_str(), out.lines().count()), (0, "", 10_002));
+    assert_eq!(
+        out.lines().nth(2).unwrap(),
+        "TCP 14:59  ESTABLISHED 198.51.100.0:0     192.0.2.100:80     192.0.2.21:80"
+    );
+}
+
+#[test]
+fn errors_have_the_originals_words() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.ipvsadm("-A -t 192.0.2.100:80"), refusal("Service already exists"));
+    assert_eq!(
+        fixture.ipvsadm("-a -t 192.0.2.100:80 -r 192.0.2.21"),
+        refusal("Destination already exists")
+    );
+    let full = dataplane::control::plane::ApplyError::Full("no room".to_owned());
+    *fixture.plane.refuse.lock().unwrap() = Some(full);
+    assert_eq!(
+        fixture.ipvsadm("-A -t 192.0.2.101:80"),
+        refusal("Memory allocation problem: no room")
+    );
+}
+
+#[test]
+fn without_a_director_it_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("none.sock");
+    for arguments in ["-Ln", "-Lnc", "-A -t 192.0.2.100:80", "-S", "-C"] {
+        let (status, out, err) = run(named(directory.path(), &nowhere, arguments), "");
+        assert_eq!((status, out.as_str()), (255, ""), "{arguments}");
+        assert!(err.starts_with("Can't initialize ipvs: no shuntd answers on "), "{err}");
+    }
+    assert_eq!(run(named(directory.path(), &nowhere, "-A -t"), "").0, 255);
+    assert_eq!(run(named(directory.path(), &nowhere, "-A"), "").0, 2);
+}
