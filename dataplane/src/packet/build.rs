@@ -4,24 +4,37 @@
 //! allocates; nothing on the packet path uses it. Lengths and checksums are right; what is to be
 //! wrong is broken by the test in the bytes that come out.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 
 use super::ethernet::{self, EtherType};
 use super::ipv4::{self, FragmentBits, protocol};
+use super::ipv6::{self, ext, next};
 use super::tcp::{self, Flags};
-use super::{arp, icmpv4, udp};
+use super::{arp, icmpv4, icmpv6, udp};
 use crate::types::Mac;
 
 /// A packet being built. Start with [`Build::eth`].
 #[derive(Debug, Clone)]
 pub struct Build {
     eth: ethernet::Header,
-    ip: Option<ipv4::Header>,
+    ip: Option<Ip>,
     l4: Option<L4>,
     payload: Vec<u8>,
     pad_to: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Ip {
+    V4(ipv4::Header),
+    V6 {
+        header: ipv6::Header,
+        /// Extension headers, each with its number; the first byte of each is filled in.
+        ext: Vec<(u8, Vec<u8>)>,
+        /// What follows them.
+        protocol: u8,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -29,6 +42,7 @@ enum L4 {
     Tcp(tcp::Header),
     Udp(udp::Header),
     Icmp(icmpv4::Header),
+    Icmp6(icmpv6::Header),
 }
 
 impl Build {
@@ -56,27 +70,66 @@ impl Build {
     /// An IPv4 header: TTL 64, id 0, all else zero.
     #[must_use]
     pub fn ipv4(mut self, src: Ipv4Addr, dst: Ipv4Addr) -> Build {
-        self.ip = Some(ipv4::Header::new(src, dst, 0, 0));
+        self.ip = Some(Ip::V4(ipv4::Header::new(src, dst, 0, 0)));
         self.ethertype(EtherType::IPV4)
     }
 
+    /// An IPv6 header: hop limit 64, all else zero.
+    #[must_use]
+    pub fn ipv6(mut self, src: Ipv6Addr, dst: Ipv6Addr) -> Build {
+        let header = ipv6::Header::new(src, dst, 0, 0);
+        self.ip = Some(Ip::V6 { header, ext: Vec::new(), protocol: next::NONE });
+        self.ethertype(EtherType::IPV6)
+    }
+
     fn ip(mut self, change: impl FnOnce(&mut ipv4::Header)) -> Build {
-        if let Some(ip) = &mut self.ip {
+        if let Some(Ip::V4(ip)) = &mut self.ip {
             change(ip);
         }
         self
     }
 
-    /// Sets the TTL.
+    fn ip6(mut self, change: impl FnOnce(&mut ipv6::Header)) -> Build {
+        if let Some(Ip::V6 { header, .. }) = &mut self.ip {
+            change(header);
+        }
+        self
+    }
+
+    /// Sets the TTL, or the hop limit.
     #[must_use]
     pub fn ttl(self, ttl: u8) -> Build {
-        self.ip(|ip| ip.ttl = ttl)
+        self.ip(|ip| ip.ttl = ttl).ip6(|ip| ip.hop_limit = ttl)
     }
 
     /// Sets DSCP and ECN.
     #[must_use]
     pub fn tos(self, tos: u8) -> Build {
-        self.ip(|ip| ip.tos = tos)
+        self.ip(|ip| ip.tos = tos).ip6(|ip| ip.traffic_class = tos)
+    }
+
+    /// Sets the flow label of IPv6.
+    #[must_use]
+    pub fn flow_label(self, label: u32) -> Build {
+        self.ip6(|ip| ip.flow_label = label)
+    }
+
+    /// Appends an IPv6 extension header of the number `kind`, whose bytes are given but for the
+    /// first, which tells what follows.
+    #[must_use]
+    pub fn ext(mut self, kind: u8, rest: &[u8]) -> Build {
+        if let Some(Ip::V6 { ext, .. }) = &mut self.ip {
+            ext.push((kind, [&[0], rest].concat()));
+        }
+        self
+    }
+
+    /// Appends an IPv6 fragment header; `offset` in bytes, a multiple of eight.
+    #[must_use]
+    pub fn fragment6(self, offset: u16, more: bool, id: u32) -> Build {
+        let mut bytes = [0; ext::FRAGMENT_LEN];
+        let _ = ext::Fragment { id, offset, more }.emit(&mut bytes, 0);
+        self.ext(next::FRAGMENT, &bytes[1..])
     }
 
     /// Sets the identification.
@@ -112,8 +165,13 @@ impl Build {
 
     /// Sets the IP protocol number; [`Build::tcp`] and the like do that by themselves.
     #[must_use]
-    pub fn protocol(self, protocol: u8) -> Build {
-        self.ip(|ip| ip.protocol = protocol)
+    pub fn protocol(mut self, number: u8) -> Build {
+        match &mut self.ip {
+            Some(Ip::V4(ip)) => ip.protocol = number,
+            Some(Ip::V6 { protocol, .. }) => *protocol = number,
+            None => {}
+        }
+        self
     }
 
     /// A TCP header; its window is 65535.
@@ -153,6 +211,13 @@ impl Build {
         self.protocol(protocol::ICMP)
     }
 
+    /// An ICMPv6 header; `rest` are the four bytes after the checksum.
+    #[must_use]
+    pub fn icmp6(mut self, kind: u8, code: u8, rest: u32) -> Build {
+        self.l4 = Some(L4::Icmp6(icmpv6::Header { kind, code, rest }));
+        self.protocol(next::ICMPV6)
+    }
+
     /// What follows the last header; later calls append.
     #[must_use]
     pub fn payload(mut self, payload: &[u8]) -> Build {
@@ -160,17 +225,21 @@ impl Build {
         self
     }
 
-    /// The IPv4 packet of another frame as payload, RFC 2003. Give it the frame without padding.
+    /// The IP packet of another frame as payload, RFC 2003, 2473 and 4213. Give it the frame
+    /// without padding.
     #[must_use]
     pub fn ipip(self, inner: &[u8]) -> Build {
-        self.protocol(protocol::IPIP).payload(inner.get(ethernet::HEADER_LEN..).unwrap_or_default())
+        let protocol = if is_ipv6(inner) { next::IPV6 } else { protocol::IPIP };
+        self.protocol(protocol).payload(inner.get(ethernet::HEADER_LEN..).unwrap_or_default())
     }
 
-    /// The IPv4 packet of another frame as payload behind a plain GRE header, RFC 2784.
+    /// The IP packet of another frame as payload behind a plain GRE header, RFC 2784 and 7676.
     #[must_use]
     pub fn gre(self, inner: &[u8]) -> Build {
+        let ethertype = if is_ipv6(inner) { EtherType::IPV6 } else { EtherType::IPV4 };
         self.protocol(protocol::GRE)
-            .payload(&[0, 0, 0x08, 0])
+            .payload(&[0, 0])
+            .payload(&ethertype.0.to_be_bytes())
             .payload(inner.get(ethernet::HEADER_LEN..).unwrap_or_default())
     }
 
@@ -186,32 +255,70 @@ impl Build {
     /// # Panics
     /// When it does not fit: an IP packet is 65535 bytes long at most.
     pub fn finish(self) -> Vec<u8> {
-        let ip_len = self.ip.as_ref().map_or(0, ipv4::Header::len);
+        let ip_len = match &self.ip {
+            Some(Ip::V4(ip)) => ip.len(),
+            Some(Ip::V6 { ext, .. }) => {
+                ipv6::HEADER_LEN + ext.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+            }
+            None => 0,
+        };
         let l4_len = match &self.l4 {
             Some(L4::Tcp(tcp)) => tcp.header_len(),
             Some(L4::Udp(_)) => udp::HEADER_LEN,
             Some(L4::Icmp(_)) => icmpv4::HEADER_LEN,
+            Some(L4::Icmp6(_)) => icmpv6::HEADER_LEN,
             None => 0,
         };
         let l4_at = ethernet::HEADER_LEN + ip_len;
         let mut out = vec![0; l4_at + l4_len];
         out.extend_from_slice(&self.payload);
         let mut result = self.eth.emit(&mut out);
-        if let Some(mut ip) = self.ip {
-            ip.payload_len = u16::try_from(out.len() - l4_at).expect("fits an IPv4 packet");
-            let l4 = &mut out[l4_at..];
-            result = result.and(match &self.l4 {
-                Some(L4::Tcp(tcp)) => tcp.emit(l4, ip.src, ip.dst),
-                Some(L4::Udp(udp)) => udp.emit(l4, ip.src, ip.dst),
-                Some(L4::Icmp(icmp)) => icmp.emit(l4),
-                None => Ok(()),
-            });
-            result = result.and(ip.emit(&mut out[ethernet::HEADER_LEN..]));
+        match self.ip {
+            Some(Ip::V4(mut ip)) => {
+                ip.payload_len = u16::try_from(out.len() - l4_at).expect("fits an IPv4 packet");
+                let l4 = &mut out[l4_at..];
+                result = result.and(match &self.l4 {
+                    Some(L4::Tcp(tcp)) => tcp.emit(l4, ip.src, ip.dst),
+                    Some(L4::Udp(udp)) => udp.emit(l4, ip.src, ip.dst),
+                    Some(L4::Icmp(icmp)) => icmp.emit(l4),
+                    Some(L4::Icmp6(_)) | None => Ok(()),
+                });
+                result = result.and(ip.emit(&mut out[ethernet::HEADER_LEN..]));
+            }
+            Some(Ip::V6 { mut header, ext, protocol }) => {
+                let ip_at = ethernet::HEADER_LEN;
+                let payload_len = out.len() - ip_at - ipv6::HEADER_LEN;
+                header.payload_len = u16::try_from(payload_len).expect("fits an IPv6 packet");
+                // What each header stands before is the number of the one behind it.
+                let numbers = ext.iter().map(|(kind, _)| *kind).chain([protocol]);
+                let numbers = numbers.collect::<Vec<_>>();
+                header.next_header = numbers[0];
+                let mut at = ip_at + ipv6::HEADER_LEN;
+                for ((_, bytes), next) in ext.iter().zip(&numbers[1..]) {
+                    out[at..at + bytes.len()].copy_from_slice(bytes);
+                    out[at] = *next;
+                    at += bytes.len();
+                }
+                let (src, dst, l4) = (header.src, header.dst, &mut out[l4_at..]);
+                result = result.and(match &self.l4 {
+                    Some(L4::Tcp(tcp)) => tcp.emit6(l4, src, dst),
+                    Some(L4::Udp(udp)) => udp.emit6(l4, src, dst),
+                    Some(L4::Icmp6(icmp)) => icmp.emit(l4, src, dst),
+                    Some(L4::Icmp(_)) | None => Ok(()),
+                });
+                result = result.and(header.emit(&mut out[ip_at..]));
+            }
+            None => {}
         }
         result.expect("headers that fit");
         out.resize(out.len().max(self.pad_to), 0xee);
         out
     }
+}
+
+/// Whether a frame's Ethernet type is IPv6's.
+fn is_ipv6(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&EtherType::IPV6.0.to_be_bytes())
 }
 
 #[cfg(test)]

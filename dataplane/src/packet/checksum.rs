@@ -4,7 +4,7 @@
 //! Both are in host byte order. Zero has two forms, 0x0000 and 0xffff: the sum of bytes that are
 //! not all zero is never 0x0000, and a right header sums to 0xffff.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The one's complement sum of `bytes`, taken as big-endian 16-bit words, an odd last byte padded
 /// with zero.
@@ -84,6 +84,14 @@ pub fn pseudo_header_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, len: u16) ->
     fold(u64::from(src.to_bits()) + u64::from(dst.to_bits()) + u64::from(protocol) + u64::from(len))
 }
 
+/// The sum of the IPv6 pseudo header of TCP, UDP and ICMPv6 (RFC 8200 8.1); `protocol` is the last
+/// next header, `len` that of L4 header and data in bytes.
+#[inline]
+pub fn pseudo_header_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, len: u32) -> u16 {
+    let addresses = u64::from(sum(&src.octets())) + u64::from(sum(&dst.octets()));
+    fold(addresses + u64::from(protocol) + u64::from(len))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -152,6 +160,16 @@ mod tests {
             // 0x0000 and 0xffff are one value.
             prop_assert!(one == both || one.min(both) == 0 && one.max(both) == 0xffff);
         }
+    }
+
+    #[test]
+    fn the_ipv6_pseudo_header_is_summed_as_rfc_8200_draws_it() {
+        let (src, dst) = ("2001:db8::ffff:1", "fe80::f:ffff");
+        let (src, dst): (Ipv6Addr, Ipv6Addr) = (src.parse().unwrap(), dst.parse().unwrap());
+        let mut drawn = [src.octets(), dst.octets()].concat();
+        drawn.extend(70_000u32.to_be_bytes());
+        drawn.extend([0, 0, 0, 58]);
+        assert_eq!(pseudo_header_v6(src, dst, 58, 70_000), sum_by_the_book(&drawn));
     }
 
     #[test]

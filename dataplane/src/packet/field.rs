@@ -2,7 +2,7 @@
 //!
 //! The caller has checked the length; the optimizer then drops the bounds checks in here.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::types::Mac;
 
@@ -22,6 +22,14 @@ pub(crate) fn get32(bytes: &[u8], at: usize) -> u32 {
 #[inline(always)]
 pub(crate) fn get_ipv4(bytes: &[u8], at: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(get32(bytes, at))
+}
+
+/// The IPv6 address at `at`.
+#[inline(always)]
+pub(crate) fn get_ipv6(bytes: &[u8], at: usize) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&bytes[at..at + 16]);
+    Ipv6Addr::from(octets)
 }
 
 /// The Ethernet address at `at`.
@@ -47,6 +55,12 @@ pub(crate) fn set32(bytes: &mut [u8], at: usize, value: u32) {
 #[inline(always)]
 pub(crate) fn set_ipv4(bytes: &mut [u8], at: usize, value: Ipv4Addr) {
     set32(bytes, at, value.to_bits());
+}
+
+/// Writes the IPv6 address at `at`.
+#[inline(always)]
+pub(crate) fn set_ipv6(bytes: &mut [u8], at: usize, value: Ipv6Addr) {
+    bytes[at..at + 16].copy_from_slice(&value.octets());
 }
 
 /// Writes the Ethernet address at `at`.

@@ -9,7 +9,8 @@
 //! them. Nothing here panics on any input, allocates (but [`build`], for tests and tables) or logs.
 //!
 //! # Limits
-//! IPv4 over untagged Ethernet II. IPv6 and VLAN tags are recognised and refused by name.
+//! IPv4 and IPv6 over untagged Ethernet II. VLAN tags are recognised and refused by name.
+//! [`parse`] refuses IPv6 by name too: [`parse6`] is its counterpart, not wired in yet.
 #![forbid(unsafe_code)]
 
 pub mod arp;
@@ -20,8 +21,13 @@ pub mod ethernet;
 pub mod fast;
 pub(crate) mod field;
 pub mod icmpv4;
+pub mod icmpv6;
 pub mod ipv4;
+pub mod ipv6;
+pub mod mld;
+pub mod ndp;
 pub mod parse;
+pub mod parse6;
 pub mod tcp;
 pub mod udp;
 

@@ -1,7 +1,7 @@
 //! TCP, RFC 9293: what a director reads of it, and the reset it may answer with.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 
@@ -273,6 +273,22 @@ impl Header {
     /// Writes the header to the front of `out`, the rest of which is the data already, and the
     /// checksum over both.
     pub fn emit(&self, out: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr) -> Result<(), HeaderError> {
+        self.emit_with(out, |len| checksum::pseudo_header_v4(src, dst, ipv4::protocol::TCP, len))
+    }
+
+    /// The same over IPv6 (RFC 8200 8.1).
+    pub fn emit6(&self, out: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), HeaderError> {
+        let tcp = ipv4::protocol::TCP;
+        self.emit_with(out, |len| checksum::pseudo_header_v6(src, dst, tcp, u32::from(len)))
+    }
+
+    /// `pseudo` gives the sum of the pseudo header for the length of the segment in bytes.
+    #[inline]
+    fn emit_with(
+        &self,
+        out: &mut [u8],
+        pseudo: impl FnOnce(u16) -> u16,
+    ) -> Result<(), HeaderError> {
         let len = self.header_len();
         if self.options.len() % 4 != 0 || self.reserved > 0xf {
             return Err(HeaderError::Malformed);
@@ -291,8 +307,7 @@ impl Header {
         set16(out, at::CHECKSUM, 0);
         set16(out, at::URGENT, self.urgent);
         out[at::OPTIONS..len].copy_from_slice(&self.options);
-        let pseudo = checksum::pseudo_header_v4(src, dst, ipv4::protocol::TCP, total);
-        let check = !checksum::add(checksum::sum(out), pseudo);
+        let check = !checksum::add(checksum::sum(out), pseudo(total));
         set16(out, at::CHECKSUM, check);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! UDP, RFC 768.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::field::{get16, set16};
 use super::{HeaderError, checksum, ipv4};
@@ -105,6 +105,22 @@ impl Header {
     /// Writes the header to the front of `out`, the rest of which is the data already, and the
     /// checksum over both.
     pub fn emit(&self, out: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr) -> Result<(), HeaderError> {
+        self.emit_with(out, |len| checksum::pseudo_header_v4(src, dst, ipv4::protocol::UDP, len))
+    }
+
+    /// The same over IPv6 (RFC 8200 8.1).
+    pub fn emit6(&self, out: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), HeaderError> {
+        let udp = ipv4::protocol::UDP;
+        self.emit_with(out, |len| checksum::pseudo_header_v6(src, dst, udp, u32::from(len)))
+    }
+
+    /// `pseudo` gives the sum of the pseudo header for the length of the datagram in bytes.
+    #[inline]
+    fn emit_with(
+        &self,
+        out: &mut [u8],
+        pseudo: impl FnOnce(u16) -> u16,
+    ) -> Result<(), HeaderError> {
         if out.len() < HEADER_LEN {
             return Err(HeaderError::TooShort);
         }
@@ -113,8 +129,7 @@ impl Header {
         set16(out, at::DPORT, self.dport);
         set16(out, at::LEN, len);
         set16(out, at::CHECKSUM, 0);
-        let pseudo = checksum::pseudo_header_v4(src, dst, ipv4::protocol::UDP, len);
-        let check = !checksum::add(checksum::sum(out), pseudo);
+        let check = !checksum::add(checksum::sum(out), pseudo(len));
         // "If the computed checksum is zero, it is transmitted as all ones."
         set16(out, at::CHECKSUM, if check == 0 { 0xffff } else { check });
         Ok(())
