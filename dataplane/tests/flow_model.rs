@@ -8,7 +8,7 @@ use dataplane::flow::{
     Cause, Event, Flags, Flow, Key, Lookup, Removed, Seed, State, Swept, Table, Timeouts,
     Transition,
 };
-use dataplane::types::{FlowKey, Protocol, RealId, Tick};
+use dataplane::types::{FlowKey, FlowKey6, Protocol, RealId, Tick};
 use proptest::prelude::*;
 
 /// Keys of the model are small numbers.
@@ -33,11 +33,29 @@ impl ModelKey for FlowKey {
     }
 }
 
+impl ModelKey for FlowKey6 {
+    fn of(n: u8) -> FlowKey6 {
+        FlowKey6 {
+            client: [0x2001, 0xdb8, 0, u16::from(n), 0, 0, 0, 1].into(),
+            vip: [0x2001, 0xdb8, 0x80, 0, 0, 0, 0, 1].into(),
+            client_port: 1000 + u16::from(n),
+            vip_port: 80,
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    fn number(&self) -> u8 {
+        self.client.octets()[7]
+    }
+}
+
 /// A key that crowds: three primary buckets, five alternate ones, three tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CrowdedKey(u8);
 
 impl Key for CrowdedKey {
+    type Align = ();
+
     const FILLER: CrowdedKey = CrowdedKey(0);
 
     fn hash(&self, _: &Seed) -> u64 {
@@ -87,7 +105,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-struct Model<K> {
+struct Model<K: Key> {
     table: Table<K>,
     flows: HashMap<u8, Flow<K>>,
     timeouts: Timeouts,
@@ -308,6 +326,18 @@ proptest! {
         ops in prop::collection::vec(op(), 0..600),
     ) {
         let mut model = Model::<FlowKey>::new(capacity, start);
+        for op in ops {
+            model.apply(op);
+        }
+    }
+
+    #[test]
+    fn any_history_of_a_table_for_ipv6(
+        capacity in prop_oneof![1usize..17, 17usize..100, Just(300)],
+        start in any::<u32>(),
+        ops in prop::collection::vec(op(), 0..600),
+    ) {
+        let mut model = Model::<FlowKey6>::new(capacity, start);
         for op in ops {
             model.apply(op);
         }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use dataplane::flow::{
-    Cause, Event, Flags, Flow, FlowRef, Inserted, Key, Lookup, NewShardError, Removed, Seed, Shard,
-    State, Table, Timeouts, Transition,
+    CacheLine, Cause, Event, Flags, Flow, FlowRef, Inserted, Key, Lookup, NewShardError, Removed,
+    Seed, Shard, State, Table, Timeouts, Transition,
 };
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 
@@ -108,6 +108,8 @@ fn finds_what_was_inserted_and_nothing_else() {
 struct AimedKey(u32);
 
 impl Key for AimedKey {
+    type Align = ();
+
     const FILLER: AimedKey = AimedKey(0);
 
     fn hash(&self, _: &Seed) -> u64 {
@@ -499,6 +501,8 @@ fn stages_are_hints_and_change_nothing() {
 struct WideKey([u64; 4], u32);
 
 impl Key for WideKey {
+    type Align = CacheLine;
+
     const FILLER: WideKey = WideKey([0; 4], 0);
 
     fn hash(&self, seed: &Seed) -> u64 {

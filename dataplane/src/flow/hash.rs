@@ -15,10 +15,14 @@
 //! chosen without the seed, a collision is about as likely as by chance. It is no message
 //! authentication code: the table stays correct whatever the hash, and a bucket pair that
 //! overflows all the same evicts by policy.
+//!
+//! A wider key is folded first, a multiplication for each address, and the three words left go
+//! through the same two rounds. The addresses are masked in the fold by the secrets of the second
+//! round, so that whoever owns a whole IPv6 prefix has nothing to choose clients by.
 
 use std::fmt;
 
-use crate::types::{FlowKey, Protocol};
+use crate::types::{FlowKey, FlowKey6, Protocol};
 
 /// A 128-bit secret, drawn at random when the daemon starts.
 ///
@@ -42,6 +46,18 @@ impl Seed {
         let product = multiply(a ^ self.0[0], b ^ self.0[1]);
         fold(product as u64 ^ self.0[2], (product >> 64) as u64 ^ self.0[3])
     }
+
+    /// Hashes two pairs of words and a fifth, all 64 bits of the result being good.
+    #[inline(always)]
+    pub const fn hash_wide(&self, words: &[u64; 5]) -> u64 {
+        let [a, b, c, d, e] = *words;
+        let [first, second, third, fourth] = self.0;
+        // Secrets in another order for the second pair: swapping the pairs is another key.
+        let pair = fold(a ^ third, b ^ fourth);
+        let other = fold(c ^ fourth.rotate_left(32), d ^ third.rotate_left(32));
+        let product = multiply(pair ^ first, other ^ e ^ second);
+        fold(product as u64 ^ third, (product >> 64) as u64 ^ fourth)
+    }
 }
 
 impl fmt::Debug for Seed {
@@ -61,11 +77,20 @@ const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
+/// Takes no room, and aligns what it is in to 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(align(64))]
+pub struct CacheLine;
+
 /// What a [`Table`](super::Table) can be keyed with.
 ///
 /// The table is generic so that a wider key (IPv6) gets its own table, with its own entry size,
 /// and costs the narrow one nothing.
 pub trait Key: Copy + Eq {
+    /// What an entry is aligned by beyond its 32 bytes: nothing, or [`CacheLine`] when it is
+    /// longer, as it would lie across two lines otherwise.
+    type Align: Copy + Default + fmt::Debug;
+
     /// Any value; it fills entries never used.
     const FILLER: Self;
 
@@ -74,6 +99,8 @@ pub trait Key: Copy + Eq {
 }
 
 impl Key for FlowKey {
+    type Align = ();
+
     const FILLER: FlowKey = FlowKey {
         client: std::net::Ipv4Addr::UNSPECIFIED,
         vip: std::net::Ipv4Addr::UNSPECIFIED,
@@ -89,8 +116,27 @@ impl Key for FlowKey {
     }
 }
 
+impl Key for FlowKey6 {
+    type Align = CacheLine;
+
+    const FILLER: FlowKey6 = FlowKey6 {
+        client: std::net::Ipv6Addr::UNSPECIFIED,
+        vip: std::net::Ipv6Addr::UNSPECIFIED,
+        client_port: 0,
+        vip_port: 0,
+        protocol: Protocol::Tcp,
+    };
+
+    #[inline(always)]
+    fn hash(&self, seed: &Seed) -> u64 {
+        seed.hash_wide(&self.words())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     const SEED: Seed = Seed::new(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210);
@@ -161,6 +207,77 @@ mod tests {
             let chi: f64 =
                 cells.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
             // 255 degrees of freedom: mean 255, standard deviation 23.
+            assert!((150.0..370.0).contains(&chi), "shift {shift}: {chi}");
+        }
+    }
+
+    fn key6(client: u128, port: u16) -> FlowKey6 {
+        FlowKey6 {
+            client: Ipv6Addr::from_bits(0x2001_0db8 << 96 | client),
+            vip: Ipv6Addr::from_bits(0x2001_0db8_0080 << 80 | 1),
+            client_port: port,
+            vip_port: 80,
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_wide_key_matters() {
+        let base = key6(7, 1024);
+        let others = [
+            FlowKey6 { client: base.vip, vip: base.client, ..base },
+            FlowKey6 { client: base.vip, ..base },
+            FlowKey6 { vip: base.client, ..base },
+            FlowKey6 { client_port: base.vip_port, vip_port: base.client_port, ..base },
+            FlowKey6 { vip_port: 81, ..base },
+            FlowKey6 { protocol: Protocol::Udp, ..base },
+            // Halves of an address swapped.
+            FlowKey6 { client: base.client.to_bits().rotate_left(64).into(), ..base },
+        ];
+        for other in others {
+            assert_ne!(base.hash(&SEED), other.hash(&SEED), "{other}");
+        }
+        assert_ne!(base.hash(&SEED), base.hash(&Seed::new(1)));
+        assert_ne!(base.hash(&Seed::new(1)), base.hash(&Seed::new(1 << 64)));
+    }
+
+    #[test]
+    fn one_bit_of_a_wide_key_flips_half_of_the_hash() {
+        let samples = 1000;
+        for bit in 0..5 * 64 {
+            let mut flips = [0u32; 64];
+            for i in 0..samples {
+                let words = [0xb80d_0120, i * 0x9e37_79b9, 0x8000_b80d_0120, 1, i ^ 0x5050];
+                let mut other = words;
+                other[bit / 64] ^= 1 << (bit % 64);
+                let changed = SEED.hash_wide(&words) ^ SEED.hash_wide(&other);
+                for (out, count) in flips.iter_mut().enumerate() {
+                    *count += (changed >> out & 1) as u32;
+                }
+            }
+            for (out, &count) in flips.iter().enumerate() {
+                // 1000 tosses: mean 500, standard deviation 16.
+                assert!((405..595).contains(&count), "in {bit} out {out}: {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn clients_of_one_prefix_spread_over_buckets() {
+        // As below for IPv4: one /64 whose hosts count up, subnets that count up, one host's ports.
+        let kinds: [fn(u32) -> FlowKey6; 3] = [
+            |i| key6(u128::from(i), 1024),
+            |i| key6(u128::from(i) << 64 | 1, 1024),
+            |i| key6(u128::from(i >> 10), i as u16 & 1023),
+        ];
+        for (kind, shift) in
+            kinds.iter().flat_map(|kind| [0, 24, 32, 56].map(|shift| (kind, shift)))
+        {
+            let mut cells = [0u32; 256];
+            for i in 0..65536 {
+                cells[(kind(i).hash(&SEED) >> shift) as usize & 255] += 1;
+            }
+            let chi: f64 = cells.iter().map(|&c| (f64::from(c) - 256.0).powi(2) / 256.0).sum();
             assert!((150.0..370.0).contains(&chi), "shift {shift}: {chi}");
         }
     }

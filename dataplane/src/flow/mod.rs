@@ -56,7 +56,8 @@
 //!
 //! # Limits
 //!
-//! Size is fixed at construction: 32 bytes an entry and 16 bytes of bucket, 48 bytes a flow.
+//! Size is fixed at construction: 32 bytes an entry and 16 bytes of bucket, 48 bytes a flow. For
+//! IPv6 ([`Shard6`]) an entry is 64 bytes, and it is 80 bytes a flow.
 //! No call but the constructor allocates, none blocks, panics, logs or reads a clock.
 #![forbid(unsafe_code)]
 
@@ -70,10 +71,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use hash::{Key, Seed};
+pub use hash::{CacheLine, Key, Seed};
 pub use state::{Event, State, Timeouts, Transition};
 pub use sweep::Swept;
 pub use table::{
     Cause, Counters, Flags, Flow, FlowRef, Guess, Inserted, Lookup, NewShardError, Removed, Shard,
-    Table,
+    Shard6, Table,
 };

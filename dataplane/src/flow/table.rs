@@ -3,8 +3,8 @@
 //! # Layout
 //!
 //! A lookup touches one line of `buckets` and one of `entries`. A bucket holds twelve one-byte
-//! tags and entry numbers; an entry is 32 bytes, two a line, and holds the whole key, which is
-//! always compared. A table has a bucket for every four flows it can hold, so that at most a
+//! tags and entry numbers; an entry is 32 bytes, two a line (64 for IPv6), and holds the whole
+//! key, which is always compared. A table has a bucket for every four flows it can hold, so that at most a
 //! third of the slots is in use: a full table still places new keys in their first bucket, and
 //! a lookup compares a wrong key once in sixty times.
 //!
@@ -31,10 +31,13 @@ use super::half_open::HalfOpen;
 use super::state::{Spans, Step};
 use super::{Event, Key, Seed, State, Timeouts, Transition};
 use crate::arch::{prefer_huge_pages, prefetch_at};
-use crate::types::{FlowKey, RealId, Tick};
+use crate::types::{FlowKey, FlowKey6, RealId, Tick};
 
 /// The flow table of one worker, for IPv4.
 pub type Shard = Table<FlowKey>;
+
+/// The flow table of one worker, for IPv6: an entry is a whole cache line, 80 bytes a flow in all.
+pub type Shard6 = Table<FlowKey6>;
 
 /// Flows that one bucket is provided for.
 const FLOWS_PER_BUCKET: usize = 4;
@@ -93,18 +96,19 @@ impl<K> Flow<K> {
     }
 }
 
-/// A place in the table, 32 bytes for IPv4 and never across a cache line.
+/// A place in the table, 32 bytes for IPv4, 64 for IPv6, and never across a cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
-pub(super) struct Entry<K> {
+pub(super) struct Entry<K: Key> {
     pub(super) flow: Flow<K>,
     /// The next in its list.
     pub(super) link: u32,
     /// The one before it there, or what it is.
     pub(super) back: u32,
+    align: K::Align,
 }
 
-impl<K> Entry<K> {
+impl<K: Key> Entry<K> {
     #[inline(always)]
     pub(super) const fn live(&self) -> bool {
         self.back != FREE
@@ -227,7 +231,7 @@ pub(super) struct Place {
 
 /// A fixed-size hash table of flows; see the [module](super) for its use.
 #[derive(Debug)]
-pub struct Table<K> {
+pub struct Table<K: Key> {
     pub(super) buckets: Vec<Bucket>,
     pub(super) entries: Vec<Entry<K>>,
     /// First free entry, or [`END`].
@@ -272,6 +276,7 @@ impl<K: Key> Table<K> {
             flow: Flow::FILLER,
             link,
             back: FREE,
+            align: K::Align::default(),
         }));
         if let Some(last) = entries.last_mut() {
             last.link = END;
@@ -456,7 +461,8 @@ impl<K: Key> Table<K> {
         // A flow evicted from the buckets has left its entry free; so at most one flow leaves.
         let (entry, made_entry) = self.take_free(now);
         if let Some(place) = self.entries.get_mut(entry as usize) {
-            *place = Entry { flow, link: END, back: ALONE };
+            let align = K::Align::default();
+            *place = Entry { flow, link: END, back: ALONE, align };
             self.len += 1;
         }
         if state == State::SynReceived {

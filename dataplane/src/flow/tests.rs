@@ -5,12 +5,22 @@ use std::collections::HashSet;
 use super::bucket::SLOTS;
 use super::table::{ALONE, END, Entry, FREE};
 use super::*;
-use crate::types::{FlowKey, RealId, Tick};
+use crate::types::{FlowKey, FlowKey6, RealId, Tick};
 
 #[test]
 fn an_entry_is_half_a_cache_line() {
     assert_eq!(size_of::<Entry<FlowKey>>(), 32);
     assert_eq!(align_of::<Entry<FlowKey>>(), 32);
+}
+
+#[test]
+fn an_entry_for_ipv6_is_one_cache_line() {
+    assert_eq!(size_of::<Entry<FlowKey6>>(), 64);
+    assert_eq!(align_of::<Entry<FlowKey6>>(), 64);
+    let (flows, seed) = (1000, Seed::new(1));
+    let fixed = size_of::<Shard6>();
+    assert_eq!(Shard6::new(flows, seed).unwrap().memory_bytes() - fixed, flows * 80);
+    assert_eq!(Shard::new(flows, seed).unwrap().memory_bytes() - size_of::<Shard>(), flows * 48);
 }
 
 /// Checks the invariants that the table's documentation lists.
@@ -67,6 +77,8 @@ fn check<K: Key + std::fmt::Debug + std::hash::Hash>(table: &Table<K>) {
 struct CrowdedKey(u32);
 
 impl Key for CrowdedKey {
+    type Align = ();
+
     const FILLER: CrowdedKey = CrowdedKey(0);
 
     fn hash(&self, _: &Seed) -> u64 {

@@ -4,6 +4,7 @@
 mod flags;
 mod ids;
 mod key;
+mod key6;
 mod mac;
 mod method;
 mod neighbor;
@@ -13,6 +14,7 @@ mod tick;
 pub use flags::SchedulerFlags;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
 pub use key::{FlowKey, Protocol, ServiceKey};
+pub use key6::FlowKey6;
 pub use mac::{Mac, ParseMacError};
 pub use method::{ForwardMethod, IdleMode, SchedulerKind};
 pub use neighbor::NeighborState;
