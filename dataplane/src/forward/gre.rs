@@ -11,11 +11,11 @@ use crate::packet::{checksum, ethernet, ipv4};
 use crate::types::Mac;
 
 /// Length in bytes of the longest header: flags, protocol, checksum, key.
-const MAX_HEADER_LEN: usize = 12;
+pub(super) const MAX_HEADER_LEN: usize = 12;
 /// Where the GRE header starts in a frame.
 const START: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
 /// RFC 2784 2.1: "Checksum Present (bit 0)".
-const CHECKSUM_PRESENT: u8 = 0x80;
+pub(super) const CHECKSUM_PRESENT: u8 = 0x80;
 /// RFC 2890 2: "Key Present (bit 2)".
 const KEY_PRESENT: u8 = 0x20;
 /// "Protocol Type": IPv4's Ethernet type.
@@ -28,6 +28,22 @@ pub struct GreOptions {
     pub checksum: bool,
     /// Send this key.
     pub key: Option<u32>,
+}
+
+/// The GRE header with a checksum and a protocol type of zero, and its length in bytes: 4, 8 or 12.
+pub(super) fn header(options: GreOptions) -> ([u8; MAX_HEADER_LEN], u8) {
+    let mut header = [0; MAX_HEADER_LEN];
+    let mut len = 4;
+    if options.checksum {
+        header[0] |= CHECKSUM_PRESENT;
+        len += 4; // Checksum and Reserved1.
+    }
+    if let Some(key) = options.key {
+        header[0] |= KEY_PRESENT;
+        header[len..len + 4].copy_from_slice(&key.to_be_bytes());
+        len += 4;
+    }
+    (header, len as u8)
 }
 
 /// Outer and GRE header from DIP to RIP.
@@ -43,19 +59,9 @@ pub struct Template {
 impl Template {
     /// A tunnel from `dip` to `rip`.
     pub fn new(dip: Ipv4Addr, rip: Ipv4Addr, options: GreOptions) -> Template {
-        let mut header = [0; MAX_HEADER_LEN];
-        let mut len = 4;
+        let (mut header, len) = header(options);
         header[2..4].copy_from_slice(&PROTOCOL_IPV4);
-        if options.checksum {
-            header[0] |= CHECKSUM_PRESENT;
-            len += 4; // Checksum and Reserved1.
-        }
-        if let Some(key) = options.key {
-            header[0] |= KEY_PRESENT;
-            header[len..len + 4].copy_from_slice(&key.to_be_bytes());
-            len += 4;
-        }
-        Template { outer: Outer::new(dip, rip, ipv4::protocol::GRE), header, len: len as u8 }
+        Template { outer: Outer::new(dip, rip, ipv4::protocol::GRE), header, len }
     }
 
     /// Bytes in front of the inner packet: outer IPv4 and GRE header.
@@ -124,7 +130,7 @@ fn with_header<const LEN: usize, const FRONT: usize, B: PacketBuf>(
 }
 
 /// The checksum of `len` bytes at `start`, wherever segments end.
-fn checksum_of<B: PacketBuf>(buf: &B, start: usize, len: usize) -> u16 {
+pub(super) fn checksum_of<B: PacketBuf>(buf: &B, start: usize, len: usize) -> u16 {
     /// Bytes copied at a time; even, so that sums of chunks add up.
     const CHUNK: usize = 256;
     if let Some(bytes) = buf.data().get(start..start + len) {

@@ -10,15 +10,20 @@
 #![forbid(unsafe_code)]
 
 pub mod dr;
+pub mod dr6;
+pub mod dual;
 pub mod fragment;
 mod front;
 pub mod gre;
 pub mod ipip;
+pub mod label;
 pub mod tunnel;
 
+pub use dual::{DualTunnel, Fit, Inner};
 pub use fragment::{FragmentError, fragment, needs_fragmentation};
 pub use front::Front;
 pub use gre::GreOptions;
+pub use label::Labels;
 pub use tunnel::TunnelTemplate;
 
 /// Why a packet was not forwarded; the buffer is unchanged.
@@ -30,7 +35,8 @@ pub enum ForwardError {
     /// The outer packet would be longer than 65535 bytes.
     #[error("outer packet longer than 65535 bytes")]
     TooLong,
-    /// The first segment does not hold Ethernet and IPv4 header: the packet was not parsed.
-    #[error("first segment without an IPv4 header")]
+    /// The first segment does not hold Ethernet and IP header, of IPv4 or IPv6: the packet was not
+    /// parsed.
+    #[error("first segment without an IP header")]
     NotIpv4,
 }
