@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use arrayvec::ArrayVec;
 
 use super::field::{get16, get32, set16, set32};
-use super::{HeaderError, checksum, ipv4};
+use super::{HeaderError, checksum, ipv4, ipv6};
 
 /// Length in bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;
@@ -331,15 +331,52 @@ pub fn emit_rst<T: AsRef<[u8]>>(
     if ip.protocol() != ipv4::protocol::TCP || ip.fragment().is_fragment() {
         return Err(HeaderError::Unsupported);
     }
-    let segment = Segment::new(ip.payload())?;
+    let len = usize::from(ip.total_len()) - ip.header_len();
+    let tcp = reset(&Segment::new(ip.payload())?, len)?;
+    let out = out.get_mut(..RST_PACKET_LEN).ok_or(HeaderError::TooShort)?;
+    let (src, dst) = (ip.dst(), ip.src());
+    let mut header = ipv4::Header::new(src, dst, ipv4::protocol::TCP, MIN_HEADER_LEN as u16);
+    header.id = id;
+    header.emit(out)?;
+    tcp.emit(&mut out[ipv4::MIN_HEADER_LEN..], src, dst)?;
+    Ok(RST_PACKET_LEN)
+}
+
+/// Length in bytes of the packet [`emit_rst6`] writes.
+pub const RST_PACKET_LEN6: usize = ipv6::HEADER_LEN + MIN_HEADER_LEN;
+
+/// The same for IPv6. The segment came from `src` to `dst`, not in fragments; `l4` are its bytes
+/// from the TCP header on (of the packet's first segment), `len` those of header and data in all.
+///
+/// # Errors
+/// `Unsupported` when the segment is itself a reset; others when it is malformed or `out` is
+/// shorter than [`RST_PACKET_LEN6`].
+pub fn emit_rst6(
+    out: &mut [u8],
+    src: Ipv6Addr,
+    dst: Ipv6Addr,
+    l4: &[u8],
+    len: u16,
+) -> Result<usize, HeaderError> {
+    let l4 = &l4[..l4.len().min(usize::from(len))];
+    let tcp = reset(&Segment::new(l4)?, usize::from(len))?;
+    let out = out.get_mut(..RST_PACKET_LEN6).ok_or(HeaderError::TooShort)?;
+    let payload_len = MIN_HEADER_LEN as u16;
+    ipv6::Header::new(dst, src, ipv6::next::TCP, payload_len).emit(out)?;
+    tcp.emit6(&mut out[ipv6::HEADER_LEN..], dst, src)?;
+    Ok(RST_PACKET_LEN6)
+}
+
+/// The header that resets the connection of `segment`, whose header and data are `len` bytes. Not
+/// all data need lie in the first segment of the buffer, so the IP header tells their length.
+fn reset(segment: &Segment<&[u8]>, len: usize) -> Result<Header, HeaderError> {
     let flags = segment.flags();
     // "An incoming segment containing a RST is discarded."
     if flags.rst() {
         return Err(HeaderError::Unsupported);
     }
-    // SEG.LEN counts data, SYN and FIN (RFC 9293 3.4). Not all data need lie in the first segment
-    // of the buffer, so it is taken from the IP header.
-    let data = usize::from(ip.total_len()) - ip.header_len() - segment.header_len();
+    // SEG.LEN counts data, SYN and FIN (RFC 9293 3.4).
+    let data = len - segment.header_len();
     let seg_len = data as u32 + u32::from(flags.syn()) + u32::from(flags.fin());
     let (seq, ack, reply) = if flags.ack() {
         // "If the ACK bit is on, <SEQ=SEG.ACK><CTL=RST>".
@@ -349,21 +386,14 @@ pub fn emit_rst<T: AsRef<[u8]>>(
         // <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>".
         (0, segment.seq().wrapping_add(seg_len), Flags::RST | Flags::ACK)
     };
-    let out = out.get_mut(..RST_PACKET_LEN).ok_or(HeaderError::TooShort)?;
-    let (src, dst) = (ip.dst(), ip.src());
-    let mut header = ipv4::Header::new(src, dst, ipv4::protocol::TCP, MIN_HEADER_LEN as u16);
-    header.id = id;
-    header.emit(out)?;
-    let tcp = Header {
+    Ok(Header {
         sport: segment.dport(),
         dport: segment.sport(),
         seq,
         ack,
         flags: reply,
         ..Header::default()
-    };
-    tcp.emit(&mut out[ipv4::MIN_HEADER_LEN..], src, dst)?;
-    Ok(RST_PACKET_LEN)
+    })
 }
 
 #[cfg(test)]
