@@ -14,6 +14,10 @@ use dataplane::types::Mac;
 use etherparse::Ipv4Header;
 use proptest::prelude::*;
 
+mod packet_support;
+
+use packet_support::Chained;
+
 const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const PORT: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const HOP: Mac = Mac([2, 0, 0, 0, 0, 3]);
@@ -21,43 +25,6 @@ const CIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
 const DIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const RIP: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 9);
-
-/// A packet in two segments, as a jumbo frame in chained mbufs.
-#[derive(Debug)]
-struct Chained {
-    first: TestBuf,
-    last: Vec<u8>,
-}
-
-impl PacketBuf for Chained {
-    fn data(&self) -> &[u8] {
-        self.first.data()
-    }
-    fn data_mut(&mut self) -> &mut [u8] {
-        self.first.data_mut()
-    }
-    fn len(&self) -> usize {
-        self.first.len() + self.last.len()
-    }
-    fn prepend(&mut self, n: usize) -> bool {
-        self.first.prepend(n)
-    }
-    fn trim_front(&mut self, n: usize) -> bool {
-        self.first.trim_front(n)
-    }
-    fn truncate(&mut self, len: usize) -> bool {
-        let keep = len.checked_sub(self.first.len());
-        keep.map(|n| self.last.truncate(n)).is_some()
-    }
-    fn append(&mut self, n: usize) -> bool {
-        self.first.append(n)
-    }
-    fn copy_to(&self, offset: usize, out: &mut [u8]) -> bool {
-        let all = [self.first.data(), &self.last].concat();
-        let part = all.get(offset..offset + out.len());
-        part.map(|part| out.copy_from_slice(part)).is_some()
-    }
-}
 
 /// Buffers as large as any fragment here.
 struct Pool;

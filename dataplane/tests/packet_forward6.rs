@@ -14,6 +14,10 @@ use dataplane::types::Mac;
 use etherparse::{Ipv4Header, Ipv6Header};
 use proptest::prelude::*;
 
+mod packet_support;
+
+use packet_support::Chained;
+
 const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const PORT: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const HOP: Mac = Mac([2, 0, 0, 0, 0, 3]);
@@ -169,6 +173,21 @@ proptest! {
         let expected = 14 + usize::from(built.overhead()) + inner.total_len as usize;
         prop_assert_eq!(buf.len(), expected);
         let (protocol, payload) = outer(buf.data(), &sent, &inner, tunnel.over6, id);
+        prop_assert_eq!(strip(protocol, payload, sent.v6, tunnel.gre), sent.delivered());
+    }
+
+    #[test]
+    fn tunnels_deliver_a_packet_in_segments(
+        sent in sent(), tunnel in tunnels(), id: u16, split in 54usize..2000,
+    ) {
+        let (frame, inner) = sent.frame();
+        let split = split.min(frame.len());
+        let (first, last) = frame.split_at(split);
+        let mut buf = Chained { first: TestBuf::new(first), last: last.to_vec() };
+        tunnel.built().forward(&mut buf, PORT, HOP, &inner, id).unwrap();
+        let mut out = vec![0; 14 + usize::from(tunnel.built().overhead()) + inner.total_len as usize];
+        prop_assert!(buf.copy_to(0, &mut out));
+        let (protocol, payload) = outer(&out, &sent, &inner, tunnel.over6, id);
         prop_assert_eq!(strip(protocol, payload, sent.v6, tunnel.gre), sent.delivered());
     }
 
