@@ -2,7 +2,7 @@
 //!
 //! Routers spread what goes through a tunnel over equal paths by outer addresses and flow label, as
 //! the inner L4 ports are out of their sight. So all packets of a flow must have one label, and
-//! different flows different ones. RFC 6438 3: the label is "a hash of the inner packet".
+//! different flows different ones. RFC 6438 3: the label comes from a hash of the inner packet.
 //!
 //! The inner label is not copied: clients change theirs within a connection to try another path,
 //! and many send none. Fragments are hashed without L4 ports, the first as the later ones, so that

@@ -226,8 +226,8 @@ fn l4_header(protocol: u8, more: bool, l4: &[u8], l4_len: usize) -> Result<L4, P
             }
             let tcp = l4.first_chunk::<{ tcp::MIN_HEADER_LEN }>().ok_or(ParseError::TooShort)?;
             let header_len = usize::from(tcp[12] >> 4) * 4;
-            // RFC 7112 5: "the first fragment must contain the entire" header chain; unlike in
-            // IPv4, TCP's options may not go on in the next.
+            // RFC 7112 5: a host that fragments puts the entire header chain into the first
+            // fragment; unlike in IPv4, TCP's options may not go on in the next.
             if header_len < tcp::MIN_HEADER_LEN || header_len > l4_len {
                 return Err(ParseError::BadL4Header);
             }
