@@ -52,13 +52,11 @@ impl Info {
     /// Of a packet that the general parser has read.
     pub(super) fn of(ip: &Ipv4Packet, flow: &FlowOf) -> Info {
         let (addresses, ports) = flow.key.words();
-        let Ipv4Packet { total_len, ttl, tos, .. } = *ip;
         let signal = match ip.l4 {
             L4::Tcp { flags, .. } => Head::segment(flags),
             _ => Head::DATAGRAM,
         };
-        let fragment = if ip.fragment.df() { Head::DF } else { 0 };
-        let head = Head { addresses, ports, total_len, fragment, ttl, tos, signal };
+        let head = Head { addresses, ports, total_len: ip.total_len, signal };
         Info { head, hash: flow.hash, ..Info::NONE }
     }
 
@@ -116,7 +114,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let mut scratch = std::mem::take(&mut self.infos);
         let Some(infos) = scratch.first_chunk_mut::<BURST>() else { return };
 
-        // 1. Parse all. What is not for a virtual service leaves.
+        // 1. Parse all.
         let (mut odd, mut strangers, mut bytes) = (0u32, 0u32, 0);
         for (n, (buf, info)) in burst.iter().zip(infos.iter_mut()).enumerate() {
             let len = buf.len();
@@ -127,6 +125,7 @@ impl<B: PacketBuf> Pipeline<B> {
                 Look::Odd => odd |= 1 << n,
             }
         }
+        // What is not for a virtual service leaves.
         self.count_received(ingress, burst.len(), bytes);
         if odd | strangers != 0 || mac.is_none() {
             self.sort_out(env, ingress, burst, infos, odd, strangers);
@@ -292,18 +291,20 @@ impl<B: PacketBuf> Pipeline<B> {
             return false;
         }
         let Some(hot) = env.snapshot.hot(info.real) else { return false };
-        if info.head.ttl <= 1 || info.head.total_len > hot.place.limit() {
+        if info.head.total_len > hot.place.limit() {
             return false;
         }
         let Some(hop) = env.hops.known(hot.neighbor) else { return false };
-        if !hot.front.write(buf, hop, &info.head, &mut self.ip_id) {
+        if !hot.front.write(buf, hop, info.head.total_len, &mut self.ip_id) {
             return false;
         }
         if let Some(stats) = self.stats.real(info.real) {
             stats.packets.add(1);
             stats.bytes.add(info.head.total_len.into());
         }
-        places.add(hot.place);
+        if places.add(hot.place) {
+            self.stats.prefetch_service(hot.place.service());
+        }
         info.fate = Fate::Ready;
         true
     }

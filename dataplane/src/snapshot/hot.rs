@@ -64,10 +64,12 @@ impl Places {
         Places { first, differ: 0 }
     }
 
-    /// One more.
+    /// One more: whether its virtual service is another than the first's.
     #[inline(always)]
-    pub const fn add(&mut self, place: Place) {
-        self.differ |= self.first.0 ^ place.0;
+    pub const fn add(&mut self, place: Place) -> bool {
+        let differ = self.first.0 ^ place.0;
+        self.differ |= differ;
+        differ as u32 != 0
     }
 
     /// The port, if it is the same for all.

@@ -150,6 +150,12 @@ impl Stats {
         self.reals.get(real.index())
     }
 
+    /// Asks for the cache line of a virtual service's counters.
+    #[inline(always)]
+    pub fn prefetch_service(&self, service: ServiceId) {
+        crate::arch::prefetch_at(&self.services, service.index());
+    }
+
     /// Asks for the cache line of a real server's counters.
     #[inline(always)]
     pub fn prefetch_real(&self, real: RealId) {
