@@ -234,7 +234,7 @@ mod tests {
         assert!(front.write(
             &mut short,
             HOP.to_wire(),
-            &head,
+            ip.total_len,
             &mut id.wrapping_sub(u16::from(!ip.fragment.df()))
         ));
         (by_the_book.data().to_vec(), short.data().to_vec())

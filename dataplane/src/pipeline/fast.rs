@@ -14,9 +14,9 @@ use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::fast::{self, Ethernet, Head};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::pipeline::balance::NoTarget;
-use crate::snapshot::{Places, Snapshot};
+use crate::snapshot::{Snapshot, Way};
 use crate::stats::{DropReason, Event};
-use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId};
+use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId, ServiceId};
 
 /// What the steps know of a packet.
 #[derive(Clone, Copy)]
@@ -97,6 +97,47 @@ fn look<B: PacketBuf>(
     match head.read(headers, len, buf.rx_ip_checksum()) {
         true => Look::Packet,
         false => Look::Odd,
+    }
+}
+
+/// The way of a packet to its real server, if that is still configured.
+#[inline(always)]
+fn way<'a>(snapshot: &'a Snapshot, info: &Info) -> Option<&'a Way> {
+    snapshot.home(info.real).and_then(|home| snapshot.way(home))
+}
+
+/// Whether all packets of a burst are to the same virtual service, and leave by the same port, as
+/// the first.
+struct Same {
+    service: ServiceId,
+    port: PortId,
+    services_differ: u32,
+    ports_differ: u16,
+}
+
+impl Same {
+    #[inline(always)]
+    fn as_in(snapshot: &Snapshot, info: &Info) -> Option<Same> {
+        let home = snapshot.home(info.real)?;
+        let port = snapshot.way(home)?.port;
+        Some(Same { service: home.service, port, services_differ: 0, ports_differ: 0 })
+    }
+
+    /// One more: whether its virtual service is another than the first's.
+    #[inline(always)]
+    fn add(&mut self, service: ServiceId, port: PortId) -> bool {
+        let differ = service.0 ^ self.service.0;
+        self.services_differ |= differ;
+        self.ports_differ |= port.0 ^ self.port.0;
+        differ != 0
+    }
+
+    fn service(&self) -> Option<ServiceId> {
+        (self.services_differ == 0).then_some(self.service)
+    }
+
+    fn port(&self) -> Option<PortId> {
+        (self.ports_differ == 0).then_some(self.port)
     }
 }
 
@@ -211,7 +252,7 @@ impl<B: PacketBuf> Pipeline<B> {
     fn decide<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
         match self.shard.pass(info.guess, info.words(), info.head.signal, env.now) {
             Some(real) => {
-                env.snapshot.prefetch_hot(real);
+                env.snapshot.prefetch_home(real);
                 self.stats.prefetch_real(real);
                 (info.real, info.fate) = (real, Fate::Go);
             }
@@ -255,27 +296,26 @@ impl<B: PacketBuf> Pipeline<B> {
         burst: &mut ArrayVec<B, BURST>,
         infos: &mut [Info],
     ) -> Option<(PortId, usize)> {
-        let first = infos.first().and_then(|info| env.snapshot.hot(info.real))?;
-        let mut places = Places::like(first.place);
+        let first = infos.iter().find(|info| info.fate == Fate::Go)?;
+        let mut same = Same::as_in(env.snapshot, first)?;
         let (mut all, mut packet_bytes, mut frame_bytes) = (true, 0, 0);
         for (buf, info) in burst.iter_mut().zip(infos.iter_mut()) {
-            if self.rewrite_one(env, buf, info, &mut places) {
+            if self.rewrite_one(env, buf, info, &mut same) {
                 packet_bytes += u64::from(info.head.total_len);
                 frame_bytes += buf.len();
             } else {
                 all = false;
             }
         }
-        match places.service() {
+        match same.service() {
             Some(service) if all => {
-                if let Some(stats) = self.stats.service(service) {
-                    stats.packets.add(infos.len() as u64);
-                    stats.bytes.add(packet_bytes);
+                if let Some(stats) = self.stats.forwarded_service(service) {
+                    stats.add(infos.len() as u64, packet_bytes);
                 }
             }
             _ => self.count_services(env.snapshot, infos),
         }
-        Some((places.port().filter(|_| all)?, frame_bytes))
+        Some((same.port().filter(|_| all)?, frame_bytes))
     }
 
     /// Rewrites a packet, or leaves it as it is: false.
@@ -285,25 +325,25 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &mut Env<'_, P, O>,
         buf: &mut B,
         info: &mut Info,
-        places: &mut Places,
+        same: &mut Same,
     ) -> bool {
         if info.fate != Fate::Go {
             return false;
         }
-        let Some(hot) = env.snapshot.hot(info.real) else { return false };
-        if info.head.total_len > hot.place.limit() {
+        let Some(home) = env.snapshot.home(info.real) else { return false };
+        let Some(way) = env.snapshot.way(home) else { return false };
+        if info.head.total_len > way.limit {
             return false;
         }
-        let Some(hop) = env.hops.known(hot.neighbor) else { return false };
-        if !hot.front.write(buf, hop, info.head.total_len, &mut self.ip_id) {
+        let Some(hop) = env.hops.known(way.neighbor) else { return false };
+        if !way.front.write(buf, hop, info.head.total_len, &mut self.ip_id) {
             return false;
         }
-        if let Some(stats) = self.stats.real(info.real) {
-            stats.packets.add(1);
-            stats.bytes.add(info.head.total_len.into());
+        if let Some(stats) = self.stats.forwarded_real(info.real) {
+            stats.add(1, info.head.total_len.into());
         }
-        if places.add(hot.place) {
-            self.stats.prefetch_service(hot.place.service());
+        if same.add(home.service, way.port) {
+            self.stats.prefetch_service(home.service);
         }
         info.fate = Fate::Ready;
         true
@@ -313,11 +353,9 @@ impl<B: PacketBuf> Pipeline<B> {
     #[inline(never)]
     fn count_services(&self, snapshot: &Snapshot, infos: &[Info]) {
         for info in infos.iter().filter(|info| info.fate == Fate::Ready) {
-            let service =
-                snapshot.hot(info.real).and_then(|h| self.stats.service(h.place.service()));
-            if let Some(stats) = service {
-                stats.packets.add(1);
-                stats.bytes.add(info.head.total_len.into());
+            let home = snapshot.home(info.real);
+            if let Some(stats) = home.and_then(|h| self.stats.forwarded_service(h.service)) {
+                stats.add(1, info.head.total_len.into());
             }
         }
     }
@@ -348,8 +386,8 @@ impl<B: PacketBuf> Pipeline<B> {
         let mut all = std::mem::take(burst);
         for (buf, info) in all.drain(..).zip(infos) {
             match info.fate {
-                Fate::Ready => match env.snapshot.hot(info.real) {
-                    Some(hot) => self.stage(env, hot.place.port(), buf),
+                Fate::Ready => match way(env.snapshot, info) {
+                    Some(way) => self.stage(env, way.port, buf),
                     None => self.drop_packet(DropReason::PortDown, buf),
                 },
                 Fate::Go => self.go_slowly(env, ingress, buf, *info),
@@ -368,7 +406,7 @@ impl<B: PacketBuf> Pipeline<B> {
         buf: B,
         mut info: Info,
     ) {
-        if !env.snapshot.has_real(info.real) {
+        if way(env.snapshot, &info).is_none() {
             self.decide_slowly(env, &mut info);
         }
         match info.fate {
