@@ -67,7 +67,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn of_service(stats: &ServiceStats) -> Traffic {
+fn of_service(stats: ServiceStats<'_>) -> Traffic {
     Traffic {
         connections: stats.connections.get(),
         packets: stats.packets.get(),
@@ -76,7 +76,7 @@ fn of_service(stats: &ServiceStats) -> Traffic {
     }
 }
 
-fn of_real(stats: &RealStats) -> Traffic {
+fn of_real(stats: RealStats<'_>) -> Traffic {
     Traffic {
         connections: stats.connections.get(),
         packets: stats.packets.get(),
@@ -97,10 +97,10 @@ fn since(now: Traffic, base: Traffic) -> Traffic {
 }
 
 impl LivePlane {
-    fn sum<'a, T: 'a>(
+    fn sum<'a, T>(
         &'a self,
-        pick: impl Fn(&'a Stats) -> Option<&'a T>,
-        read: impl Fn(&T) -> Traffic,
+        pick: impl Fn(&'a Stats) -> Option<T>,
+        read: impl Fn(T) -> Traffic,
     ) -> Traffic {
         let mut sum = Traffic::default();
         for traffic in self.workers.iter().filter_map(|(_, s)| pick(s)).map(read) {

@@ -9,12 +9,15 @@
 
 use super::{TunnelTemplate, gre};
 use crate::packet::buf::PacketBuf;
-use crate::packet::fast::Head;
 use crate::packet::{ethernet, ipv4};
 use crate::types::Mac;
 
 /// Ethernet and outer IPv4 header, in bytes.
 const OUTER: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
+/// Where the TTL stands in a frame.
+const TTL: usize = 22;
+/// Don't fragment, as it stands on the wire, the first byte in the low end.
+const DF: u16 = ipv4::FragmentBits::DF.0.to_be();
 
 /// How a frame is rewritten for one real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,24 +101,33 @@ impl Front {
     }
 
     /// Puts the packet on its way to `dst` ([`Mac::to_wire`]), one hop less. False, and nothing has
-    /// changed, when this cannot do it or there is no headroom.
+    /// changed, when this cannot do it, its TTL is used up or there is no headroom.
     ///
-    /// The packet is as `head` says, with a TTL above 1 and an outer length of at most 65535; `id`
-    /// is the outer identification of the packet before, and is counted up when DF is clear.
+    /// The frame holds an IPv4 packet of `total_len` bytes, the outer one being no longer than 65535;
+    /// `id` is the outer identification of the packet before, and is counted up when DF is clear.
     #[inline(always)]
-    pub fn write<B: PacketBuf>(&self, buf: &mut B, dst: u64, head: &Head, id: &mut u16) -> bool {
+    pub fn write<B: PacketBuf>(&self, buf: &mut B, dst: u64, total_len: u16, id: &mut u16) -> bool {
         // First of all, and no jump by table, for most have it.
         if self.is_dr {
             let Some(frame) = buf.data_mut().first_chunk_mut::<OUTER>() else { return false };
+            let Some(hops) = frame[TTL..].first_chunk_mut::<4>() else { return false };
+            let word = u32::from_le_bytes(*hops);
+            if word as u8 <= 1 {
+                return false;
+            }
+            *hops = less(word).to_le_bytes();
             frame[..8].copy_from_slice(&(dst | self.src_head).to_le_bytes());
             frame[8..12].copy_from_slice(&(self.src_tail as u32).to_le_bytes());
-            one_hop_less::<22, OUTER>(frame);
             return true;
         }
         match self.kind {
-            Kind::Ipip => self.encapsulate::<OUTER, { OUTER + 20 }, B>(buf, dst, head, id),
-            Kind::Gre4 => self.encapsulate::<{ OUTER + 4 }, { OUTER + 24 }, B>(buf, dst, head, id),
-            Kind::Gre8 => self.encapsulate::<{ OUTER + 8 }, { OUTER + 28 }, B>(buf, dst, head, id),
+            Kind::Ipip => self.encapsulate::<OUTER, { OUTER + 20 }, B>(buf, dst, total_len, id),
+            Kind::Gre4 => {
+                self.encapsulate::<{ OUTER + 4 }, { OUTER + 24 }, B>(buf, dst, total_len, id)
+            }
+            Kind::Gre8 => {
+                self.encapsulate::<{ OUTER + 8 }, { OUTER + 28 }, B>(buf, dst, total_len, id)
+            }
             Kind::Dr | Kind::Slow => false,
         }
     }
@@ -126,15 +138,18 @@ impl Front {
         &self,
         buf: &mut B,
         dst: u64,
-        head: &Head,
+        total_len: u16,
         id: &mut u16,
     ) -> bool {
         const { assert!(ALL == FRONT + ipv4::MIN_HEADER_LEN && FRONT >= OUTER) };
+        let Some(inner) = buf.data().first_chunk::<OUTER>() else { return false };
+        let (ttl, tos) = (inner[TTL], inner[15]);
+        let fragment = u16::from_le_bytes([inner[20], inner[21]]) & DF;
         let overhead = FRONT - ethernet::HEADER_LEN;
-        if !buf.prepend(overhead) {
+        if ttl <= 1 || !buf.prepend(overhead) {
             return false;
         }
-        let total_len = head.total_len + overhead as u16;
+        let total_len = total_len + overhead as u16;
         // Ethernet padding: see `tunnel::encapsulate`.
         let _ = buf.truncate(ethernet::HEADER_LEN + usize::from(total_len));
         let Some(frame) = buf.data_mut().first_chunk_mut::<ALL>() else {
@@ -143,19 +158,18 @@ impl Front {
             return false;
         };
         // What each field is copied from, and why: `tunnel::Outer::header`.
-        let fragment = head.fragment;
         *id = id.wrapping_add(u16::from(fragment == 0));
         let id = if fragment == 0 { id.to_be() } else { 0 };
-        let (len, ttl) = (total_len.to_be(), head.ttl - 1);
+        let (len, ttl) = (total_len.to_be(), ttl - 1);
         let sum = self.sum
-            + (u32::from(head.tos) << 8)
+            + (u32::from(tos) << 8)
             + u32::from(len)
             + u32::from(id)
             + u32::from(fragment)
             + u32::from(ttl);
         let sum = (sum & 0xffff) + (sum >> 16);
         let check = !(sum + (sum >> 16)) as u16;
-        let tail = self.src_tail | u64::from(head.tos) << 56;
+        let tail = self.src_tail | u64::from(tos) << 56;
         let middle = u64::from(len)
             | u64::from(id) << 16
             | u64::from(fragment) << 32
@@ -167,20 +181,10 @@ impl Front {
         frame[24..26].copy_from_slice(&check.to_le_bytes());
         frame[26..34].copy_from_slice(&self.addresses.to_le_bytes());
         frame[OUTER..FRONT].copy_from_slice(&self.gre[..FRONT - OUTER]);
-        match FRONT {
-            34 => one_hop_less::<42, ALL>(frame),
-            38 => one_hop_less::<46, ALL>(frame),
-            _ => one_hop_less::<50, ALL>(frame),
+        if let Some(hops) = frame[FRONT + 8..].first_chunk_mut::<4>() {
+            *hops = less(u32::from_le_bytes(*hops)).to_le_bytes();
         }
         true
-    }
-}
-
-/// One hop less in the IPv4 header whose TTL, which is not 0, stands at `AT`.
-#[inline(always)]
-fn one_hop_less<const AT: usize, const N: usize>(frame: &mut [u8; N]) {
-    if let Some(bytes) = frame[AT..].first_chunk_mut::<4>() {
-        *bytes = less(u32::from_le_bytes(*bytes)).to_le_bytes();
     }
 }
 
@@ -225,19 +229,12 @@ mod tests {
             Some(tunnel) => tunnel.forward(&mut by_the_book, PORT, HOP, &ip, id),
         }
         .expect("forwarded");
-        let head = Head {
-            total_len: ip.total_len,
-            ttl: ip.ttl,
-            tos: ip.tos,
-            fragment: if ip.fragment.df() { Head::DF } else { 0 },
-            ..Head::NONE
-        };
         let mut short = TestBuf::new(frame);
         let front = Front::new(PORT, tunnel);
         assert!(front.write(
             &mut short,
             HOP.to_wire(),
-            &head,
+            ip.total_len,
             &mut id.wrapping_sub(u16::from(!ip.fragment.df()))
         ));
         (by_the_book.data().to_vec(), short.data().to_vec())
@@ -283,17 +280,26 @@ mod tests {
             .udp(1, 2)
             .pad(60)
             .finish();
-        let head = Head { total_len: 28, ttl: 64, ..Head::NONE };
         let checksum = GreOptions { checksum: true, key: None };
         let slow = TunnelTemplate::gre([192, 0, 2, 10].into(), [10, 8, 0, 9].into(), checksum);
         let mut buf = TestBuf::new(&frame);
-        assert!(!Front::new(PORT, Some(&slow)).write(&mut buf, 1, &head, &mut 0));
-        assert!(!Front::NONE.write(&mut buf, 1, &head, &mut 0));
+        assert!(!Front::new(PORT, Some(&slow)).write(&mut buf, 1, 28, &mut 0));
+        assert!(!Front::NONE.write(&mut buf, 1, 28, &mut 0));
+        // A TTL that is used up.
+        for tunnel in tunnels() {
+            for ttl in [0, 1] {
+                let mut frame = frame.clone();
+                frame[TTL] = ttl;
+                let mut buf = TestBuf::new(&frame);
+                assert!(!Front::new(PORT, tunnel.as_ref()).write(&mut buf, 1, 28, &mut 0));
+                assert_eq!(buf.data(), frame);
+            }
+        }
         // No headroom.
         assert!(buf.prepend(TestBuf::HEADROOM - 10) && buf.trim_front(0));
         let before = buf.data().to_vec();
         let [_, ipip, ..] = &tunnels()[..] else { panic!() };
-        assert!(!Front::new(PORT, ipip.as_ref()).write(&mut buf, 1, &head, &mut 0));
+        assert!(!Front::new(PORT, ipip.as_ref()).write(&mut buf, 1, 28, &mut 0));
         assert_eq!(buf.data(), before);
     }
 }

@@ -82,12 +82,6 @@ pub struct Head {
     pub ports: u64,
     /// Length of the IP packet in bytes.
     pub total_len: u16,
-    /// Flags and fragment offset as on the wire, the first byte in the low end: zero, or DF.
-    pub fragment: u16,
-    /// Time to live as received, in hops; not judged.
-    pub ttl: u8,
-    /// DSCP and ECN.
-    pub tos: u8,
     /// TCP's FIN, SYN, RST, PSH and ACK bits; [`Head::DATAGRAM`] for UDP.
     pub signal: u8,
 }
@@ -97,8 +91,7 @@ const NO_FRAGMENT: u16 = 0xc000u16.to_be();
 
 impl Head {
     /// Nothing read yet.
-    pub const NONE: Head =
-        Head { addresses: 0, ports: 0, total_len: 0, fragment: 0, ttl: 0, tos: 0, signal: 0 };
+    pub const NONE: Head = Head { addresses: 0, ports: 0, total_len: 0, signal: 0 };
 
     /// [`Head::signal`] of a UDP datagram.
     pub const DATAGRAM: u8 = 0x20;
@@ -109,9 +102,6 @@ impl Head {
         flags.0 & 0x1f
     }
 
-    /// Don't fragment, as it stands in [`Head::fragment`].
-    pub const DF: u16 = 0x4000u16.to_be();
-
     /// Reads a frame of `frame_len` bytes that [`Ethernet::look`] has found right. False for
     /// fragments, protocols other than TCP and UDP, and whatever is wrong with it; what is in
     /// `self` then means nothing.
@@ -121,9 +111,6 @@ impl Head {
         let fragment = two::<20>(headers);
         let (src, dst) = (four::<26>(headers), four::<30>(headers));
         self.total_len = total_len;
-        self.fragment = fragment & Head::DF;
-        self.ttl = headers[22];
-        self.tos = headers[15];
         self.addresses = eight::<26>(headers);
         let ports = four::<34>(headers).swap_bytes().rotate_left(16);
         self.ports = u64::from(ports) | u64::from(headers[23]) << 32;
@@ -195,9 +182,7 @@ mod tests {
         let (client_port, vip_port) = ip.ports()?;
         let key = FlowKey { client: ip.src, vip: ip.dst, client_port, vip_port, protocol };
         let (addresses, ports) = key.words();
-        let Ipv4Packet { total_len, ttl, tos, .. } = *ip;
-        let fragment = if ip.fragment.df() { Head::DF } else { 0 };
-        let head = Head { addresses, ports, total_len, fragment, ttl, tos, signal };
+        let head = Head { addresses, ports, total_len: ip.total_len, signal };
         (!ip.fragment.is_fragment()).then_some(head)
     }
 

@@ -14,9 +14,12 @@ use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::fast::{self, Ethernet, Head};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::pipeline::balance::NoTarget;
-use crate::snapshot::{Places, Snapshot};
+use crate::snapshot::{Snapshot, Way};
 use crate::stats::{DropReason, Event};
-use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId};
+use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId, ServiceId};
+
+/// Packets parsed before they are hashed; BURST is a multiple.
+const FEW: usize = 8;
 
 /// What the steps know of a packet.
 #[derive(Clone, Copy)]
@@ -52,13 +55,11 @@ impl Info {
     /// Of a packet that the general parser has read.
     pub(super) fn of(ip: &Ipv4Packet, flow: &FlowOf) -> Info {
         let (addresses, ports) = flow.key.words();
-        let Ipv4Packet { total_len, ttl, tos, .. } = *ip;
         let signal = match ip.l4 {
             L4::Tcp { flags, .. } => Head::segment(flags),
             _ => Head::DATAGRAM,
         };
-        let fragment = if ip.fragment.df() { Head::DF } else { 0 };
-        let head = Head { addresses, ports, total_len, fragment, ttl, tos, signal };
+        let head = Head { addresses, ports, total_len: ip.total_len, signal };
         Info { head, hash: flow.hash, ..Info::NONE }
     }
 
@@ -102,6 +103,47 @@ fn look<B: PacketBuf>(
     }
 }
 
+/// The way of a packet to its real server, if that is still configured.
+#[inline(always)]
+fn way<'a>(snapshot: &'a Snapshot, info: &Info) -> Option<&'a Way> {
+    snapshot.home(info.real).and_then(|home| snapshot.way(home))
+}
+
+/// Whether all packets of a burst are to the same virtual service, and leave by the same port, as
+/// the first.
+struct Same {
+    service: ServiceId,
+    port: PortId,
+    services_differ: u32,
+    ports_differ: u16,
+}
+
+impl Same {
+    #[inline(always)]
+    fn as_in(snapshot: &Snapshot, info: &Info) -> Option<Same> {
+        let home = snapshot.home(info.real)?;
+        let port = snapshot.way(home)?.port;
+        Some(Same { service: home.service, port, services_differ: 0, ports_differ: 0 })
+    }
+
+    /// One more: whether its virtual service is another than the first's.
+    #[inline(always)]
+    fn add(&mut self, service: ServiceId, port: PortId) -> bool {
+        let differ = service.0 ^ self.service.0;
+        self.services_differ |= differ;
+        self.ports_differ |= port.0 ^ self.port.0;
+        differ != 0
+    }
+
+    fn service(&self) -> Option<ServiceId> {
+        (self.services_differ == 0).then_some(self.service)
+    }
+
+    fn port(&self) -> Option<PortId> {
+        (self.ports_differ == 0).then_some(self.port)
+    }
+}
+
 impl<B: PacketBuf> Pipeline<B> {
     /// One burst, received on `ingress`. `burst` is empty afterwards.
     pub fn burst<P: BufPool<B>, O: Output<B>>(
@@ -116,15 +158,23 @@ impl<B: PacketBuf> Pipeline<B> {
         let mut scratch = std::mem::take(&mut self.infos);
         let Some(infos) = scratch.first_chunk_mut::<BURST>() else { return };
 
-        // 1. Parse all. What is not for a virtual service leaves.
+        // 1. Parse all, hash all, ask for flow buckets. Few at a time, so that the first buckets are
+        // asked for early.
         let (mut odd, mut strangers, mut bytes) = (0u32, 0u32, 0);
-        for (n, (buf, info)) in burst.iter().zip(infos.iter_mut()).enumerate() {
-            let len = buf.len();
-            bytes += len;
-            match look(buf, len, ethernet, snapshot, &mut info.head) {
-                Look::Packet => {}
-                Look::Stranger => strangers |= 1 << n,
-                Look::Odd => odd |= 1 << n,
+        for (nth, (bufs, infos)) in burst.chunks(FEW).zip(infos.chunks_mut(FEW)).enumerate() {
+            for (n, (buf, info)) in bufs.iter().zip(infos.iter_mut()).enumerate() {
+                let len = buf.len();
+                bytes += len;
+                match look(buf, len, ethernet, snapshot, &mut info.head) {
+                    Look::Packet => {}
+                    Look::Stranger => strangers |= 1 << (nth * FEW + n),
+                    Look::Odd => odd |= 1 << (nth * FEW + n),
+                }
+            }
+            for info in infos {
+                // What was not read has an old key, which does no harm.
+                info.hash = self.shard.hash_words(info.words());
+                self.shard.prefetch_bucket(info.hash);
             }
         }
         self.count_received(ingress, burst.len(), bytes);
@@ -132,22 +182,17 @@ impl<B: PacketBuf> Pipeline<B> {
             self.sort_out(env, ingress, burst, infos, odd, strangers);
         }
         let here = infos.get_mut(..burst.len()).unwrap_or_default();
-        // 2. Hash all, ask for flow buckets.
-        for info in here.iter_mut() {
-            info.hash = self.shard.hash_words(info.words());
-            self.shard.prefetch_bucket(info.hash);
-        }
-        // 3. Read the buckets, ask for flow entries.
+        // 2. Read the buckets, ask for flow entries.
         for info in here.iter_mut() {
             info.guess = self.shard.prefetch_entry(info.hash);
         }
-        // 4. Look up all, schedule what is new. A packet sees the flows of those before it.
+        // 3. Look up all, schedule what is new. A packet sees the flows of those before it.
         for info in here.iter_mut() {
             self.decide(env, info);
         }
-        // 5. Rewrite all.
+        // 4. Rewrite all.
         let together = self.rewrite_all(env, burst, here);
-        // 6. Send.
+        // 5. Send.
         match together {
             Some((port, bytes))
                 if self.staged.get(port.index()).is_some_and(ArrayVec::is_empty) =>
@@ -212,7 +257,7 @@ impl<B: PacketBuf> Pipeline<B> {
     fn decide<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
         match self.shard.pass(info.guess, info.words(), info.head.signal, env.now) {
             Some(real) => {
-                env.snapshot.prefetch_hot(real);
+                env.snapshot.prefetch_home(real);
                 self.stats.prefetch_real(real);
                 (info.real, info.fate) = (real, Fate::Go);
             }
@@ -256,27 +301,26 @@ impl<B: PacketBuf> Pipeline<B> {
         burst: &mut ArrayVec<B, BURST>,
         infos: &mut [Info],
     ) -> Option<(PortId, usize)> {
-        let first = infos.first().and_then(|info| env.snapshot.hot(info.real))?;
-        let mut places = Places::like(first.place);
+        let first = infos.iter().find(|info| info.fate == Fate::Go)?;
+        let mut same = Same::as_in(env.snapshot, first)?;
         let (mut all, mut packet_bytes, mut frame_bytes) = (true, 0, 0);
         for (buf, info) in burst.iter_mut().zip(infos.iter_mut()) {
-            if self.rewrite_one(env, buf, info, &mut places) {
+            if self.rewrite_one(env, buf, info, &mut same) {
                 packet_bytes += u64::from(info.head.total_len);
                 frame_bytes += buf.len();
             } else {
                 all = false;
             }
         }
-        match places.service() {
+        match same.service() {
             Some(service) if all => {
-                if let Some(stats) = self.stats.service(service) {
-                    stats.packets.add(infos.len() as u64);
-                    stats.bytes.add(packet_bytes);
+                if let Some(stats) = self.stats.forwarded_service(service) {
+                    stats.add(infos.len() as u64, packet_bytes);
                 }
             }
             _ => self.count_services(env.snapshot, infos),
         }
-        Some((places.port().filter(|_| all)?, frame_bytes))
+        Some((same.port().filter(|_| all)?, frame_bytes))
     }
 
     /// Rewrites a packet, or leaves it as it is: false.
@@ -286,24 +330,26 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &mut Env<'_, P, O>,
         buf: &mut B,
         info: &mut Info,
-        places: &mut Places,
+        same: &mut Same,
     ) -> bool {
         if info.fate != Fate::Go {
             return false;
         }
-        let Some(hot) = env.snapshot.hot(info.real) else { return false };
-        if info.head.ttl <= 1 || info.head.total_len > hot.place.limit() {
+        let Some(home) = env.snapshot.home(info.real) else { return false };
+        let Some(way) = env.snapshot.way(home) else { return false };
+        if info.head.total_len > way.limit {
             return false;
         }
-        let Some(hop) = env.hops.known(hot.neighbor) else { return false };
-        if !hot.front.write(buf, hop, &info.head, &mut self.ip_id) {
+        let Some(hop) = env.hops.known(way.neighbor) else { return false };
+        if !way.front.write(buf, hop, info.head.total_len, &mut self.ip_id) {
             return false;
         }
-        if let Some(stats) = self.stats.real(info.real) {
-            stats.packets.add(1);
-            stats.bytes.add(info.head.total_len.into());
+        if let Some(stats) = self.stats.forwarded_real(info.real) {
+            stats.add(1, info.head.total_len.into());
         }
-        places.add(hot.place);
+        if same.add(home.service, way.port) {
+            self.stats.prefetch_service(home.service);
+        }
         info.fate = Fate::Ready;
         true
     }
@@ -312,11 +358,9 @@ impl<B: PacketBuf> Pipeline<B> {
     #[inline(never)]
     fn count_services(&self, snapshot: &Snapshot, infos: &[Info]) {
         for info in infos.iter().filter(|info| info.fate == Fate::Ready) {
-            let service =
-                snapshot.hot(info.real).and_then(|h| self.stats.service(h.place.service()));
-            if let Some(stats) = service {
-                stats.packets.add(1);
-                stats.bytes.add(info.head.total_len.into());
+            let home = snapshot.home(info.real);
+            if let Some(stats) = home.and_then(|h| self.stats.forwarded_service(h.service)) {
+                stats.add(1, info.head.total_len.into());
             }
         }
     }
@@ -347,8 +391,8 @@ impl<B: PacketBuf> Pipeline<B> {
         let mut all = std::mem::take(burst);
         for (buf, info) in all.drain(..).zip(infos) {
             match info.fate {
-                Fate::Ready => match env.snapshot.hot(info.real) {
-                    Some(hot) => self.stage(env, hot.place.port(), buf),
+                Fate::Ready => match way(env.snapshot, info) {
+                    Some(way) => self.stage(env, way.port, buf),
                     None => self.drop_packet(DropReason::PortDown, buf),
                 },
                 Fate::Go => self.go_slowly(env, ingress, buf, *info),
@@ -367,7 +411,7 @@ impl<B: PacketBuf> Pipeline<B> {
         buf: B,
         mut info: Info,
     ) {
-        if !env.snapshot.has_real(info.real) {
+        if way(env.snapshot, &info).is_none() {
             self.decide_slowly(env, &mut info);
         }
         match info.fate {

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::hot::{HotReals, LocalFilter};
+use super::hot::{LocalFilter, Ways};
 use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec};
 use super::route::{Route, RouteError, route, source};
@@ -193,7 +193,7 @@ impl Compiler {
                 index: ServiceIndex::build(&[]),
                 locals: local_index(spec),
                 filter: local_filter(spec),
-                hot: HotReals::default(),
+                ways: Ways::default(),
                 services: Vec::new(),
                 reals: Vec::new(),
                 ports: spec.ports.iter().map(PortInfo::of).collect(),
@@ -211,7 +211,7 @@ impl Compiler {
             ids.push((service.key, id));
         }
         compiled.snapshot.index = ServiceIndex::build(&ids);
-        compiled.snapshot.hot = HotReals::build(&compiled.snapshot.reals);
+        compiled.snapshot.ways = Ways::build(&compiled.snapshot.reals);
         compiled.snapshot.counted.sort_unstable_by_key(|(real, _)| *real);
         Ok(compiled)
     }

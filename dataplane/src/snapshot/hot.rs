@@ -1,139 +1,98 @@
 //! What nearly every packet needs of the configuration, laid out for it.
 //!
-//! [`Snapshot`](super::Snapshot) says all about a real server; this is the cache line of it that
-//! forwarding a packet takes, and two small sets of bits that answer "no" before anything is read.
+//! [`Snapshot`](super::Snapshot) says all about a real server; this is what forwarding a packet takes
+//! of it, so laid out that it stays small when there are many: eight bytes a real server, and a cache
+//! line for each way out. And a set of bits that says of most packets that they are for others.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::Real;
 use crate::forward::{Front, TunnelTemplate};
 use crate::types::{NeighborId, PortId, RealId, ServiceId};
 
-/// One real server's cache line.
-#[derive(Debug, Clone, Copy)]
+/// A way out: how packets are rewritten, and where to. Real servers with the same address, of
+/// however many virtual services, share one, so that there are as many as machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(align(64))]
-pub struct Hot {
-    /// How its packets are rewritten.
+pub struct Way {
+    /// How packets are rewritten.
     pub front: Front,
     /// Next hop on the egress port.
     pub neighbor: NeighborId,
-    /// Where it belongs.
-    pub place: Place,
-}
-
-/// Virtual service, egress port, and the longest packet on the way there, in one word, so that
-/// those of a whole burst are compared by two instructions each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place(u64);
-
-impl Place {
-    const fn new(service: ServiceId, port: PortId, limit: u16) -> Place {
-        Place(service.0 as u64 | (port.0 as u64) << 32 | (limit as u64) << 48)
-    }
-
-    /// The virtual service.
-    #[inline(always)]
-    pub const fn service(self) -> ServiceId {
-        ServiceId(self.0 as u32)
-    }
-
     /// Egress port.
-    #[inline(always)]
-    pub const fn port(self) -> PortId {
-        PortId((self.0 >> 32) as u16)
-    }
-
-    /// The longest IP packet, in bytes, that fits its way there; 0 for a slot not in use.
-    #[inline(always)]
-    pub const fn limit(self) -> u16 {
-        (self.0 >> 48) as u16
-    }
+    pub port: PortId,
+    /// The longest IP packet, in bytes, that fits.
+    pub limit: u16,
 }
 
-/// In what the [`Place`]s of a burst differ from the first of them.
-#[derive(Debug, Clone, Copy)]
-pub struct Places {
-    first: Place,
-    differ: u64,
-}
+const _: () = assert!(size_of::<Way>() == 64);
 
-impl Places {
-    /// All like this one.
-    #[inline(always)]
-    pub const fn like(first: Place) -> Places {
-        Places { first, differ: 0 }
-    }
-
-    /// One more.
-    #[inline(always)]
-    pub const fn add(&mut self, place: Place) {
-        self.differ |= self.first.0 ^ place.0;
-    }
-
-    /// The port, if it is the same for all.
-    #[inline(always)]
-    pub const fn port(self) -> Option<PortId> {
-        if self.differ & 0xffff_0000_0000 == 0 { Some(self.first.port()) } else { None }
-    }
-
-    /// The virtual service, if it is the same for all.
-    #[inline(always)]
-    pub const fn service(self) -> Option<ServiceId> {
-        if self.differ as u32 == 0 { Some(self.first.service()) } else { None }
-    }
-}
-
-const _: () = assert!(size_of::<Hot>() == 64);
-
-impl Hot {
-    const NONE: Hot = Hot {
-        front: Front::NONE,
-        neighbor: NeighborId(u32::MAX),
-        place: Place::new(ServiceId(u32::MAX), PortId(u16::MAX), 0),
-    };
-
-    fn of(real: &Real) -> Hot {
+impl Way {
+    fn of(real: &Real) -> Way {
         let overhead = real.tunnel.as_ref().map_or(0, TunnelTemplate::overhead);
-        Hot {
+        Way {
             front: Front::new(real.src_mac, real.tunnel.as_ref()),
             neighbor: real.neighbor,
-            place: Place::new(real.service, real.port, real.mtu.saturating_sub(overhead)),
+            port: real.port,
+            limit: real.mtu.saturating_sub(overhead),
         }
     }
 }
 
-/// The lines of all real servers, by slot.
+/// What a real server's slot leads to.
+#[derive(Debug, Clone, Copy)]
+pub struct Home {
+    way: u32,
+    /// The virtual service it is of.
+    pub service: ServiceId,
+}
+
+impl Home {
+    const NONE: Home = Home { way: u32::MAX, service: ServiceId(u32::MAX) };
+}
+
+/// Ways, and which of them each real server has, by slot.
 #[derive(Debug, Default)]
-pub(super) struct HotReals {
-    lines: Box<[Hot]>,
-    /// A bit for each slot in use: far smaller than the lines, so it stays close.
-    in_use: Box<[u64]>,
+pub(super) struct Ways {
+    homes: Box<[Home]>,
+    ways: Box<[Way]>,
 }
 
-impl HotReals {
-    pub(super) fn build(reals: &[Option<Real>]) -> HotReals {
-        let mut in_use = vec![0; reals.len().div_ceil(64)];
-        for (slot, _) in reals.iter().enumerate().filter(|(_, real)| real.is_some()) {
-            in_use[slot / 64] |= 1 << (slot % 64);
-        }
-        let lines = reals.iter().map(|real| real.as_ref().map_or(Hot::NONE, Hot::of));
-        HotReals { lines: lines.collect(), in_use: in_use.into() }
+impl Ways {
+    pub(super) fn build(reals: &[Option<Real>]) -> Ways {
+        let mut ways: Vec<Way> = Vec::new();
+        let mut by_address: HashMap<_, Vec<u32>> = HashMap::new();
+        let homes = reals.iter().map(|real| {
+            let Some(real) = real else { return Home::NONE };
+            let way = Way::of(real);
+            // The same address may be reached by several methods.
+            let there = by_address.entry(real.address).or_default();
+            let number = there.iter().copied().find(|n| ways.get(*n as usize) == Some(&way));
+            let number = number.unwrap_or_else(|| {
+                ways.push(way);
+                there.push(ways.len() as u32 - 1);
+                ways.len() as u32 - 1
+            });
+            Home { way: number, service: real.service }
+        });
+        let homes = homes.collect();
+        Ways { homes, ways: ways.into() }
     }
 
     #[inline(always)]
-    pub(super) fn has(&self, id: RealId) -> bool {
-        let slot = id.index();
-        self.in_use.get(slot / 64).is_some_and(|bits| bits >> (slot % 64) & 1 != 0)
+    pub(super) fn home(&self, id: RealId) -> Option<&Home> {
+        self.homes.get(id.index())
     }
 
     #[inline(always)]
-    pub(super) fn get(&self, id: RealId) -> Option<&Hot> {
-        self.lines.get(id.index())
+    pub(super) fn get(&self, home: &Home) -> Option<&Way> {
+        self.ways.get(home.way as usize)
     }
 
     #[inline(always)]
     pub(super) fn prefetch(&self, id: RealId) {
-        crate::arch::prefetch_at(&self.lines, id.index());
+        crate::arch::prefetch_at(&self.homes, id.index());
     }
 }
 
@@ -171,6 +130,7 @@ impl LocalFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{ForwardMethod, Mac};
 
     #[test]
     fn the_filter_lets_every_local_address_through_and_few_others() {
@@ -185,10 +145,27 @@ mod tests {
     }
 
     #[test]
-    fn no_slot_is_in_use_beyond_the_last() {
-        let reals = HotReals::build(&[None, None]);
-        assert!(!reals.has(RealId(0)) && !reals.has(RealId(2)) && !reals.has(RealId(u32::MAX)));
-        assert!(reals.get(RealId(2)).is_none());
-        assert_eq!(reals.get(RealId(1)).map(|hot| hot.place.limit()), Some(0));
+    fn real_servers_with_the_same_way_share_it() {
+        let real = |service, last| {
+            Some(Real {
+                address: Ipv4Addr::new(172, 16, 0, last),
+                service: ServiceId(service),
+                method: ForwardMethod::Dr,
+                port: PortId(0),
+                neighbor: NeighborId(last.into()),
+                mtu: 1500,
+                src_mac: Mac([2, 0, 0, 0, 0, 1]),
+                tunnel: None,
+            })
+        };
+        let tunnel = TunnelTemplate::ipip([192, 0, 2, 1].into(), [172, 16, 0, 1].into());
+        let by_tunnel = real(7, 1).map(|r| Real { tunnel: Some(tunnel), ..r });
+        let ways = Ways::build(&[real(5, 1), None, real(6, 1), real(6, 2), by_tunnel]);
+        let home = |n| ways.home(RealId(n)).expect("a slot");
+        assert_eq!((home(0).way, home(2).way, home(3).way, home(4).way), (0, 0, 1, 2));
+        assert_eq!((home(2).service, home(4).service), (ServiceId(6), ServiceId(7)));
+        assert_eq!(ways.get(home(4)).map(|way| way.limit), Some(1480));
+        // What is not in use leads nowhere.
+        assert!(ways.get(home(1)).is_none() && ways.home(RealId(5)).is_none());
     }
 }

@@ -18,8 +18,8 @@ mod tests;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-pub use hot::{Hot, Place, Places};
-use hot::{HotReals, LocalFilter};
+pub use hot::{Home, Way};
+use hot::{LocalFilter, Ways};
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
@@ -39,7 +39,7 @@ pub struct Snapshot {
     index: ServiceIndex,
     locals: LocalIndex,
     filter: LocalFilter,
-    hot: HotReals,
+    ways: Ways,
     services: Vec<Option<Service>>,
     reals: Vec<Option<Real>>,
     ports: Vec<PortInfo>,
@@ -120,22 +120,22 @@ impl Snapshot {
         self.filter.may_have(address)
     }
 
-    /// Whether a real server is configured.
+    /// What a real server's slot leads to, configured or not.
     #[inline(always)]
-    pub fn has_real(&self, id: RealId) -> bool {
-        self.hot.has(id)
+    pub fn home(&self, id: RealId) -> Option<&Home> {
+        self.ways.home(id)
     }
 
-    /// What forwarding a packet takes of a real server.
+    /// The way to a real server; `None` when it is no longer configured.
     #[inline(always)]
-    pub fn hot(&self, id: RealId) -> Option<&Hot> {
-        self.hot.get(id)
+    pub fn way(&self, home: &Home) -> Option<&Way> {
+        self.ways.get(home)
     }
 
-    /// Asks for the cache line of [`Snapshot::hot`].
+    /// Asks for the cache line of [`Snapshot::home`].
     #[inline(always)]
-    pub fn prefetch_hot(&self, id: RealId) {
-        self.hot.prefetch(id);
+    pub fn prefetch_home(&self, id: RealId) {
+        self.ways.prefetch(id);
     }
 
     /// A virtual service by slot.

@@ -23,36 +23,103 @@ pub struct PortStats {
     pub tx_full: Counter,
 }
 
-/// Counters of one virtual service, as one worker sees it.
+/// What every packet is counted in: four of them share a cache line, so that those of ten thousand
+/// virtual services stay close to the processor.
 #[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct ServiceStats {
-    /// Flows scheduled.
-    pub connections: Counter,
-    /// Packets forwarded: the sum of its real servers'.
+#[repr(align(16))]
+pub struct Forwarded {
+    /// Packets forwarded.
     pub packets: Counter,
     /// Bytes of those, from the IP header on, as received.
     pub bytes: Counter,
+}
+
+impl Forwarded {
+    /// Counts packets, of so many bytes.
+    #[inline(always)]
+    pub fn add(&self, packets: u64, bytes: u64) {
+        self.packets.add(packets);
+        self.bytes.add(bytes);
+    }
+}
+
+/// The other counters of a virtual service.
+#[derive(Debug, Default)]
+#[repr(align(16))]
+struct ServiceRest {
+    connections: Counter,
+    no_real_server: Counter,
+}
+
+/// The other counters of a real server.
+#[derive(Debug, Default)]
+#[repr(align(32))]
+struct RealRest {
+    connections: Counter,
+    active: Counter,
+    inactive: Counter,
+    replicas: Counter,
+}
+
+/// Counters of one virtual service, as one worker sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceStats<'a> {
+    /// Flows scheduled.
+    pub connections: &'a Counter,
+    /// Packets forwarded: the sum of its real servers'.
+    pub packets: &'a Counter,
+    /// Bytes of those, from the IP header on, as received.
+    pub bytes: &'a Counter,
     /// Packets for which no real server was there.
-    pub no_real_server: Counter,
+    pub no_real_server: &'a Counter,
 }
 
 /// Counters of one real server of one virtual service, as one worker sees it.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct RealStats {
+#[derive(Debug, Clone, Copy)]
+pub struct RealStats<'a> {
     /// Flows scheduled to it.
-    pub connections: Counter,
+    pub connections: &'a Counter,
     /// Packets forwarded to it.
-    pub packets: Counter,
+    pub packets: &'a Counter,
     /// Bytes of those, from the IP header on, as received.
-    pub bytes: Counter,
+    pub bytes: &'a Counter,
     /// Flows in the table that count as active (gauge).
-    pub active: Counter,
+    pub active: &'a Counter,
     /// Flows in the table that count as inactive: closing or closed (gauge).
-    pub inactive: Counter,
+    pub inactive: &'a Counter,
     /// Copies of another worker's flow, kept because it began with a fragment (gauge).
-    pub replicas: Counter,
+    pub replicas: &'a Counter,
+}
+
+/// Counters by slot, in cache lines that no other writer has.
+#[derive(Debug)]
+struct Slots<T>(Vec<T>);
+
+impl<T: Default> Slots<T> {
+    /// A cache line's worth in front that is not used, and as much room behind: a line that this
+    /// shared with another allocation would be another worker's too.
+    const SPARE: usize = 64 / size_of::<T>();
+
+    fn new(n: usize) -> Slots<T> {
+        let mut slots = Vec::with_capacity(n + 2 * Self::SPARE);
+        slots.extend((0..n + Self::SPARE).map(|_| T::default()));
+        Slots(slots)
+    }
+
+    #[inline(always)]
+    fn get(&self, slot: usize) -> Option<&T> {
+        self.0.get(slot + Self::SPARE)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len() - Self::SPARE
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, slot: usize) {
+        crate::arch::prefetch_at(&self.0, slot.wrapping_add(Self::SPARE));
+    }
 }
 
 /// How long rounds of a poll loop took, in nanoseconds; gauges, a second each.
@@ -93,8 +160,10 @@ pub struct Stats {
     dropped: Box<Lines<{ DropReason::COUNT }>>,
     rounds: Box<Rounds>,
     ports: Box<[PortStats]>,
-    services: Box<[ServiceStats]>,
-    reals: Box<[RealStats]>,
+    services: Slots<Forwarded>,
+    services_rest: Slots<ServiceRest>,
+    reals: Slots<Forwarded>,
+    reals_rest: Slots<RealRest>,
 }
 
 fn zeroed<T: Default>(n: usize) -> Box<[T]> {
@@ -109,8 +178,10 @@ impl Stats {
             dropped: Lines::zeroed(),
             rounds: Box::default(),
             ports: zeroed(ports),
-            services: zeroed(services),
-            reals: zeroed(reals),
+            services: Slots::new(services),
+            services_rest: Slots::new(services),
+            reals: Slots::new(reals),
+            reals_rest: Slots::new(reals),
         }
     }
 
@@ -140,20 +211,44 @@ impl Stats {
 
     /// A virtual service's counters, if the slot exists.
     #[inline(always)]
-    pub fn service(&self, service: ServiceId) -> Option<&ServiceStats> {
-        self.services.get(service.index())
+    pub fn service(&self, service: ServiceId) -> Option<ServiceStats<'_>> {
+        let Forwarded { packets, bytes } = self.services.get(service.index())?;
+        let ServiceRest { connections, no_real_server } =
+            self.services_rest.get(service.index())?;
+        Some(ServiceStats { connections, packets, bytes, no_real_server })
     }
 
     /// A real server's counters, if the slot exists.
     #[inline(always)]
-    pub fn real(&self, real: RealId) -> Option<&RealStats> {
+    pub fn real(&self, real: RealId) -> Option<RealStats<'_>> {
+        let Forwarded { packets, bytes } = self.reals.get(real.index())?;
+        let RealRest { connections, active, inactive, replicas } =
+            self.reals_rest.get(real.index())?;
+        Some(RealStats { connections, packets, bytes, active, inactive, replicas })
+    }
+
+    /// What is counted of each packet to a virtual service.
+    #[inline(always)]
+    pub fn forwarded_service(&self, service: ServiceId) -> Option<&Forwarded> {
+        self.services.get(service.index())
+    }
+
+    /// What is counted of each packet to a real server.
+    #[inline(always)]
+    pub fn forwarded_real(&self, real: RealId) -> Option<&Forwarded> {
         self.reals.get(real.index())
     }
 
-    /// Asks for the cache line of a real server's counters.
+    /// Asks for the cache line of [`Stats::forwarded_service`].
+    #[inline(always)]
+    pub fn prefetch_service(&self, service: ServiceId) {
+        self.services.prefetch(service.index());
+    }
+
+    /// Asks for the cache line of [`Stats::forwarded_real`].
     #[inline(always)]
     pub fn prefetch_real(&self, real: RealId) {
-        crate::arch::prefetch_at(&self.reals, real.index());
+        self.reals.prefetch(real.index());
     }
 
     /// How many real server slots there are.

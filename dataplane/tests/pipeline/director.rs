@@ -275,7 +275,7 @@ impl Director {
     pub(crate) fn configure(&mut self, spec: Spec) -> Result<(), CompileError> {
         let stats = &self.stats;
         let flows = |real: RealId| {
-            let sum = |s: &RealStats| s.active.get() + s.inactive.get() + s.replicas.get();
+            let sum = |s: RealStats<'_>| s.active.get() + s.inactive.get() + s.replicas.get();
             stats.iter().filter_map(|s| s.real(real)).map(sum).sum::<u64>()
         };
         let generation = self.snapshot.generation + 1;
@@ -312,7 +312,7 @@ impl Director {
     }
 
     /// A gauge of a real server of the first service, over all workers.
-    pub(crate) fn gauge(&self, real: &str, which: fn(&RealStats) -> u64) -> u64 {
+    pub(crate) fn gauge(&self, real: &str, which: fn(RealStats<'_>) -> u64) -> u64 {
         let id = self.real_id(real);
         self.stats.iter().map(|s| which(s.real(id).unwrap())).sum()
     }
