@@ -63,8 +63,21 @@ pub struct Service {
     pub reals: Vec<RealId>,
     /// Whether each of its datagrams is scheduled alone, without a flow.
     pub one_packet: bool,
+    /// Whether, and how, clients stay with a real server.
+    pub persistence: Option<Persistence>,
     /// How many connections each of them may have; empty when none has a threshold.
     pub thresholds: Box<[Thresholds]>,
+}
+
+/// Persistence of a virtual service, compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    /// Milliseconds after the last connection.
+    pub span: u32,
+    /// Clients whose addresses agree under this mask are one.
+    pub netmask: Ipv4Addr,
+    /// Whether clients leave a real server of weight 0 with their next connection.
+    pub expire_quiescent: bool,
 }
 
 /// A real server of one virtual service, compiled.
@@ -74,6 +87,8 @@ pub struct Real {
     pub address: Ipv4Addr,
     /// The virtual service.
     pub service: ServiceId,
+    /// Whether its weight is 0, so that it gets no new flows.
+    pub quiescent: bool,
     /// Forwarding method.
     pub method: ForwardMethod,
     /// Egress port.
