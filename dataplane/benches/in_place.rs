@@ -38,6 +38,10 @@ impl Output<Mbuf> for Sink {
     fn transmit(&mut self, _: PortId, frames: &mut ArrayVec<Mbuf, BURST>) {
         free_bulk(frames);
     }
+    #[inline(always)]
+    fn discard(&mut self, frames: &mut ArrayVec<Mbuf, BURST>) {
+        free_bulk(frames);
+    }
     fn punt(&mut self, punt: Punt<Mbuf>) -> Result<(), Punt<Mbuf>> {
         Err(punt)
     }

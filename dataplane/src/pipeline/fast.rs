@@ -18,6 +18,9 @@ use crate::snapshot::{Snapshot, Way};
 use crate::stats::{DropReason, Event};
 use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId, ServiceId};
 
+/// Packets parsed before they are hashed; BURST is a multiple.
+const FEW: usize = 8;
+
 /// What the steps know of a packet.
 #[derive(Clone, Copy)]
 pub(super) struct Info {
@@ -155,39 +158,41 @@ impl<B: PacketBuf> Pipeline<B> {
         let mut scratch = std::mem::take(&mut self.infos);
         let Some(infos) = scratch.first_chunk_mut::<BURST>() else { return };
 
-        // 1. Parse all.
+        // 1. Parse all, hash all, ask for flow buckets. Few at a time, so that the first buckets are
+        // asked for early.
         let (mut odd, mut strangers, mut bytes) = (0u32, 0u32, 0);
-        for (n, (buf, info)) in burst.iter().zip(infos.iter_mut()).enumerate() {
-            let len = buf.len();
-            bytes += len;
-            match look(buf, len, ethernet, snapshot, &mut info.head) {
-                Look::Packet => {}
-                Look::Stranger => strangers |= 1 << n,
-                Look::Odd => odd |= 1 << n,
+        for (nth, (bufs, infos)) in burst.chunks(FEW).zip(infos.chunks_mut(FEW)).enumerate() {
+            for (n, (buf, info)) in bufs.iter().zip(infos.iter_mut()).enumerate() {
+                let len = buf.len();
+                bytes += len;
+                match look(buf, len, ethernet, snapshot, &mut info.head) {
+                    Look::Packet => {}
+                    Look::Stranger => strangers |= 1 << (nth * FEW + n),
+                    Look::Odd => odd |= 1 << (nth * FEW + n),
+                }
+            }
+            for info in infos {
+                // What was not read has an old key, which does no harm.
+                info.hash = self.shard.hash_words(info.words());
+                self.shard.prefetch_bucket(info.hash);
             }
         }
-        // What is not for a virtual service leaves.
         self.count_received(ingress, burst.len(), bytes);
         if odd | strangers != 0 || mac.is_none() {
             self.sort_out(env, ingress, burst, infos, odd, strangers);
         }
         let here = infos.get_mut(..burst.len()).unwrap_or_default();
-        // 2. Hash all, ask for flow buckets.
-        for info in here.iter_mut() {
-            info.hash = self.shard.hash_words(info.words());
-            self.shard.prefetch_bucket(info.hash);
-        }
-        // 3. Read the buckets, ask for flow entries.
+        // 2. Read the buckets, ask for flow entries.
         for info in here.iter_mut() {
             info.guess = self.shard.prefetch_entry(info.hash);
         }
-        // 4. Look up all, schedule what is new. A packet sees the flows of those before it.
+        // 3. Look up all, schedule what is new. A packet sees the flows of those before it.
         for info in here.iter_mut() {
             self.decide(env, info);
         }
-        // 5. Rewrite all.
+        // 4. Rewrite all.
         let together = self.rewrite_all(env, burst, here);
-        // 6. Send.
+        // 5. Send.
         match together {
             Some((port, bytes))
                 if self.staged.get(port.index()).is_some_and(ArrayVec::is_empty) =>

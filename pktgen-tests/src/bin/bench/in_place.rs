@@ -13,7 +13,7 @@ use crate::{Options, cargo};
 const MIB: u64 = 128;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
-    let (pairs, interval) = if options.quick { ("3", "300") } else { ("9", "1500") };
+    let (pairs, interval) = if options.quick { ("3", "300") } else { ("7", "800") };
     let cases = [1, 1000, 100_000, 1_000_000].into_iter();
     let quick = options.quick && options.only.is_none();
     let cases = cases.flat_map(|flows| methods(flows, quick).iter().map(move |m| (flows, *m)));

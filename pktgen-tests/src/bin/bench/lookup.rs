@@ -12,7 +12,7 @@ use crate::{Options, cargo};
 const KEYS: [u64; 5] = [1000, 10_000, 100_000, 1_000_000, 10_000_000];
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
-    let (pairs, interval) = if options.quick { ("3", "200") } else { ("9", "1000") };
+    let (pairs, interval) = if options.quick { ("3", "200") } else { ("9", "500") };
     let wanted = |keys: &u64| match &options.only {
         Some(only) => format!("lookup {keys} keys").contains(only.as_str()),
         None => true,

@@ -18,7 +18,7 @@ const LINE_RATE: f64 = 100e9 / (84.0 * 8.0) / 1e6;
 const WORKERS: [u64; 5] = [1, 2, 4, 8, 16];
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
-    let (rounds, interval) = if options.quick { ("3", "300") } else { ("9", "1000") };
+    let (rounds, interval) = if options.quick { ("3", "300") } else { ("7", "600") };
     let flows: &[u64] =
         if options.quick { &[1000, 1_000_000] } else { &[1, 1000, 100_000, 1_000_000] };
     let wanted = |flows: &u64| match &options.only {

@@ -103,7 +103,7 @@ fn measure(series: &Series, memory: &Memory, quick: bool) -> Result<Vec<Measured
     let (pairs, warm_up, interval) = if quick {
         (3, Duration::from_millis(200), Duration::from_millis(600))
     } else {
-        (5, Duration::from_millis(500), Duration::from_secs(3))
+        (5, Duration::from_millis(300), Duration::from_millis(1200))
     };
     let dir = tempfile::tempdir()?;
     let capture = dir.path().join("in.pcap");
