@@ -194,9 +194,13 @@ impl Plane for LivePlane {
             }
         }
         let snapshot = Arc::new(compiled.snapshot);
+        let unbound = snapshot.unbound_since(&published.snapshot);
         published.snapshot = Arc::clone(&snapshot);
         drop(published);
         let taken = self.publisher.publish(generation, &snapshot, PATIENCE);
+        if !unbound.is_empty() {
+            self.templates.forget(|key, _| unbound.contains(&key.service));
+        }
         taken.map(|()| generation).map_err(|late| {
             let who = match late.reader {
                 worker if worker < self.workers.len() => format!("worker {worker}"),

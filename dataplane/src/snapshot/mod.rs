@@ -159,6 +159,18 @@ impl Snapshot {
         self.services.get(id.index())?.as_ref()
     }
 
+    /// The virtual services whose clients are grouped otherwise than in `before`, or no longer
+    /// bound: templates of those of before would count flows that do not find them any more.
+    pub fn unbound_since(&self, before: &Snapshot) -> Vec<ServiceId> {
+        let netmask = |service: &Service| service.persistence.map(|p| p.netmask);
+        let ids = (0..before.services.len() as u32).map(ServiceId);
+        ids.filter(|id| {
+            let was = before.service(*id).and_then(netmask);
+            was.is_some() && was != self.service(*id).and_then(netmask)
+        })
+        .collect()
+    }
+
     /// A real server by slot; `None` when it is no longer configured.
     #[inline(always)]
     pub fn real(&self, id: RealId) -> Option<&Real> {

@@ -313,6 +313,8 @@ impl Director {
         for worker in &mut self.workers {
             worker.configure(&snapshot);
         }
+        let unbound = snapshot.unbound_since(&self.snapshot);
+        self.templates.forget(|key, _| unbound.contains(&key.service));
         self.spec = spec;
         self.snapshot = snapshot;
         Ok(())

@@ -152,7 +152,14 @@ fn without_persistence_there_are_no_templates() {
     director.services(&[THREE]);
     let real = open(&mut director, CLIENT, 1002);
     assert_eq!(open(&mut director, CLIENT, 1003), real);
+    // With another netmask, templates begin anew: flows would not find those there are.
+    director.services(&[&THREE.replace("p=300", "p=60")]);
+    assert_eq!(director.templates.len(), 1);
+    director.services(&[&THREE.replace("p=300", "p=60/255.255.255.0")]);
+    assert!(director.templates.is_empty());
+    open(&mut director, CLIENT, 1006);
     director.services(&[&THREE.replace(" p=300", "")]);
+    assert!(director.templates.is_empty());
     assert_ne!(open(&mut director, CLIENT, 1004), open(&mut director, CLIENT, 1005));
 }
 
