@@ -18,6 +18,7 @@ use dataplane::packet::arp;
 use dataplane::packet::buf::{BufPool, PacketBuf};
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
+use dataplane::persist::Templates;
 use dataplane::pipeline::{BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Settings};
 use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{Compiler, Limits};
@@ -183,7 +184,8 @@ fn ring(pool: &Mempool, name: &str) -> (Port, RxQueue, TxQueue) {
 fn pipeline(stats: &Arc<Stats>) -> Pipeline<Mbuf> {
     let settings = Settings { me: WorkerId(0), workers: 1, ports: 1, seed: 42 };
     let shard = Shard::new(1000, Seed::new(7)).unwrap();
-    Pipeline::new(&settings, Arc::clone(stats), Arc::new(LoadBoard::new(1, 8)), shard)
+    let (loads, templates) = (Arc::new(LoadBoard::new(1, 8)), Arc::new(Templates::new(1, 1)));
+    Pipeline::new(&settings, Arc::clone(stats), loads, templates, shard)
 }
 
 fn a_million_packets_against_every_limit(pool: &Mempool) {

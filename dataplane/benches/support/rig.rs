@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use dataplane::flow::{Seed, Shard};
 use dataplane::packet::buf::PacketBuf;
+use dataplane::persist::Templates;
 use dataplane::pipeline::{
     BURST, Env, FlowMatch, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryKind, SCAN_BUDGET,
     Settings,
@@ -135,7 +136,13 @@ impl<B: PacketBuf> Director<B> {
         let shard = Shard::new(setup.capacity, Seed::new(seed)).expect("memory for the flow table");
         let settings = Settings { me: WorkerId(0), workers: 1, ports: 1, seed };
         let loads = Arc::new(LoadBoard::new(1, reals));
-        let mut pipeline = Pipeline::new(&settings, Arc::clone(&stats), loads, shard);
+        let mut pipeline = Pipeline::new(
+            &settings,
+            Arc::clone(&stats),
+            loads,
+            Arc::new(Templates::new(1, 1)),
+            shard,
+        );
         pipeline.configure(&snapshot);
         Director { pipeline, snapshot, hops, stats }
     }

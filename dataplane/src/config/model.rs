@@ -57,6 +57,8 @@ pub struct Dataplane {
     pub max_real_servers: u32,
     /// Next hops there is room for.
     pub max_neighbors: u32,
+    /// Templates of persistence there is room for.
+    pub persistence_entries: u32,
 }
 
 impl Default for Dataplane {
@@ -70,6 +72,7 @@ impl Default for Dataplane {
             max_services: 4096,
             max_real_servers: 65_536,
             max_neighbors: 4096,
+            persistence_entries: 131_072,
         }
     }
 }
@@ -131,11 +134,17 @@ pub struct Scheduling {
     pub hash_key: Option<[u8; 16]>,
     /// Slots of the table of `sh`, `dh` and `mh`, a prime.
     pub maglev_size: u32,
+    /// Whether persistence ends when the weight of a real server becomes 0.
+    pub expire_quiescent_template: bool,
 }
 
 impl Default for Scheduling {
     fn default() -> Scheduling {
-        Scheduling { hash_key: None, maglev_size: DEFAULT_MAGLEV_SIZE }
+        Scheduling {
+            hash_key: None,
+            maglev_size: DEFAULT_MAGLEV_SIZE,
+            expire_quiescent_template: false,
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::control::plane::Plane;
 use crate::control::{Controller, Rates, Server, ServerSettings};
 use crate::dpdk::{self, Eal, LcoreHandle, Mempool, Port, PortConfig};
 use crate::flow::{Seed, Shard};
+use crate::persist::Templates;
 use crate::pipeline::{LoadBoard, Pipeline, Settings};
 use crate::slowpath::SlowPath;
 use crate::snapshot::compile::{Compiler, Limits};
@@ -146,6 +147,8 @@ impl Running {
         let slow_stats = Arc::new(Stats::new(0, 0, 0));
         let hops = Arc::new(NextHops::new(plane.max_neighbors as usize));
         let loads = Arc::new(LoadBoard::new(served, plane.max_real_servers as usize));
+        let templates =
+            Arc::new(Templates::new(plane.persistence_entries as usize, random()? as u64));
         let channels = Channels::new(served);
         let board = Arc::new(NeighborBoard::default());
         let stop_workers = Arc::new(AtomicBool::new(false));
@@ -192,6 +195,7 @@ impl Running {
             publisher,
             workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),
             slow: slow_stats,
+            templates: Arc::clone(&templates),
             hops: Arc::clone(&hops),
             neighbors: board,
             asking: (0..served).map(|_| Mutex::new(0)).collect(),
@@ -221,8 +225,13 @@ impl Running {
             };
             let shard = Shard::new(plane.flows_per_worker as usize, Seed::new(random()?))
                 .context("dataplane.flows_per_worker")?;
-            let pipeline =
-                Pipeline::new(&settings, Arc::clone(&stats[index]), Arc::clone(&loads), shard);
+            let pipeline = Pipeline::new(
+                &settings,
+                Arc::clone(&stats[index]),
+                Arc::clone(&loads),
+                Arc::clone(&templates),
+                shard,
+            );
             let worker = Worker::new(
                 pipeline,
                 queues,

@@ -1,5 +1,6 @@
 //! The running data plane, as the control plane sees it.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use crate::control::plane::{
     StatsReport, WorkerRow,
 };
 use crate::dpdk::{Mempool, Port};
+use crate::persist::Templates;
 use crate::pipeline::{FlowMatch, Query, QueryKind, QueryReply, SCAN_BUDGET};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileError, Compiler};
@@ -52,6 +54,7 @@ pub(super) struct LivePlane {
     pub(super) publisher: Publisher<Snapshot>,
     pub(super) workers: Vec<(u32, Arc<Stats>)>,
     pub(super) slow: Arc<Stats>,
+    pub(super) templates: Arc<Templates>,
     pub(super) hops: Arc<NextHops>,
     pub(super) neighbors: Arc<NeighborBoard>,
     pub(super) channels: Channels,
@@ -170,6 +173,14 @@ impl Plane for LivePlane {
                 CompileError::Full { .. } => ApplyError::Full(error.to_string()),
                 _ => ApplyError::Invalid(error.to_string()),
             })?;
+        // Of what had these slots before; no worker forwards by that any more.
+        let new_services: HashSet<_> = compiled.new_services.iter().collect();
+        let new_reals: HashSet<_> = compiled.new_reals.iter().collect();
+        if !new_services.is_empty() || !new_reals.is_empty() {
+            self.templates.forget(|key, real| {
+                new_services.contains(&key.service) || new_reals.contains(&real)
+            });
+        }
         for id in &compiled.new_services {
             let total = self.sum(|s| s.service(*id), of_service);
             if let Some(base) = published.service_base.get_mut(id.index()) {
@@ -183,9 +194,13 @@ impl Plane for LivePlane {
             }
         }
         let snapshot = Arc::new(compiled.snapshot);
+        let unbound = snapshot.unbound_since(&published.snapshot);
         published.snapshot = Arc::clone(&snapshot);
         drop(published);
         let taken = self.publisher.publish(generation, &snapshot, PATIENCE);
+        if !unbound.is_empty() {
+            self.templates.forget(|key, _| unbound.contains(&key.service));
+        }
         taken.map(|()| generation).map_err(|late| {
             let who = match late.reader {
                 worker if worker < self.workers.len() => format!("worker {worker}"),
@@ -288,13 +303,14 @@ impl Plane for LivePlane {
             let (query, next) = self.query(worker, query)?;
             page.flows.extend(query.rows.iter().map(|row| FlowRow {
                 protocol: row.key.protocol,
-                state: row.state.name().to_owned(),
+                state: if row.template { "NONE" } else { row.state.name() }.to_owned(),
                 expires_ms: row.remaining_ms,
                 client: SocketAddrV4::new(row.key.client, row.key.client_port),
                 vip: SocketAddrV4::new(row.key.vip, row.key.vip_port),
                 real: snapshot.real(row.real).map(|r| r.address),
                 worker: worker as u16,
                 replica: row.replica,
+                template: row.template,
             }));
             looked_at += budget;
             (worker, place) = match next {
@@ -324,7 +340,8 @@ impl Plane for LivePlane {
             };
             loop {
                 let (answered, next) = self.query(worker, query)?;
-                flushed += answered.rows.iter().filter(|row| !row.replica).count() as u64;
+                flushed +=
+                    answered.rows.iter().filter(|row| !row.replica && !row.template).count() as u64;
                 let Some(cursor) = next else { break };
                 query = Query { cursor, ..answered };
             }

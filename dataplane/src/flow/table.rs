@@ -59,6 +59,8 @@ impl Flags {
     pub const NONE: Flags = Flags(0);
     /// A copy of another worker's flow; it is not counted as a connection.
     pub const REPLICA: Flags = Flags(1);
+    /// Bound by a template of persistence, which counts it.
+    pub const BOUND: Flags = Flags(2);
 
     /// Whether all marks of `other` are set.
     #[inline(always)]

@@ -145,7 +145,7 @@ impl<B: PacketBuf> Pipeline<B> {
             self.count_change(real, flags, change)?;
         }
         if env.snapshot.real(real).is_none() {
-            self.orphan(found);
+            self.orphan(env, found);
             return None;
         }
         Some(real)
@@ -157,7 +157,7 @@ impl<B: PacketBuf> Pipeline<B> {
             Lookup::Hit(found) => Some(found),
             Lookup::Miss => None,
             Lookup::Expired(removed) => {
-                self.settle(&removed);
+                self.settle(env, &removed);
                 None
             }
         }
@@ -180,9 +180,9 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Only the loss of its own real server moves a flow.
     #[inline(never)]
-    fn orphan(&mut self, flow: FlowRef) {
+    fn orphan<P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) {
         if let Some(removed) = self.shard.remove(flow) {
-            self.settle(&removed);
+            self.settle(env, &removed);
             self.stats.event(Event::FlowsOrphaned).add(1);
         }
     }
@@ -209,7 +209,11 @@ impl<B: PacketBuf> Pipeline<B> {
                 });
             }
         }
-        let Some(real) = self.pick(service, flow.service, &flow.key, env.now) else {
+        let picked = match &service.persistence {
+            None => self.pick(service, flow.service, &flow.key, env.now),
+            Some(persistence) => self.pick_bound(env, service, persistence, flow),
+        };
+        let Some(real) = picked else {
             if let Some(stats) = self.stats.service(flow.service) {
                 stats.no_real_server.add(1);
             }
@@ -218,7 +222,11 @@ impl<B: PacketBuf> Pipeline<B> {
         if service.is_one_packet(flow.event) {
             self.count_connection(flow.service, real);
         } else if makes_flow(flow.event) {
-            self.remember(env, flow, real, Flags::NONE);
+            let flags = match service.persistence {
+                None => Flags::NONE,
+                Some(_) => Flags::BOUND,
+            };
+            self.remember(env, flow, real, flags);
             self.note_full(service, real, env.now);
         }
         Ok(real)
@@ -269,7 +277,10 @@ impl<B: PacketBuf> Pipeline<B> {
         let state = State::opening(flow.event);
         let inserted = self.shard.insert(flow.key, flow.hash, real, state, flags, env.now);
         if let Some(removed) = inserted.evicted {
-            self.settle(&removed);
+            self.settle(env, &removed);
+        }
+        if flags.has(Flags::BOUND) {
+            self.hold_bound(env, flow, real);
         }
         if let Some(stats) = self.stats.real(real) {
             if flags.has(Flags::REPLICA) {
@@ -289,7 +300,10 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Counts a flow that has left the table.
-    pub(super) fn settle(&self, removed: &Removed) {
+    pub(super) fn settle<P, O>(&self, env: &Env<'_, P, O>, removed: &Removed) {
+        if removed.flags.has(Flags::BOUND) {
+            self.release_bound(env, removed);
+        }
         if let Some(stats) = self.stats.real(removed.real) {
             if removed.flags.has(Flags::REPLICA) {
                 stats.replicas.sub(1);

@@ -57,7 +57,8 @@ impl<B: PacketBuf> Pipeline<B> {
             return self.hand_over(env, Handoff { ingress, origin, buf });
         }
         // No worker has it. A hash scheduler still knows where it would be.
-        match Self::would_pick(env.snapshot, service, &key) {
+        let bound = self.bound(env, service, &key);
+        match bound.or_else(|| Self::would_pick(env.snapshot, service, &key)) {
             Some(real) => self.forward(env, ingress, buf, ip, real),
             None => self.drop_packet(DropReason::IcmpUnknownFlow, buf),
         }

@@ -28,6 +28,9 @@ impl<B: PacketBuf> Pipeline<B> {
         self.swept_at = env.now;
         let due = elapsed * capacity / u64::from(SWEEP_PERIOD_MS) + 1;
         self.sweep_debt = (u64::from(self.sweep_debt) + due).min(capacity) as u32;
+        if self.me.0 == 0 {
+            self.sweep_templates(env.now, elapsed as u32);
+        }
         while let Some(held) = self.fragments.take_overdue(env.now) {
             self.drop_packet(DropReason::FragmentUnknown, held.buf);
             self.count_held();
@@ -56,7 +59,7 @@ impl<B: PacketBuf> Pipeline<B> {
             if gone.cause == crate::flow::Cause::Removed {
                 self.stats.event(Event::FlowsOrphaned).add(1);
             }
-            self.settle(gone);
+            self.settle(env, gone);
         }
     }
 

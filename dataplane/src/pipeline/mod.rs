@@ -23,6 +23,7 @@ mod icmp;
 mod loads;
 mod maintain;
 mod peers;
+mod persistent;
 mod query;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use fragments::Fragments;
 
 use crate::flow::{Event as FlowEvent, Seed, Shard};
 use crate::packet::buf::PacketBuf;
+use crate::persist::Templates;
 use crate::schedule::Cursor;
 use crate::snapshot::Snapshot;
 use crate::snapshot::neighbors::NextHops;
@@ -87,6 +89,7 @@ pub struct Pipeline<B> {
     fragments: Fragments<B>,
     stats: Arc<Stats>,
     loads: Arc<LoadBoard>,
+    templates: Arc<Templates>,
     staged: Box<[ArrayVec<B, BURST>]>,
     /// What is known of the packets of a burst: [`BURST`] of them, kept to be used again.
     infos: Box<[Info]>,
@@ -102,6 +105,7 @@ impl<B: PacketBuf> Pipeline<B> {
         settings: &Settings,
         stats: Arc<Stats>,
         loads: Arc<LoadBoard>,
+        templates: Arc<Templates>,
         shard: Shard,
     ) -> Self {
         let Settings { me, workers, ports, seed } = *settings;
@@ -113,6 +117,7 @@ impl<B: PacketBuf> Pipeline<B> {
             fragments: Fragments::new(Seed::new(seed)),
             stats,
             loads,
+            templates,
             staged: (0..ports).map(|_| ArrayVec::new()).collect(),
             infos: vec![Info::NONE; BURST].into(),
             ip_id: first_ip_id(me, workers),

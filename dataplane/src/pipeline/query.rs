@@ -1,7 +1,7 @@
 //! Questions about the flow table that a worker answers between bursts, a bounded part at a time.
 
 use super::{Env, Pipeline};
-use crate::flow::{Flags, Flow, Lookup, State};
+use crate::flow::{Flags, Lookup, State};
 use crate::packet::buf::PacketBuf;
 use crate::stats::Event;
 use crate::types::{FlowKey, Protocol, RealId};
@@ -9,6 +9,9 @@ use std::net::Ipv4Addr;
 
 /// Table places looked at for one query: a bound on the gap between two bursts.
 pub const SCAN_BUDGET: usize = 256;
+
+/// Query cursors from here on are places of templates; a shard has fewer.
+const TEMPLATES: u32 = 1 << 31;
 
 /// Which flows; absent fields match all.
 #[derive(Debug, Clone, Default)]
@@ -28,14 +31,13 @@ pub struct FlowMatch {
 }
 
 impl FlowMatch {
-    fn matches(&self, flow: &Flow) -> bool {
-        let key = &flow.key;
+    fn matches(&self, key: &FlowKey, real: RealId) -> bool {
         self.protocol.is_none_or(|p| p == key.protocol)
             && self.client.is_none_or(|a| a == key.client)
             && self.client_port.is_none_or(|p| p == key.client_port)
             && self.vip.is_none_or(|a| a == key.vip)
             && self.vip_port.is_none_or(|p| p == key.vip_port)
-            && self.reals.as_ref().is_none_or(|r| r.binary_search(&flow.real).is_ok())
+            && self.reals.as_ref().is_none_or(|r| r.binary_search(&real).is_ok())
     }
 }
 
@@ -52,6 +54,9 @@ pub struct FlowRecord {
     pub remaining_ms: u32,
     /// Whether it is a copy of another worker's flow.
     pub replica: bool,
+    /// Whether it is no flow but a template of persistence: `key` has the client network and L4
+    /// port 0, and `state` means nothing.
+    pub template: bool,
 }
 
 /// What to do with the flows that match.
@@ -88,20 +93,26 @@ pub struct QueryReply {
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// Answers a part of a query: its next `budget` places.
+    /// Answers a part of a query: its next `budget` places. After its shard, the first worker goes
+    /// on with the templates, which are all workers'.
     pub fn query<P, O>(&mut self, env: &Env<'_, P, O>, mut query: Query) -> QueryReply {
         let Query { cursor, budget, kind, wanted, rows } = &mut query;
         rows.clear();
         let room = rows.capacity();
         let places = SCAN_BUDGET.min(*budget).min(room);
+        if let Some(place) = cursor.checked_sub(TEMPLATES) {
+            let next = self.query_templates(env, place as usize, places, *kind, wanted, rows);
+            return QueryReply { next: next.map(|place| TEMPLATES + place), query };
+        }
         let next = self.shard.scan(*cursor, places, |flow| {
-            if rows.len() < room && !flow.expired(env.now) && wanted.matches(flow) {
+            if rows.len() < room && !flow.expired(env.now) && wanted.matches(&flow.key, flow.real) {
                 rows.push(FlowRecord {
                     key: flow.key,
                     real: flow.real,
                     state: flow.state,
                     remaining_ms: flow.deadline.remaining(env.now),
                     replica: flow.flags.has(Flags::REPLICA),
+                    template: false,
                 });
             }
         });
@@ -110,12 +121,50 @@ impl<B: PacketBuf> Pipeline<B> {
                 let hash = self.shard.hash(&row.key);
                 if let Lookup::Hit(flow) = self.shard.lookup(&row.key, hash, env.now) {
                     if let Some(removed) = self.shard.remove(flow) {
-                        self.settle(&removed);
+                        self.settle(env, &removed);
                         self.stats.event(Event::FlowsFlushed).add(1);
                     }
                 }
             }
         }
+        let next = next.or((self.me.0 == 0 && !self.templates.is_empty()).then_some(TEMPLATES));
         QueryReply { next, query }
+    }
+
+    fn query_templates<P, O>(
+        &self,
+        env: &Env<'_, P, O>,
+        start: usize,
+        places: usize,
+        kind: QueryKind,
+        wanted: &FlowMatch,
+        rows: &mut Vec<FlowRecord>,
+    ) -> Option<u32> {
+        let end = self.templates.places().min(start + places);
+        for template in (start..end).filter_map(|place| self.templates.scan(place, env.now)) {
+            let Some(service) = env.snapshot.service(template.key.service) else { continue };
+            let key = FlowKey {
+                client: template.key.network,
+                vip: service.key.vip,
+                client_port: 0,
+                vip_port: service.key.port,
+                protocol: service.key.protocol,
+            };
+            if !wanted.matches(&key, template.real) {
+                continue;
+            }
+            rows.push(FlowRecord {
+                key,
+                real: template.real,
+                state: State::Closed,
+                remaining_ms: template.remaining_ms,
+                replica: false,
+                template: true,
+            });
+            if kind == QueryKind::Flush {
+                self.templates.remove(&template.key);
+            }
+        }
+        (end < self.templates.places()).then_some(end as u32)
     }
 }

@@ -10,7 +10,7 @@ use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec};
 use super::route::{Route, RouteError, route, source};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
-use super::{PortInfo, Real, Service, Snapshot};
+use super::{Persistence, PortInfo, Real, Service, Snapshot};
 use crate::forward::{GreOptions, TunnelTemplate};
 use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
 use crate::types::{
@@ -40,9 +40,6 @@ pub enum CompileError {
     /// The same service twice, the same real server twice in it, a DIP as VIP, a VIP as RIP.
     #[error("{0}")]
     Conflict(String),
-    /// Understood, and not done yet.
-    #[error("virtual service {0}: {1} is not supported yet; remove it")]
-    Unsupported(ServiceKey, &'static str),
     /// A table is full.
     #[error("no room for more {what}: {limit} allowed; raise {key} and restart shuntd")]
     Full {
@@ -178,7 +175,6 @@ impl Compiler {
         unused: impl Fn(RealId) -> bool,
     ) -> Result<Compiled, CompileError> {
         check_conflicts(spec)?;
-        check_supported(spec)?;
         let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
         self.services.keep(|key| services.contains(key), |_| true);
         self.built.retain(|key, _| services.contains(key));
@@ -319,8 +315,15 @@ impl Compiler {
             compiled.snapshot.counted.extend(reals.iter().copied().zip(thresholds));
         }
         let one_packet = service.options.one_packet;
+        let persistence = service.options.persistence.map(|wanted| Persistence {
+            span: u32::try_from(wanted.timeout.as_millis())
+                .unwrap_or(u32::MAX)
+                .min(i32::MAX as u32),
+            netmask: wanted.netmask,
+            expire_quiescent: spec.expire_quiescent_template,
+        });
         let compiled_service =
-            Service { key: service.key, scheduler, reals, one_packet, thresholds };
+            Service { key: service.key, scheduler, reals, one_packet, persistence, thresholds };
         put(&mut compiled.snapshot.services, slot, compiled_service);
         Ok(id)
     }
@@ -381,6 +384,7 @@ fn compile_real(
     Real {
         address: real.address,
         service,
+        quiescent: real.weight == 0,
         method: real.method,
         port: way.port,
         neighbor,
@@ -405,16 +409,6 @@ fn local_filter(spec: &Spec) -> LocalFilter {
     let vips = spec.services.iter().map(|s| s.key.vip);
     let dips = spec.ports.iter().flat_map(|p| p.addresses.iter().map(|a| a.address));
     LocalFilter::build(vips.chain(dips))
-}
-
-/// Nothing that is configured may be silently left undone.
-fn check_supported(spec: &Spec) -> Result<(), CompileError> {
-    for ServiceSpec { key, options, .. } in &spec.services {
-        if options.persistence.is_some() {
-            return Err(CompileError::Unsupported(*key, "persistence"));
-        }
-    }
-    Ok(())
 }
 
 fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {

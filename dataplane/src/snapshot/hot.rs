@@ -150,6 +150,7 @@ mod tests {
             Some(Real {
                 address: Ipv4Addr::new(172, 16, 0, last),
                 service: ServiceId(service),
+                quiescent: false,
                 method: ForwardMethod::Dr,
                 port: PortId(0),
                 neighbor: NeighborId(last.into()),

@@ -63,8 +63,21 @@ pub struct Service {
     pub reals: Vec<RealId>,
     /// Whether each of its datagrams is scheduled alone, without a flow.
     pub one_packet: bool,
+    /// Whether, and how, clients stay with a real server.
+    pub persistence: Option<Persistence>,
     /// How many connections each of them may have; empty when none has a threshold.
     pub thresholds: Box<[Thresholds]>,
+}
+
+/// Persistence of a virtual service, compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    /// Milliseconds after the last connection.
+    pub span: u32,
+    /// Clients whose addresses agree under this mask are one.
+    pub netmask: Ipv4Addr,
+    /// Whether clients leave a real server of weight 0 with their next connection.
+    pub expire_quiescent: bool,
 }
 
 /// A real server of one virtual service, compiled.
@@ -74,6 +87,8 @@ pub struct Real {
     pub address: Ipv4Addr,
     /// The virtual service.
     pub service: ServiceId,
+    /// Whether its weight is 0, so that it gets no new flows.
+    pub quiescent: bool,
     /// Forwarding method.
     pub method: ForwardMethod,
     /// Egress port.
@@ -142,6 +157,18 @@ impl Snapshot {
     #[inline(always)]
     pub fn service(&self, id: ServiceId) -> Option<&Service> {
         self.services.get(id.index())?.as_ref()
+    }
+
+    /// The virtual services whose clients are grouped otherwise than in `before`, or no longer
+    /// bound: templates of those of before would count flows that do not find them any more.
+    pub fn unbound_since(&self, before: &Snapshot) -> Vec<ServiceId> {
+        let netmask = |service: &Service| service.persistence.map(|p| p.netmask);
+        let ids = (0..before.services.len() as u32).map(ServiceId);
+        ids.filter(|id| {
+            let was = before.service(*id).and_then(netmask);
+            was.is_some() && was != self.service(*id).and_then(netmask)
+        })
+        .collect()
     }
 
     /// A real server by slot; `None` when it is no longer configured.

@@ -176,4 +176,7 @@ pub struct Spec {
     pub hash_key: [u8; 16],
     /// Slots of a Maglev table, a prime.
     pub maglev_size: u32,
+    /// Whether persistence ends when a real server's weight becomes 0
+    /// (`expire_quiescent_template`).
+    pub expire_quiescent_template: bool,
 }

@@ -266,14 +266,20 @@ fn each_real_server_has_its_way() {
 }
 
 #[test]
-fn what_is_not_done_yet_is_refused() {
-    let mut services = vec![service(80, &[1])];
-    let netmask = [255, 255, 255, 255].into();
+fn persistence_is_compiled() {
+    let mut services = vec![service(80, &[1, 2]), service(81, &[1])];
+    let netmask = [255, 255, 255, 0].into();
     let timeout = std::time::Duration::from_secs(300);
     services[0].options.persistence = Some(Persistence { timeout, netmask });
-    let error = compiler().compile(&spec(services), 1, |_| true).unwrap_err();
-    let text = "virtual service tcp 192.0.2.80:80: persistence is not supported yet; remove it";
-    assert_eq!(error.to_string(), text);
+    services[0].reals[1].weight = 0;
+    let spec = Spec { expire_quiescent_template: true, ..spec(services) };
+    let mut compiler = compiler();
+    let snapshot = compiler.compile(&spec, 1, |_| true).unwrap().snapshot;
+    let service = |port| snapshot.service(compiler.service_id(&key(port)).unwrap()).unwrap();
+    let wanted = super::Persistence { span: 300_000, netmask, expire_quiescent: true };
+    assert_eq!((service(80).persistence, service(81).persistence), (Some(wanted), None));
+    let quiescent = |n: usize| snapshot.real(service(80).reals[n]).unwrap().quiescent;
+    assert_eq!((quiescent(0), quiescent(1)), (false, true));
 }
 
 #[test]

@@ -68,6 +68,7 @@ impl FakePlane {
             real: Some("192.0.2.21".parse().unwrap()),
             worker: (number % 2) as u16,
             replica: false,
+            template: false,
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dataplane::flow::{Seed, Shard};
+use dataplane::persist::Templates;
 use dataplane::pipeline::{
     BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryReply, Settings,
 };
@@ -13,7 +15,9 @@ use dataplane::schedule::Thresholds;
 use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{CompileError, Compiled, Compiler, Limits};
 use dataplane::snapshot::neighbors::{NextHop, NextHops};
-use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec};
+use dataplane::snapshot::spec::{
+    GreSpec, Persistence, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec,
+};
 use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
 use dataplane::types::{
     Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick, WorkerId,
@@ -26,6 +30,8 @@ use crate::seen::Seen;
 /// Flows in a worker's shard unless a test wants another number.
 pub(crate) const FLOWS: usize = 1000;
 const SEED: u128 = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
+/// Places for templates: one bucket.
+const TEMPLATES: usize = 8;
 const SLOTS: usize = 64;
 
 /// A packet the slow path was given.
@@ -161,6 +167,7 @@ pub(crate) struct Director {
     pub(crate) workers: Vec<Pipeline<Counted>>,
     pub(crate) stats: Vec<Arc<Stats>>,
     pub(crate) loads: Arc<LoadBoard>,
+    pub(crate) templates: Arc<Templates>,
     pub(crate) wire: Wire,
     pub(crate) pool: Pool,
     pub(crate) census: Census,
@@ -170,7 +177,8 @@ pub(crate) struct Director {
 }
 
 /// One service from text: `tcp 80 wlc: 10.0.0.1 dr, 10.0.0.2 ipip w=2, 10.0.0.3 gre key=7 sum`.
-/// Thresholds are `x=10 y=5`; flags follow the scheduler, `tcp 80 mh mh-port:`, and `ops`.
+/// Thresholds are `x=10 y=5`; flags follow the scheduler, `tcp 80 mh mh-port:`, `ops`
+/// and `p=300` or `p=300/255.255.255.0`.
 pub(crate) fn service(text: &str) -> ServiceSpec {
     let (head, reals) = text.split_once(':').unwrap();
     let mut head = head.split_whitespace();
@@ -198,6 +206,14 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
         key: ServiceKey { protocol, vip: VIP, port },
         scheduler,
         options: head.fold(ServiceOptions::default(), |options, word| match word {
+            persistent if persistent.starts_with("p=") => {
+                let (seconds, netmask) = persistent[2..]
+                    .split_once('/')
+                    .unwrap_or((&persistent[2..], "255.255.255.255"));
+                let timeout = Duration::from_secs(seconds.parse().unwrap());
+                let netmask = netmask.parse().unwrap();
+                ServiceOptions { persistence: Some(Persistence { timeout, netmask }), ..options }
+            }
             "ops" => ServiceOptions { one_packet: true, ..options },
             flags => ServiceOptions { flags: flags.parse().unwrap(), ..options },
         }),
@@ -241,11 +257,18 @@ impl Director {
         let stats: Vec<_> =
             (0..workers).map(|_| Arc::new(Stats::new(spec.ports.len(), SLOTS, SLOTS))).collect();
         let loads = Arc::new(LoadBoard::new(workers.into(), SLOTS));
+        let templates = Arc::new(Templates::new(TEMPLATES, 1));
         let pipelines = stats.iter().zip(0..).map(|(stats, me)| {
             let settings =
                 Settings { me: WorkerId(me), workers, ports: spec.ports.len(), seed: SEED };
             let shard = Shard::new(flows, Seed::new(SEED)).unwrap();
-            Pipeline::new(&settings, Arc::clone(stats), Arc::clone(&loads), shard)
+            Pipeline::new(
+                &settings,
+                Arc::clone(stats),
+                Arc::clone(&loads),
+                Arc::clone(&templates),
+                shard,
+            )
         });
         let workers = pipelines.collect();
         let slots = SLOTS as u32;
@@ -261,6 +284,7 @@ impl Director {
             workers,
             stats,
             loads,
+            templates,
             wire: Wire::default(),
             pool: Pool { census: census.clone(), left: usize::MAX.into() },
             census,
@@ -279,14 +303,18 @@ impl Director {
             stats.iter().filter_map(|s| s.real(real)).map(sum).sum::<u64>()
         };
         let generation = self.snapshot.generation + 1;
-        let Compiled { snapshot, .. } =
+        let Compiled { snapshot, new_services, new_reals } =
             self.compiler.compile(&spec, generation, |real| flows(real) == 0)?;
+        self.templates
+            .forget(|key, real| new_services.contains(&key.service) || new_reals.contains(&real));
         for hop in &snapshot.links.neighbors {
             self.hops.set(hop.id, NextHop::Known(hop.fixed.unwrap_or(mac_of(hop.address))));
         }
         for worker in &mut self.workers {
             worker.configure(&snapshot);
         }
+        let unbound = snapshot.unbound_since(&self.snapshot);
+        self.templates.forget(|key, _| unbound.contains(&key.service));
         self.spec = spec;
         self.snapshot = snapshot;
         Ok(())

@@ -18,6 +18,7 @@ mod icmp;
 mod limits;
 mod methods;
 mod one_packet;
+mod persistence;
 mod queries;
 mod random;
 mod thresholds;

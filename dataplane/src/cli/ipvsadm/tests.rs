@@ -206,6 +206,7 @@ fn connections_have_the_columns_of_the_original() {
         vip: "192.0.2.100:80".parse().unwrap(),
         real,
         worker: 0,
+        template: false,
         replica,
     };
     let rs = Some(Ipv4Addr::new(192, 0, 2, 22));

@@ -80,6 +80,7 @@ fn dataplane(config: &Config, findings: &mut Findings) {
     findings.range(at!["dataplane", "max_services"], d.max_services, 1, 1 << 16);
     findings.range(at!["dataplane", "max_real_servers"], d.max_real_servers, 1, 1 << 20);
     findings.range(at!["dataplane", "max_neighbors"], d.max_neighbors, 1, 1 << 16);
+    findings.range(at!["dataplane", "persistence_entries"], d.persistence_entries, 1, 1 << 26);
     for (i, argument) in d.eal.iter().enumerate() {
         let path = at!["dataplane", "eal", i];
         match argument.as_str() {

@@ -1,0 +1,307 @@
+//! The table of templates, shared by all workers.
+//!
+//! # Layout
+//! A network's template is in one of the [`WAYS`] places of its bucket. There are twice as many
+//! places as templates there is said to be room for, so that buckets are half full then.
+//!
+//! # How two that bind a network at once agree
+//! A worker that finds no template claims a place, fills it, and looks at the others of the bucket
+//! before it makes the place a template. Of two that do so at once, the one that claims last sees
+//! the other: a template, which it takes instead of its own, or a claim, which it marks as lost.
+//! A worker whose claim was lost starts again. So there is never more than one template of a
+//! network, and both workers leave with the real server in it.
+//!
+//! # What is left to chance
+//! A template evicted, or swept, in the very moment in which another worker restarts its timer is
+//! gone; the next connection is scheduled afresh.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::entry::{Bond, Entry, Owner, Stage};
+use super::{NetworkKey, Template};
+use crate::types::{RealId, Tick};
+
+/// A template whose time is over while flows it bound are there goes on so long at a time (as
+/// LVS's do, `ip_vs_conn_expire`).
+pub const EXTENSION_MS: u32 = 60_000;
+
+/// Memory for each template there is room for.
+pub const BYTES_PER_TEMPLATE: usize = 2 * size_of::<Entry>();
+
+/// Places of a bucket.
+const WAYS: usize = 16;
+
+/// How often a worker starts again when others are busy with the same bucket.
+const TRIES: usize = 64;
+
+/// What binding a network did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Bound {
+    /// There was a template, for this real server.
+    Kept(RealId),
+    /// There is one now; perhaps another network's that still lived made room for it.
+    New {
+        /// Whether one did.
+        evicted: bool,
+    },
+    /// There is none: all places were busy.
+    Failed,
+}
+
+/// All templates of a director.
+#[derive(Debug)]
+pub struct Templates {
+    buckets: Box<[[Entry; WAYS]]>,
+    seed: u64,
+    len: AtomicUsize,
+    /// Where the next sweep goes on.
+    cursor: AtomicUsize,
+}
+
+impl Templates {
+    /// Room for about `capacity` templates, at least one bucket of them. `seed` keeps outsiders
+    /// from aiming at a bucket.
+    pub fn new(capacity: usize, seed: u64) -> Templates {
+        let buckets = capacity.saturating_mul(2).div_ceil(WAYS).max(1);
+        Templates {
+            buckets: (0..buckets).map(|_| std::array::from_fn(|_| Entry::default())).collect(),
+            seed,
+            len: AtomicUsize::new(0),
+            cursor: AtomicUsize::new(0),
+        }
+    }
+
+    /// Templates there are, among them some whose time is over.
+    pub fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Places to look through with [`Templates::scan`] and [`Templates::sweep`].
+    pub fn places(&self) -> usize {
+        self.buckets.len() * WAYS
+    }
+
+    /// The real server a network is bound to; the timer stays as it is.
+    pub fn bound(&self, key: &NetworkKey, now: Tick) -> Option<RealId> {
+        let (entry, _) = self.find(key)?;
+        let bond = entry.bond();
+        (!entry.is_over(bond, now)).then_some(bond.real)
+    }
+
+    /// The real server a network is bound to, if it is `usable`; the timer starts again.
+    pub fn restart(
+        &self,
+        key: &NetworkKey,
+        span: u32,
+        now: Tick,
+        usable: impl Fn(RealId) -> bool,
+    ) -> Option<RealId> {
+        for _ in 0..TRIES {
+            let (entry, owner) = self.find(key)?;
+            let bond = entry.bond();
+            if entry.is_over(bond, now) || !usable(bond.real) {
+                return None;
+            }
+            let next = Bond { deadline: now.after(span), ..bond };
+            if entry.rebind(bond, next) && entry.owner() == owner {
+                return Some(bond.real);
+            }
+        }
+        None
+    }
+
+    /// Binds a network to `real`, unless it is bound to one that is `usable`: the timer starts
+    /// again then.
+    pub fn bind(
+        &self,
+        key: &NetworkKey,
+        real: RealId,
+        span: u32,
+        now: Tick,
+        usable: impl Fn(RealId) -> bool,
+    ) -> Bound {
+        let Some(key_bits) = Owner::key_bits(key) else { return Bound::Failed };
+        let bond = Bond { real, deadline: now.after(span) };
+        for _ in 0..TRIES {
+            if let Some((entry, owner)) = self.find(key) {
+                let before = entry.bond();
+                let keeps = !entry.is_over(before, now) && usable(before.real);
+                let next = if keeps { Bond { real: before.real, ..bond } } else { bond };
+                if entry.rebind(before, next) && entry.owner() == owner {
+                    return match keeps {
+                        true => Bound::Kept(before.real),
+                        false => Bound::New { evicted: false },
+                    };
+                }
+                continue;
+            }
+            let bucket = self.bucket(key_bits);
+            let Some((place, before)) = victim(bucket, now) else { continue };
+            let entry = &bucket[place];
+            let had_one = before.stage() == Stage::Live;
+            let evicted = had_one && !entry.is_over(entry.bond(), now);
+            let claim = before.claimed_by(key_bits);
+            if !entry.pass(before, claim) {
+                continue;
+            }
+            if had_one {
+                self.len.fetch_sub(1, Relaxed);
+            }
+            entry.fill(bond);
+            if is_first(bucket, place, key_bits) && entry.pass(claim, claim.at(Stage::Live)) {
+                self.len.fetch_add(1, Relaxed);
+                return Bound::New { evicted };
+            }
+            // Another was first. The place is this worker's to give back, be it lost or not.
+            if !entry.pass(claim, claim.at(Stage::Empty)) {
+                entry.pass(claim.at(Stage::Lost), claim.at(Stage::Empty));
+            }
+        }
+        Bound::Failed
+    }
+
+    /// A flow of the network to `real` has begun.
+    pub fn hold(&self, key: &NetworkKey, real: RealId) {
+        if let Some((entry, _)) = self.find(key) {
+            if entry.bond().real == real {
+                entry.add_flow(real);
+            }
+        }
+    }
+
+    /// A flow of the network to `real` is gone. The template of a later time may be met; it counts
+    /// one flow too few then, at worst, and is not extended.
+    pub fn release(&self, key: &NetworkKey, real: RealId, now: Tick) {
+        let Some((entry, _)) = self.find(key) else { return };
+        if !entry.sub_flow(real) {
+            return;
+        }
+        let bond = entry.bond();
+        if bond.real == real && bond.deadline.reached(now) {
+            // As if the timer had gone off, and been set again, all the time.
+            let over = now.since(bond.deadline);
+            let left = EXTENSION_MS - over % EXTENSION_MS;
+            entry.rebind(bond, Bond { deadline: now.after(left), ..bond });
+        }
+    }
+
+    /// Looks at the next `count` places and removes templates that are over. By one thread, that
+    /// comes round well within [`Tick::MAX_SPAN`].
+    pub fn sweep(&self, now: Tick, count: usize) {
+        let start = self.cursor.load(Relaxed);
+        let places = self.places();
+        for place in (start..start + count.min(places)).map(|place| place % places) {
+            self.remove_if(place, |entry, bond, _| entry.is_over(bond, now));
+        }
+        self.cursor.store((start + count) % places, Relaxed);
+    }
+
+    /// Removes all templates that `gone` says so of; how many.
+    pub fn forget(&self, gone: impl Fn(&NetworkKey, RealId) -> bool) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        let is_gone =
+            |place: &usize| self.remove_if(*place, |_, bond, owner| gone(&owner.key(), bond.real));
+        (0..self.places()).filter(is_gone).count()
+    }
+
+    /// Removes a network's template.
+    pub fn remove(&self, key: &NetworkKey) {
+        if let Some((entry, owner)) = self.find(key) {
+            if entry.pass(owner, owner.at(Stage::Empty)) {
+                self.len.fetch_sub(1, Relaxed);
+            }
+        }
+    }
+
+    fn remove_if(&self, place: usize, over: impl Fn(&Entry, Bond, Owner) -> bool) -> bool {
+        let Some(entry) = self.buckets.get(place / WAYS).map(|b| &b[place % WAYS]) else {
+            return false;
+        };
+        let owner = entry.owner();
+        let removed = owner.stage() == Stage::Live
+            && over(entry, entry.bond(), owner)
+            && entry.pass(owner, owner.at(Stage::Empty));
+        if removed {
+            self.len.fetch_sub(1, Relaxed);
+        }
+        removed
+    }
+
+    /// The template at a place, if there is one that is not over.
+    pub fn scan(&self, place: usize, now: Tick) -> Option<Template> {
+        let entry = &self.buckets.get(place / WAYS)?[place % WAYS];
+        let owner = entry.owner();
+        let bond = entry.bond();
+        let flows = entry.flows(bond.real);
+        let lives = owner.stage() == Stage::Live && entry.owner() == owner;
+        if !lives || entry.is_over(bond, now) {
+            return None;
+        }
+        let remaining_ms = match bond.deadline.reached(now) {
+            false => bond.deadline.remaining(now),
+            true => EXTENSION_MS - now.since(bond.deadline) % EXTENSION_MS,
+        };
+        Some(Template { key: owner.key(), real: bond.real, remaining_ms, flows })
+    }
+
+    fn find(&self, key: &NetworkKey) -> Option<(&Entry, Owner)> {
+        let key_bits = Owner::key_bits(key)?;
+        self.bucket(key_bits).iter().find_map(|entry| {
+            let owner = entry.owner();
+            owner.is(key_bits, Stage::Live).then_some((entry, owner))
+        })
+    }
+
+    fn bucket(&self, key_bits: u64) -> &[Entry; WAYS] {
+        // The finalizer of MurmurHash3, keyed.
+        let mut hash = key_bits ^ self.seed;
+        for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+            hash = (hash ^ hash >> 33).wrapping_mul(factor);
+        }
+        hash ^= hash >> 33;
+        let place = (u128::from(hash) * self.buckets.len() as u128) >> 64;
+        &self.buckets[place as usize]
+    }
+}
+
+/// The place to claim: an empty one, else one that is over, else the one whose time is over first.
+fn victim(bucket: &[Entry; WAYS], now: Tick) -> Option<(usize, Owner)> {
+    let worth = |entry: &Entry, owner: Owner| match owner.stage() {
+        Stage::Empty => Some(0),
+        Stage::Live => {
+            let bond = entry.bond();
+            let left = u64::from(bond.deadline.remaining(now));
+            Some(if entry.is_over(bond, now) { 1 } else { 2 + left })
+        }
+        Stage::Claimed | Stage::Lost => None,
+    };
+    let places = bucket.iter().enumerate().filter_map(|(place, entry)| {
+        let owner = entry.owner();
+        Some((worth(entry, owner)?, (place, owner)))
+    });
+    places.min_by_key(|(worth, _)| *worth).map(|(_, victim)| victim)
+}
+
+/// Whether nobody else has a template, or a claim, of this key; claims are marked as lost.
+fn is_first(bucket: &[Entry; WAYS], mine: usize, key_bits: u64) -> bool {
+    for (_, entry) in bucket.iter().enumerate().filter(|(place, _)| *place != mine) {
+        let owner = entry.owner();
+        let is_claim = owner.is(key_bits, Stage::Claimed);
+        let lost = is_claim && entry.pass(owner, owner.at(Stage::Lost));
+        if !lost && entry.owner().is(key_bits, Stage::Live) {
+            return false;
+        }
+        if is_claim && !lost && entry.owner().is(key_bits, Stage::Claimed) {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,251 @@
+//! Clients that stay with their real server.
+
+use std::net::Ipv4Addr;
+
+use dataplane::packet::build::Build;
+use dataplane::packet::tcp::Flags;
+use dataplane::pipeline::{FlowMatch, Query, QueryKind};
+use dataplane::snapshot::spec::Spec;
+use dataplane::stats::{DropReason, Event};
+
+use crate::director::{Director, Verdict, spec};
+use crate::packets::*;
+
+const THREE: &str = "tcp 80 rr p=300: 10.0.0.1 dr, 10.0.0.2 dr, 10.0.0.3 dr";
+
+/// A segment from any address and L4 port.
+fn segment(client: [u8; 4], sport: u16, flags: Flags) -> Vec<u8> {
+    Build::eth(ROUTER_MAC, WAN_MAC).ipv4(client.into(), VIP).tcp(sport, 80, flags, 1).finish()
+}
+
+fn open(director: &mut Director, client: [u8; 4], sport: u16) -> Ipv4Addr {
+    director.real_of(&segment(client, sport, Flags::SYN))
+}
+
+/// The real servers of connections from other clients, so that the rotation has gone on.
+fn others(director: &mut Director) {
+    for n in 100..102 {
+        director.real_of(&syn(n));
+    }
+}
+
+const CLIENT: [u8; 4] = [198, 51, 100, 7];
+
+#[test]
+fn a_client_stays() {
+    let mut director = Director::new(&[THREE]);
+    let real = open(&mut director, CLIENT, 1000);
+    for sport in 1001..1010 {
+        assert_eq!(open(&mut director, CLIENT, sport), real);
+    }
+    assert_ne!(open(&mut director, [198, 51, 100, 8], 1000), real, "another client");
+    assert_eq!(director.counts().event(Event::TemplatesCreated), 2);
+    director.wait(1);
+    assert_eq!(director.counts().event(Event::Templates), 2);
+}
+
+#[test]
+fn a_netmask_makes_clients_one() {
+    let service = THREE.replace("p=300", "p=300/255.255.255.0");
+    let mut director = Director::new(&[&service]);
+    let real = open(&mut director, CLIENT, 1000);
+    for host in [0, 1, 8, 255] {
+        assert_eq!(open(&mut director, [198, 51, 100, host], 1000), real);
+    }
+    assert_ne!(open(&mut director, [198, 51, 101, 7], 1000), real);
+}
+
+/// Ends a client's connection, so that the flow is gone eleven seconds later.
+fn end(director: &mut Director, sport: u16) {
+    director.receive(&[segment(CLIENT, sport, Flags::RST)]);
+}
+
+#[test]
+fn the_timer_starts_again_with_each_connection() {
+    let mut director = Director::new(&[THREE]);
+    let real = open(&mut director, CLIENT, 1000);
+    end(&mut director, 1000);
+    for sport in 1001..1004 {
+        director.wait(20_000);
+        director.wait(279_000);
+        assert_eq!(open(&mut director, CLIENT, sport), real);
+        end(&mut director, sport);
+    }
+    director.wait(20_000);
+    director.wait(280_000);
+    assert_ne!(open(&mut director, CLIENT, 1010), real, "scheduled afresh");
+}
+
+#[test]
+fn it_goes_on_while_connections_live() {
+    let mut director = Director::new(&[THREE]);
+    let real = open(&mut director, CLIENT, 1000);
+    // Twenty minutes, with a packet every five.
+    for _ in 0..4 {
+        director.receive(&[segment(CLIENT, 1000, Flags::ACK)]);
+        director.wait(300_000);
+        others(&mut director);
+    }
+    assert_eq!(open(&mut director, CLIENT, 1001), real);
+    end(&mut director, 1001);
+    director.wait(310_000);
+    director.receive(&[segment(CLIENT, 1000, Flags::ACK)]);
+    // The last connection ends ten seconds into an extension of sixty.
+    end(&mut director, 1000);
+    director.wait(20_000);
+    director.wait(29_000);
+    assert!(is_listed(&mut director));
+    director.wait(1_000);
+    assert!(!is_listed(&mut director));
+}
+
+#[test]
+fn a_real_server_of_weight_0_keeps_its_clients() {
+    let mut director = Director::new(&[THREE]);
+    let real = open(&mut director, CLIENT, 1000);
+    let quiescent = THREE.replace(&format!("{real} dr"), &format!("{real} dr w=0"));
+    director.services(&[&quiescent]);
+    assert_eq!(open(&mut director, CLIENT, 1001), real);
+    // Unless told otherwise: then the next connection moves, and those there are stay.
+    let spec = Spec { expire_quiescent_template: true, ..spec(&[&quiescent]) };
+    director.configure(spec).unwrap();
+    let moved = open(&mut director, CLIENT, 1002);
+    assert_ne!(moved, real);
+    assert_eq!(open(&mut director, CLIENT, 1003), moved);
+    assert_eq!(director.real_of(&segment(CLIENT, 1000, Flags::ACK)), real);
+}
+
+#[test]
+fn a_full_real_server_keeps_its_clients() {
+    let mut director = Director::new(&["tcp 80 rr p=300: 10.0.0.1 dr x=2"]);
+    for sport in 1000..1005 {
+        open(&mut director, CLIENT, sport);
+    }
+    let other = director.verdict(&segment([198, 51, 100, 8], 1, Flags::SYN));
+    assert_eq!(other, Verdict::Dropped(DropReason::NoRealServer));
+}
+
+#[test]
+fn a_real_server_that_is_gone_loses_its_clients() {
+    let mut director = Director::new(&[THREE]);
+    let real = open(&mut director, CLIENT, 1000);
+    let left = THREE.replace(&format!("{real} dr,"), "");
+    director.services(&[&left]);
+    let moved = open(&mut director, CLIENT, 1001);
+    assert_ne!(moved, real);
+    director.services(&[THREE]);
+    assert_eq!(open(&mut director, CLIENT, 1002), moved);
+    // The service is taken away, and its slot given to another: no template is left.
+    director.services(&[]);
+    director.services(&[]);
+    director.services(&[&THREE.replace("tcp 80", "udp 53")]);
+    assert!(director.templates.is_empty());
+}
+
+#[test]
+fn without_persistence_there_are_no_templates() {
+    let mut director = Director::new(&[&THREE.replace(" p=300", "")]);
+    let first = open(&mut director, CLIENT, 1000);
+    assert_ne!(open(&mut director, CLIENT, 1001), first);
+    assert!(director.templates.is_empty());
+    // It may come and go.
+    director.services(&[THREE]);
+    let real = open(&mut director, CLIENT, 1002);
+    assert_eq!(open(&mut director, CLIENT, 1003), real);
+    // With another netmask, templates begin anew: flows would not find those there are.
+    director.services(&[&THREE.replace("p=300", "p=60")]);
+    assert_eq!(director.templates.len(), 1);
+    director.services(&[&THREE.replace("p=300", "p=60/255.255.255.0")]);
+    assert!(director.templates.is_empty());
+    open(&mut director, CLIENT, 1006);
+    director.services(&[&THREE.replace(" p=300", "")]);
+    assert!(director.templates.is_empty());
+    assert_ne!(open(&mut director, CLIENT, 1004), open(&mut director, CLIENT, 1005));
+}
+
+#[test]
+fn a_full_table_gives_up_what_would_end_first() {
+    let mut director = Director::new(&[THREE]);
+    for n in 0..17 {
+        director.wait(10);
+        director.real_of(&syn(n));
+    }
+    let counts = director.counts();
+    assert_eq!(counts.event(Event::TemplatesCreated), 17);
+    assert_eq!(counts.event(Event::TemplatesEvicted), 1);
+    let clients: Vec<_> = listed(&mut director).into_iter().map(|(client, ..)| client).collect();
+    assert!(!clients.contains(&client(0)) && clients.contains(&client(16)));
+}
+
+#[test]
+fn workers_share_templates() {
+    let mut director = Director::with_workers(2, &[THREE]);
+    for n in 0..9 {
+        let host = [198, 51, 100, n];
+        let at = |d: &mut Director, worker, sport| {
+            d.receive_at(worker, &[segment(host, sport, Flags::SYN)]).verdict()
+        };
+        let first = at(&mut director, usize::from(n) % 2, 1000);
+        assert_eq!(at(&mut director, usize::from(n + 1) % 2, 1001), first);
+    }
+    assert_eq!(director.templates.len(), 9);
+}
+
+#[test]
+fn datagrams_scheduled_alone_stay_too() {
+    let mut director = Director::new(&["udp 53 rr ops p=300: 10.0.0.1 dr, 10.0.0.2 dr"]);
+    let real = director.real_of(&udp(1));
+    assert_eq!(director.real_of(&udp(1)), real);
+    assert_eq!(director.counts().event(Event::Flows), 0);
+    assert_eq!(listed(&mut director).len(), 1);
+}
+
+/// The templates as listed: client network, its L4 port, real server's slot, time left.
+fn listed(director: &mut Director) -> Vec<(Ipv4Addr, u16, usize, u32)> {
+    let (mut found, mut cursor) = (vec![], 0);
+    loop {
+        let query = Query {
+            cursor,
+            budget: 256,
+            kind: QueryKind::List,
+            wanted: FlowMatch::default(),
+            rows: Vec::with_capacity(256),
+        };
+        let reply = director.query(0, query);
+        let rows = reply.query.rows.iter().filter(|row| row.template);
+        found.extend(
+            rows.map(|row| {
+                (row.key.client, row.key.client_port, row.real.index(), row.remaining_ms)
+            }),
+        );
+        match reply.next {
+            Some(next) => cursor = next,
+            None => return found,
+        }
+    }
+}
+
+/// Whether the client has a template.
+fn is_listed(director: &mut Director) -> bool {
+    let address = Ipv4Addr::from(CLIENT);
+    listed(director).iter().any(|(client, ..)| *client == address)
+}
+
+#[test]
+fn templates_are_listed_and_flushed() {
+    let service = THREE.replace("p=300", "p=300/255.255.0.0");
+    let mut director = Director::new(&[&service]);
+    let real = open(&mut director, CLIENT, 1000);
+    director.wait(1000);
+    let slot = director.real_id(&real.to_string()).index();
+    let wanted = (Ipv4Addr::new(198, 51, 0, 0), 0, slot, 299_000);
+    assert_eq!(listed(&mut director), [wanted]);
+    let mut cursor = Some(0);
+    while let Some(at) = cursor {
+        let (kind, wanted) = (QueryKind::Flush, FlowMatch::default());
+        let rows = Vec::with_capacity(256);
+        cursor = director.query(0, Query { cursor: at, budget: 256, kind, wanted, rows }).next;
+    }
+    assert_eq!(listed(&mut director), []);
+    assert_ne!(open(&mut director, CLIENT, 1001), real);
+}
