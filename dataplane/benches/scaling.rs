@@ -28,7 +28,7 @@ use support::traffic::{Flows, Order, Template};
 const SLICE: usize = 256;
 /// Buffers in a worker's pool, and in its cache, as in the daemon.
 const MBUFS: u32 = 16_383;
-const CACHE: u32 = 512;
+const CACHE: u32 = 256;
 
 /// One worker with its packets.
 struct Lane {

@@ -403,6 +403,44 @@ fn a_syn_flood_does_not_push_connections_out() {
 }
 
 #[test]
+fn a_full_table_lets_a_handshake_end() {
+    // Closing flows are there to be evicted: a SYN's flow must live until its client answers.
+    let mut shard = shard(10_000);
+    for n in 0..10_000 {
+        let state = if n % 10 == 0 { State::Closing } else { State::Established };
+        assert_eq!(insert(&mut shard, n, state, NOW).evicted, None);
+    }
+    for n in 0..100 {
+        let evicted = insert(&mut shard, 100_000 + n, State::SynReceived, NOW.after(n)).evicted;
+        assert_eq!(evicted.map(|r| r.state), Some(State::Closing), "SYN {n}");
+    }
+    for n in 0..100 {
+        assert!(matches!(lookup(&mut shard, 100_000 + n, NOW.after(200)), Lookup::Hit(_)), "{n}");
+    }
+    // One that nobody answers for is the first to go, wherever it is.
+    let evicted = insert(&mut shard, 200_000, State::Udp, NOW.after(1500)).evicted;
+    assert_eq!(evicted.map(|r| r.key), Some(key(100_000)));
+    assert_balanced(&shard);
+}
+
+#[test]
+fn a_flood_of_datagrams_competes_with_itself() {
+    // Nine connections in ten, and five times the table's size in datagrams.
+    let mut shard = shard(20_000);
+    for n in 0..20_000 {
+        let state = if n % 10 == 0 { State::Udp } else { State::Established };
+        assert_eq!(insert(&mut shard, n, state, NOW).evicted, None);
+    }
+    for n in 0..100_000 {
+        let _ = insert(&mut shard, 100_000 + n, State::Udp, NOW.after(n / 100)).evicted;
+    }
+    let lost = shard.counters().evicted[State::Established as usize];
+    // 128 flows among which none is UDP: 0.9^128, and then only where they have gathered.
+    assert!(lost < 20, "{lost}");
+    assert_balanced(&shard);
+}
+
+#[test]
 fn a_full_bucket_pair_moves_flows_before_it_evicts() {
     // Half the buckets a table would have: keys that all have their primary bucket in the lower
     // quarter, so that much overflows and the pairs fill up while most of the table is empty.

@@ -13,9 +13,11 @@ const SMALL: usize = 128;
 /// Flows looked at in a larger one for want of a half-open flow: 16 neighbouring cache lines, which
 /// the processor prefetches.
 const SOME: usize = 32;
-/// How many of them leave, one for each flow that comes, before the next are looked at. What an
-/// eviction costs is reading those lines, so a quarter is shared by eight.
+/// How many of them leave at most, one for each flow that comes, before the next are looked at. What
+/// an eviction costs is reading those lines, so it is shared.
 const FEW: usize = 8;
+/// How often it looks further for something else than an established flow.
+const TRIES: usize = 4;
 
 /// The flows of such a search that are to leave next, the first one last, with what they were worth.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(super) struct Victims(ArrayVec<(Worth, u32), FEW>);
 /// left in the lower.
 type Worth = u64;
 
+/// The class of an established flow; those below are worth less.
+const ESTABLISHED: Worth = 5;
 /// The first [`Worth`] that is not expired.
 const ALIVE: Worth = 1 << 32;
 
@@ -37,7 +41,7 @@ fn worth<K>(flow: &Flow<K>, now: Tick) -> Worth {
         State::SynReceived => 1,
         State::Closing | State::Closed => 2,
         State::Udp => 3,
-        State::Established => 4,
+        State::Established => ESTABLISHED,
     };
     class << 32 | Worth::from(flow.deadline.remaining(now))
 }
@@ -110,13 +114,17 @@ impl<K: Key> Table<K> {
         let count = self.entries.len();
         let victim = if count <= SMALL {
             self.survey(now)?
-        } else if let Some(oldest) = self.oldest_half_open() {
+        } else if let Some(oldest) = self.oldest_half_open(now) {
             oldest
         } else {
             match self.next_victim(now) {
                 Some(entry) => entry,
                 None => {
-                    self.look_around(now);
+                    for _ in 0..TRIES {
+                        if self.look_around(now) < ESTABLISHED {
+                            break;
+                        }
+                    }
                     self.next_victim(now)?
                 }
             }
@@ -129,19 +137,30 @@ impl<K: Key> Table<K> {
     fn next_victim(&mut self, now: Tick) -> Option<u32> {
         while let Some((then, entry)) = self.victims.0.pop() {
             let found = self.entries.get(entry as usize);
-            if found.is_some_and(|e| e.live() && worth(&e.flow, now) <= then) {
+            if found.is_some_and(|e| e.live() && self.worth_in_a_crowd(&e.flow, now) <= then) {
                 return Some(entry);
             }
         }
         None
     }
 
-    /// Makes the few least worth of some flows victims, and asks for their buckets.
-    fn look_around(&mut self, now: Tick) {
+    /// As [`worth`], but a client gets the time to answer before its half-open flow counts for little:
+    /// else a full table, whatever fills it, would make new connections impossible.
+    #[inline(always)]
+    fn worth_in_a_crowd(&self, flow: &Flow<K>, now: Tick) -> Worth {
+        if self.is_young(flow, now) {
+            return (ESTABLISHED - 1) << 32 | Worth::from(flow.deadline.remaining(now));
+        }
+        worth(flow, now)
+    }
+
+    /// Makes the least worth of some flows victims, a few, all of one class, and asks for their
+    /// buckets. Their class.
+    fn look_around(&mut self, now: Tick) -> Worth {
         let mut found: ArrayVec<(Worth, u32), SOME> = ArrayVec::new();
         for _ in 0..SOME {
             if let Some(entry) = self.entries.get(self.hand) {
-                found.push((worth(&entry.flow, now), self.hand as u32));
+                found.push((self.worth_in_a_crowd(&entry.flow, now), self.hand as u32));
             }
             self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 0 };
         }
@@ -150,16 +169,19 @@ impl<K: Key> Table<K> {
             found.truncate(FEW);
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
+        let class = found.last().map_or(ESTABLISHED, |(worth, _)| worth >> 32);
+        found.retain(|(worth, _)| *worth >> 32 == class);
         for &(_, entry) in &found {
             if let Some(entry) = self.entries.get(entry as usize) {
                 self.prefetch_bucket(self.hash(&entry.flow.key));
             }
         }
-        self.victims.0.extend(found);
+        self.victims.0 = found.into_iter().collect();
         // The next search's flows are on the way meanwhile.
         for line in 0..SOME / 2 {
             prefetch_at(&self.entries, self.hand + 2 * line);
         }
+        class
     }
 
     /// The one least worth among all.

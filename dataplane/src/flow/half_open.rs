@@ -5,26 +5,43 @@
 //! the packet that makes the flow a connection. What eviction waits for is the cache line of the
 //! victim's bucket, so the next few victims' are asked for ahead.
 
-use super::table::{ALONE, END, Table};
+use super::table::{ALONE, END, Flow, Table};
 use super::{Key, State};
+use crate::types::Tick;
 
 /// Victims whose buckets are on the way: a few packets' time is a cache miss.
 const AHEAD: u32 = 8;
+
+/// When more than one flow in so many is half-open in a full table, the oldest goes however young it
+/// is: under a flood there is no telling which are honest, and connections are worth more.
+const FLOOD: usize = 64;
+/// How long a client has to answer a SYN-ACK before its flow may make room, milliseconds.
+const PATIENCE: u32 = 1000;
 
 /// Both ends of the list, and how far ahead of the first one buckets have been asked for.
 #[derive(Debug)]
 pub(super) struct HalfOpen {
     pub(super) first: u32,
     pub(super) last: u32,
+    /// How many there are.
+    pub(super) count: usize,
     scout: u32,
     ahead: u32,
 }
 
 impl HalfOpen {
-    pub(super) const NONE: HalfOpen = HalfOpen { first: END, last: END, scout: END, ahead: 0 };
+    pub(super) const NONE: HalfOpen =
+        HalfOpen { first: END, last: END, count: 0, scout: END, ahead: 0 };
 }
 
 impl<K: Key> Table<K> {
+    /// Whether a half-open flow's client may still be about to answer.
+    pub(super) fn is_young(&self, flow: &Flow<K>, now: Tick) -> bool {
+        let span = self.span(State::SynReceived);
+        flow.state == State::SynReceived
+            && flow.deadline.remaining(now).saturating_add(PATIENCE) > span
+    }
+
     /// Puts a live entry that is in no list at the end.
     #[inline(always)]
     pub(super) fn list(&mut self, entry: u32) {
@@ -37,6 +54,7 @@ impl<K: Key> Table<K> {
             None => self.half_open.first = entry,
         }
         self.half_open.last = entry;
+        self.half_open.count += 1;
     }
 
     /// Takes an entry that is in the list out.
@@ -45,6 +63,7 @@ impl<K: Key> Table<K> {
         let Some(place) = self.entries.get_mut(entry as usize) else { return };
         let (link, back) = (place.link, place.back);
         (place.link, place.back) = (END, ALONE);
+        self.half_open.count = self.half_open.count.saturating_sub(1);
         match self.entries.get_mut(back as usize) {
             Some(before) => before.link = link,
             None => self.half_open.first = link,
@@ -67,15 +86,23 @@ impl<K: Key> Table<K> {
         match (from == State::SynReceived, to == State::SynReceived) {
             (true, false) => self.unlist(entry),
             (false, true) => self.list(entry),
-            _ => {}
+            // Another connection under the same key: the last, not the first to go.
+            (true, true) => {
+                self.unlist(entry);
+                self.list(entry);
+            }
+            (false, false) => {}
         }
     }
 
-    /// The flow that has been half-open for longest; asks for the buckets of the next.
+    /// The flow that has been half-open for longest, if it is time for it to go: there are so many
+    /// that somebody floods, or it has had its time to answer. Asks for the buckets of the next.
     #[inline(always)]
-    pub(super) fn oldest_half_open(&mut self) -> Option<u32> {
+    pub(super) fn oldest_half_open(&mut self, now: Tick) -> Option<u32> {
         let first = self.half_open.first;
-        if first == END {
+        let oldest = self.entries.get(first as usize)?;
+        let flood = self.half_open.count * FLOOD > self.entries.len();
+        if !flood && self.is_young(&oldest.flow, now) {
             return None;
         }
         if self.half_open.scout == END {

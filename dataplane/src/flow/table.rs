@@ -434,8 +434,10 @@ impl<K: Key> Table<K> {
     ///
     /// In a full bucket pair the policy chooses among its 24 flows. In a full table of up to 128
     /// flows it chooses among all. In a larger one the oldest in SynReceived leaves, wherever it
-    /// is; while there is none, the eight least worth of the next 32 leave, one for each new flow,
-    /// before it goes on from there. (The sweep finds the expired.)
+    /// is, once it has been so for a second, or when more than one flow in 64 is in that state.
+    /// Else those of the least class among the next 32 flows leave, eight at most, one for each
+    /// new flow, before it goes on from there; a young SynReceived is worth more than UDP then,
+    /// and it looks at up to 128 before an established one leaves. (The sweep finds the expired.)
     pub fn insert(
         &mut self,
         key: K,
@@ -484,6 +486,11 @@ impl<K: Key> Table<K> {
     /// Takes a flow out. None if it is out already.
     pub fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>> {
         self.take(flow.0, Cause::Removed)
+    }
+
+    /// How long a flow in this state lasts without a packet, in milliseconds.
+    pub(super) const fn span(&self, state: State) -> u32 {
+        self.spans.of(state)
     }
 
     /// The flow's first bucket.

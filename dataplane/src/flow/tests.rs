@@ -70,6 +70,7 @@ fn check<K: Key + std::fmt::Debug + std::hash::Hash>(table: &Table<K>) {
     let listed = |e: &Entry<K>| e.flow.state == State::SynReceived;
     assert!(all.clone().all(|e| listed(e) == (e.back != ALONE)));
     assert_eq!(all.filter(|e| listed(e)).count(), half_open);
+    assert_eq!(table.half_open.count, half_open);
 }
 
 /// Few buckets of each half, and few tags: much overflows, moves and is evicted.

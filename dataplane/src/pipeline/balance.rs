@@ -180,7 +180,7 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Only the loss of its own real server moves a flow.
     #[inline(never)]
-    fn orphan<P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) {
+    pub(super) fn orphan<P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) {
         if let Some(removed) = self.shard.remove(flow) {
             self.settle(env, &removed);
             self.stats.event(Event::FlowsOrphaned).add(1);

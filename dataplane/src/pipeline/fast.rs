@@ -412,12 +412,22 @@ impl<B: PacketBuf> Pipeline<B> {
         mut info: Info,
     ) {
         if way(env.snapshot, &info).is_none() {
+            self.let_go(env, &info);
             self.decide_slowly(env, &mut info);
         }
         match info.fate {
             Fate::Drop(reason) => self.drop_packet(reason, buf),
             Fate::Reset => self.punt(env, ingress, PuntReason::TcpReset, buf),
             Fate::Go | Fate::Ready => self.forward_any(env, ingress, buf, info.real),
+        }
+    }
+
+    /// Removes the flow of a packet whose real server is gone.
+    fn let_go<P, O>(&mut self, env: &Env<'_, P, O>, info: &Info) {
+        let key = FlowKey::from_words(info.head.addresses, info.head.ports);
+        let Some(flow) = self.shard.guessed(info.guess, &key, env.now) else { return };
+        if env.snapshot.real(self.shard.get(flow).real).is_none() {
+            self.orphan(env, flow);
         }
     }
 

@@ -26,7 +26,7 @@ fn ipv4_of(frame: &[u8]) -> Ipv4Packet {
 fn set(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
     let end = 14 + usize::from(frame[14] & 0xf) * 4;
-    if frame.len() >= end {
+    if frame.len() >= end.max(34) {
         frame[24..26].fill(0);
         let check = checksum::checksum(&frame[14..end]);
         frame[24..26].copy_from_slice(&check.to_be_bytes());
