@@ -64,7 +64,8 @@ impl Setup {
         };
         let real = |n: usize| RealSpec {
             address: (network.to_bits() + n as u32).into(),
-            weight: 1,
+            // With ovf a weight is how many connections fit.
+            weight: if self.scheduler == SchedulerKind::Ovf { 65_535 } else { 1 },
             method: self.method,
             gre: GreSpec::default(),
             thresholds: Default::default(),
