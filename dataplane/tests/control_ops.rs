@@ -260,7 +260,9 @@ fn ipv6_is_said_and_taken_as_it_is_in_the_file() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
     let of = r#""protocol":"tcp","address":"[2001:db8::100]:80""#;
-    client.ok(&format!(r#"{{"op":"service.add",{of},"persistence":"60s","persistence_netmask":"64"}}"#));
+    client.ok(&format!(
+        r#"{{"op":"service.add",{of},"persistence":"60s","persistence_netmask":"64"}}"#
+    ));
     client.ok(&format!(r#"{{"op":"server.add",{of},"real":"10.8.0.9","forward":"ipip"}}"#));
     let spec = fixture.plane.last();
     let service = spec.services.last().unwrap();
