@@ -139,6 +139,18 @@ fn real_servers_are_added_edited_listed_and_removed() {
 }
 
 #[test]
+fn templates_are_shown_where_there_may_be_some() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let first = |client: &mut Client| client.ok(r#"{"op":"service.list"}"#)[0]["reals"][0].clone();
+    assert_eq!(first(&mut client).get("templates"), None);
+    let of = r#""protocol":"tcp","address":"192.0.2.100:80""#;
+    client.ok(&format!(r#"{{"op":"service.edit",{of},"persistence":"60s"}}"#));
+    assert_eq!(first(&mut client)["templates"], 6);
+    assert_eq!(client.ok(r#"{"op":"server.list"}"#)[0]["templates"], 6);
+}
+
+#[test]
 fn options_of_services_are_edited_one_by_one() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();

@@ -114,7 +114,6 @@ fn it_prints_and_returns_what_the_real_one_does() {
 }
 
 #[test]
-#[ignore = "persistence has not been compared with a real LVS yet"]
 fn persistence_is_printed_as_by_the_real_one() {
     compare("persistence.txt");
 }

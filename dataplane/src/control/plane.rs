@@ -3,6 +3,7 @@
 //! `daemon.rs` implements [`Plane`] over workers and slow path; tests implement it over nothing.
 //! The row types are also what the socket speaks and what the command line prints.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,10 @@ pub trait Plane: Send + Sync {
     fn service_traffic(&self, key: &ServiceKey) -> Traffic;
     /// Traffic of one real server of one virtual service, and whether its next hop is reachable.
     fn real_traffic(&self, key: &ServiceKey, real: Ipv4Addr) -> (Traffic, Reachability);
+    /// Templates of persistence that bind clients to each real server of each virtual service;
+    /// those that have none are left out. It takes time in proportion to the templates there is
+    /// room for.
+    fn templates(&self) -> HashMap<(ServiceKey, Ipv4Addr), u64>;
     /// Ports.
     fn ports(&self) -> Vec<PortRow>;
     /// Neighbors.

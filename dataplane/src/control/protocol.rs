@@ -436,6 +436,10 @@ pub struct RealRow {
     pub lower_threshold: u32,
     /// Whether its next hop answers.
     pub state: Reachability,
+    /// Templates of persistence that bind clients to it, as `PersistConn` of `ipvsadm`; absent when
+    /// its virtual service has no persistence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub templates: Option<u64>,
     /// What went to it, since `service.zero` if that was asked for.
     #[serde(flatten)]
     pub traffic: Traffic,

@@ -185,6 +185,7 @@ impl Running {
                 worker.push(pair);
             }
         }
+        let clock = Clock::start();
         let live = Arc::new(LivePlane {
             published: Mutex::new(Published {
                 compiler,
@@ -203,6 +204,7 @@ impl Running {
             ports: entries,
             pool: pool.clone(),
             started: started_at,
+            clock,
         });
         // From here on an error stops what has been started.
         let mut running = Running {
@@ -213,7 +215,6 @@ impl Running {
             workers: Vec::with_capacity(served),
             slow: Some(slow),
         };
-        let clock = Clock::start();
         let seed = random()?;
         for (index, (queues, reader)) in queues.into_iter().zip(readers).enumerate() {
             let me = WorkerId(index as u16);

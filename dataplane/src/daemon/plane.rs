@@ -1,6 +1,6 @@
 //! The running data plane, as the control plane sees it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, RealStats, ServiceStats, Stats, Traffic};
 use crate::types::{PortId, RealId, ServiceKey};
-use crate::worker::{Channels, Ticket};
+use crate::worker::{Channels, Clock, Ticket};
 
 /// How long workers and slow path may take to take up a configuration, or to answer a question.
 /// They do it between bursts, so this is only ever reached by one that is stuck.
@@ -63,6 +63,8 @@ pub(super) struct LivePlane {
     pub(super) ports: Vec<PortEntry>,
     pub(super) pool: Mempool,
     pub(super) started: Instant,
+    /// The workers'.
+    pub(super) clock: Clock,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -274,6 +276,17 @@ impl Plane for LivePlane {
             Some(NextHop::Failed) | None => Reachability::Unreachable,
         };
         (traffic, reachability)
+    }
+
+    fn templates(&self) -> HashMap<(ServiceKey, Ipv4Addr), u64> {
+        let snapshot = Arc::clone(&locked(&self.published).snapshot);
+        let mut clock = self.clock;
+        let counts = self.templates.count(clock.now());
+        let named = counts.into_iter().filter_map(|(real, count)| {
+            let real = snapshot.real(real)?;
+            Some(((snapshot.service(real.service)?.key, real.address), count))
+        });
+        named.collect()
     }
 
     fn ports(&self) -> Vec<PortRow> {

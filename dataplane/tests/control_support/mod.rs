@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -129,6 +130,11 @@ impl Plane for FakePlane {
 
     fn real_traffic(&self, _: &ServiceKey, _: Ipv4Addr) -> (Traffic, Reachability) {
         (TRAFFIC, Reachability::Reachable)
+    }
+
+    fn templates(&self) -> HashMap<(ServiceKey, Ipv4Addr), u64> {
+        let key = ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 100].into(), port: 80 };
+        HashMap::from([((key, [192, 0, 2, 21].into()), 6)])
     }
 
     fn ports(&self) -> Vec<PortRow> {

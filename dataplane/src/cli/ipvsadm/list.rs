@@ -143,7 +143,8 @@ impl<'n> View<'n> {
                 write!(text, " {upper:<10} {lower:<10} {active:<10} {inactive:<10}")
             }
             Columns::PersistentConn => {
-                write!(text, " {weight:<9} {:<11} {active:<10} {inactive:<10}", 0)
+                let templates = real.templates.unwrap_or_default();
+                write!(text, " {weight:<9} {templates:<11} {active:<10} {inactive:<10}")
             }
             Columns::Stats | Columns::Rate => {
                 self.counts(&real.traffic, &real.rate, text);
