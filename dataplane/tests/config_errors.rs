@@ -211,6 +211,11 @@ const CASES: &[(&str, &str, &str)] = &[
     // [scheduling]
     (
         "maglev_size = 65537",
+        "conn_reuse_mode = 3",
+        "9:1: scheduling.conn_reuse_mode: found 3, allowed are 0 to 2",
+    ),
+    (
+        "maglev_size = 65537",
         "maglev_size = 65536",
         "9:1: scheduling.maglev_size: maglev_size 65536 is not allowed: it must be a prime from 2 to 16777213; the \
          nearest is 65537",

@@ -101,7 +101,7 @@ impl Config {
             timeouts: spec::Timeouts { tcp, tcp_fin, udp },
             hash_key: self.scheduling.hash_key.unwrap_or(DEFAULT_HASH_KEY),
             maglev_size: self.scheduling.maglev_size,
-            expire_quiescent_template: self.scheduling.expire_quiescent_template,
+            switches: self.scheduling.switches(),
         }
     }
 

@@ -125,7 +125,7 @@ impl Default for Timeouts {
 /// It is public, so whoever fears aimed traffic configures another.
 pub const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt/hash-key/1";
 
-/// `[scheduling]`: what all hash schedulers share.
+/// `[scheduling]`: what all hash schedulers share, and what LVS has as sysctls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scheduling {
@@ -136,6 +136,29 @@ pub struct Scheduling {
     pub maglev_size: u32,
     /// Whether persistence ends when the weight of a real server becomes 0.
     pub expire_quiescent_template: bool,
+    /// Whether flows end with their real server, or wait for it.
+    pub expire_nodest_conn: bool,
+    /// When a SYN on a flow that is there is a new connection: 0 never, 1 after a reset, 2 after a
+    /// reset or a FIN.
+    pub conn_reuse_mode: u8,
+    /// Whether any scheduler takes up a TCP connection in the middle.
+    pub sloppy_tcp: bool,
+}
+
+impl Scheduling {
+    /// What LVS has sysctls for.
+    pub(super) const fn switches(&self) -> spec::Switches {
+        spec::Switches {
+            expire_quiescent_template: self.expire_quiescent_template,
+            expire_nodest_conn: self.expire_nodest_conn,
+            reuse: match self.conn_reuse_mode {
+                0 => spec::Reuse::Never,
+                1 => spec::Reuse::AfterReset,
+                _ => spec::Reuse::AfterClose,
+            },
+            sloppy_tcp: self.sloppy_tcp,
+        }
+    }
 }
 
 impl Default for Scheduling {
@@ -144,6 +167,9 @@ impl Default for Scheduling {
             hash_key: None,
             maglev_size: DEFAULT_MAGLEV_SIZE,
             expire_quiescent_template: false,
+            expire_nodest_conn: true,
+            conn_reuse_mode: 2,
+            sloppy_tcp: false,
         }
     }
 }

@@ -147,7 +147,12 @@ impl LivePlane {
     /// The filter in terms of slots, and the snapshot they belong to.
     fn wanted(&self, filter: &FlowFilter) -> (FlowMatch, Arc<Snapshot>) {
         let snapshot = Arc::clone(&locked(&self.published).snapshot);
-        let reals = filter.real.map(|rip| snapshot.reals_at(rip).collect());
+        let slots = |rip| {
+            let mut slots: Vec<_> = snapshot.reals_at(rip).chain(snapshot.absent_at(rip)).collect();
+            slots.sort_unstable();
+            slots
+        };
+        let reals = filter.real.map(slots);
         let wanted = FlowMatch {
             protocol: filter.protocol,
             client: filter.client,
@@ -320,7 +325,7 @@ impl Plane for LivePlane {
                 expires_ms: row.remaining_ms,
                 client: SocketAddrV4::new(row.key.client, row.key.client_port),
                 vip: SocketAddrV4::new(row.key.vip, row.key.vip_port),
-                real: snapshot.real(row.real).map(|r| r.address),
+                real: snapshot.rip(row.real),
                 worker: worker as u16,
                 replica: row.replica,
                 template: row.template,

@@ -164,7 +164,7 @@ impl State {
     }
 
     /// Whether a packet leaves the flow in this state and restarts its timer, as nearly every one
-    /// does.
+    /// does. A SYN does not count: what it means depends on the flow's real server too.
     #[inline(always)]
     pub(super) const fn stays(self, signal: u8) -> bool {
         STAYS[signal as usize & 0x3f] >> self as u8 & 1 != 0
@@ -192,7 +192,8 @@ impl std::fmt::Display for State {
     }
 }
 
-/// For each signal, a bit for each state that it leaves as it is and whose timer it restarts.
+/// For each signal but SYN, a bit for each state that it leaves as it is and whose timer it
+/// restarts.
 const STAYS: [u8; 64] = {
     let mut stays = [0; 64];
     let mut signal = 0;
@@ -200,7 +201,7 @@ const STAYS: [u8; 64] = {
         let mut s = 0;
         while s < State::COUNT {
             if let Step::To(next) = State::ALL[s].step(EVENTS[signal]) {
-                if next as usize == s {
+                if next as usize == s && !matches!(EVENTS[signal], Event::Syn) {
                     stays[signal] |= 1 << s;
                 }
             }
@@ -237,7 +238,10 @@ pub enum Transition {
     },
     /// A SYN on a flow that was closing: the caller schedules it and
     /// [inserts](super::Table::insert) it over the old one, which stays as it is until then.
-    NewConnection,
+    NewConnection {
+        /// Whether the old one ended by a RST.
+        reset: bool,
+    },
 }
 
 impl Transition {
@@ -247,7 +251,7 @@ impl Transition {
     pub const fn became_inactive(self) -> bool {
         match self {
             Transition::Changed { from, to } => from.is_active() && !to.is_active(),
-            Transition::Same | Transition::NewConnection => false,
+            Transition::Same | Transition::NewConnection { .. } => false,
         }
     }
 }
@@ -361,7 +365,8 @@ mod tests {
     fn a_flow_stays_where_the_table_says_so() {
         for signal in 0..64 {
             for state in State::ALL {
-                let stays = state.step(Event::of_signal(signal)) == Step::To(state);
+                let event = Event::of_signal(signal);
+                let stays = event != Event::Syn && state.step(event) == Step::To(state);
                 assert_eq!(state.stays(signal), stays, "{state} {signal:#04x}");
             }
         }

@@ -421,7 +421,7 @@ impl<K: Key> Table<K> {
                 self.relist(number, from, to);
                 Transition::Changed { from, to }
             }
-            Step::New => Transition::NewConnection,
+            Step::New => Transition::NewConnection { reset: from == State::Closed },
             Step::Ignore => Transition::Same,
         }
     }

@@ -6,6 +6,7 @@ use crate::flow::{
 };
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
+use crate::snapshot::spec::{Reuse, Switches};
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
 use crate::types::{FlowKey, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
@@ -141,11 +142,10 @@ impl<B: PacketBuf> Pipeline<B> {
         let change = self.shard.touch(found, flow.event, env.now);
         let entry = self.shard.get(found);
         let (real, flags) = (entry.real, entry.flags);
-        if change != Transition::Same {
-            self.count_change(real, flags, change)?;
+        if change != Transition::Same || flow.event == FlowEvent::Syn {
+            self.count_change(env, flow, (real, flags), change)?;
         }
-        if env.snapshot.real(real).is_none() {
-            self.orphan(env, found);
+        if env.snapshot.real(real).is_none() && self.orphan(env, found) {
             return None;
         }
         Some(real)
@@ -163,11 +163,18 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    /// A flow's state changed; `None` when its next packet opens another connection.
+    /// A flow's state changed, or a SYN came; `None` when the packet opens another connection, to
+    /// be scheduled.
     #[inline(never)]
-    fn count_change(&self, real: RealId, flags: Flags, change: Transition) -> Option<()> {
-        if change == Transition::NewConnection {
-            return None;
+    fn count_change<P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf,
+        (real, flags): (RealId, Flags),
+        change: Transition,
+    ) -> Option<()> {
+        if flow.event == FlowEvent::Syn {
+            return self.reopen(env, flow, (real, flags), change);
         }
         if change.became_inactive() && !flags.has(Flags::REPLICA) {
             if let Some(stats) = self.stats.real(real) {
@@ -178,13 +185,55 @@ impl<B: PacketBuf> Pipeline<B> {
         Some(())
     }
 
-    /// Only the loss of its own real server moves a flow.
+    /// A SYN on a flow that is there: `None` when it is to be scheduled. Follows `ip_vs_in` and
+    /// `is_new_conn_expected` of LVS: where the real server drains, and flows end with their real
+    /// servers, any SYN is.
+    fn reopen<P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf,
+        (real, flags): (RealId, Flags),
+        change: Transition,
+    ) -> Option<()> {
+        let Switches { reuse, expire_nodest_conn, .. } = env.snapshot.switches;
+        let target = env.snapshot.real(real);
+        let drains = expire_nodest_conn && target.is_some_and(|r| r.quiescent);
+        if drains && reuse != Reuse::Never {
+            return None;
+        }
+        let reset = match change {
+            Transition::NewConnection { reset } => reset,
+            Transition::Same | Transition::Changed { .. } => return Some(()),
+        };
+        let least = if reset { Reuse::AfterReset } else { Reuse::AfterClose };
+        if reuse >= least {
+            return None;
+        }
+        // The same real server has a connection more; one that is away has none.
+        if target.is_some() {
+            self.remember(env, flow, real, flags);
+        }
+        Some(())
+    }
+
+    /// Only the loss of its own real server moves a flow: true when it is removed. Where flows wait
+    /// for their real server, it is when its timer would have run out since the first packet missed
+    /// it; packets that are dropped keep no flow alive.
     #[inline(never)]
-    pub(super) fn orphan<P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) {
+    pub(super) fn orphan<P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) -> bool {
+        let entry = self.shard.get(flow);
+        if let Some(absent) = env.snapshot.absent(entry.real) {
+            // The timer was restarted by this packet, so this is all of it.
+            let all = entry.deadline.remaining(env.now);
+            if env.now.since(absent.missed(env.now)) < all {
+                return false;
+            }
+        }
         if let Some(removed) = self.shard.remove(flow) {
             self.settle(env, &removed);
             self.stats.event(Event::FlowsOrphaned).add(1);
         }
+        true
     }
 
     /// Schedules a packet that has no flow in this shard.
@@ -202,7 +251,7 @@ impl<B: PacketBuf> Pipeline<B> {
             self.stats.event(Event::MissNotSyn).add(1);
             // A hash finds the real server another director, or this one before its restart,
             // chose. Without one, the answer is that of LVS's director: a reset (never to a reset).
-            if !service.scheduler.kind().is_hash() {
+            if !service.scheduler.kind().is_hash() && !self.picks_up(env, flow.event) {
                 return Err(match flow.event {
                     FlowEvent::Rst => NoTarget::Drop(DropReason::ErrorSuppressed),
                     _ => NoTarget::Reset,
@@ -230,6 +279,11 @@ impl<B: PacketBuf> Pipeline<B> {
             self.note_full(service, real, env.now);
         }
         Ok(real)
+    }
+
+    /// Whether any scheduler takes up a connection in the middle.
+    const fn picks_up<P, O>(&self, env: &Env<'_, P, O>, event: FlowEvent) -> bool {
+        env.snapshot.switches.sloppy_tcp && matches!(event, FlowEvent::Ack | FlowEvent::Fin)
     }
 
     pub(super) fn pick(

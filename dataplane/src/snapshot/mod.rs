@@ -5,6 +5,7 @@
 //! and frees the old one itself.
 #![forbid(unsafe_code)]
 
+mod absent;
 pub mod compile;
 mod hot;
 mod index;
@@ -18,12 +19,13 @@ mod tests;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+pub use absent::Absent;
 pub use hot::{Home, Way};
 use hot::{LocalFilter, Ways};
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
-use spec::{PortSpec, Timeouts};
+use spec::{PortSpec, Switches, Timeouts};
 
 use crate::forward::TunnelTemplate;
 use crate::schedule::{Scheduler, Thresholds};
@@ -42,9 +44,13 @@ pub struct Snapshot {
     ways: Ways,
     services: Vec<Option<Service>>,
     reals: Vec<Option<Real>>,
+    /// Sorted by slot.
+    absent: Vec<(RealId, Arc<Absent>)>,
     ports: Vec<PortInfo>,
     /// Flow timers.
     pub timeouts: Timeouts,
+    /// What LVS has sysctls for.
+    pub switches: Switches,
     /// What the slow path needs.
     pub links: Links,
     /// Real servers whose connections are counted over all workers, for their schedulers or their
@@ -175,6 +181,22 @@ impl Snapshot {
     #[inline(always)]
     pub fn real(&self, id: RealId) -> Option<&Real> {
         self.reals.get(id.index())?.as_ref()
+    }
+
+    /// A real server that was removed while its flows are to wait for it.
+    pub fn absent(&self, id: RealId) -> Option<&Absent> {
+        let place = self.absent.binary_search_by_key(&id, |(real, _)| *real).ok()?;
+        self.absent.get(place).map(|(_, absent)| &**absent)
+    }
+
+    /// The slots of those that were at an address.
+    pub fn absent_at(&self, address: Ipv4Addr) -> impl Iterator<Item = RealId> + '_ {
+        self.absent.iter().filter(move |(_, a)| a.address == address).map(|(id, _)| *id)
+    }
+
+    /// The address of a real server, or of one that flows wait for.
+    pub fn rip(&self, id: RealId) -> Option<Ipv4Addr> {
+        self.real(id).map(|r| r.address).or_else(|| self.absent(id).map(|a| a.address))
     }
 
     /// The slots of a real server's address, in ascending order: one per virtual service it serves.

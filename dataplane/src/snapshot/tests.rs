@@ -272,7 +272,8 @@ fn persistence_is_compiled() {
     let timeout = std::time::Duration::from_secs(300);
     services[0].options.persistence = Some(Persistence { timeout, netmask });
     services[0].reals[1].weight = 0;
-    let spec = Spec { expire_quiescent_template: true, ..spec(services) };
+    let mut spec = spec(services);
+    spec.switches.expire_quiescent_template = true;
     let mut compiler = compiler();
     let snapshot = compiler.compile(&spec, 1, |_| true).unwrap().snapshot;
     let service = |port| snapshot.service(compiler.service_id(&key(port)).unwrap()).unwrap();

@@ -21,5 +21,6 @@ mod one_packet;
 mod persistence;
 mod queries;
 mod random;
+mod switches;
 mod thresholds;
 mod verdicts;
