@@ -1,7 +1,7 @@
 //! The running configuration, and every operation on it.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::types::{ForwardMethod, Mac, ServiceKey};
 const DEFAULT_PAGE: usize = 100;
 
 /// How many templates of persistence each real server has.
-type Templates = HashMap<(ServiceKey, Ipv4Addr), u64>;
+type Templates = HashMap<(ServiceKey, IpAddr), u64>;
 
 /// Most changes of one request that are logged one by one.
 const LOGGED: usize = 100;
@@ -355,9 +355,9 @@ impl Controller {
     fn flow(&self, flow: &FlowRef) -> Result<FlowRow, Error> {
         let filter = FlowFilter {
             protocol: Some(flow.protocol),
-            client: Some(*flow.client.ip()),
+            client: Some(flow.client.ip()),
             client_port: Some(flow.client.port()),
-            vip: Some(*flow.vip.ip()),
+            vip: Some(flow.vip.ip()),
             vip_port: Some(flow.vip.port()),
             real: None,
         };
@@ -417,7 +417,7 @@ fn timeouts_set(timeouts: &mut Timeouts, set: &TimeoutsSet) {
     timeouts.udp = set.udp.unwrap_or(timeouts.udp);
 }
 
-fn no_server(address: Ipv4Addr, key: ServiceKey) -> Error {
+fn no_server(address: IpAddr, key: ServiceKey) -> Error {
     let message = format!("virtual service {key} has no real server {address}");
     Error::new(ErrorCode::NotFound, message)
 }

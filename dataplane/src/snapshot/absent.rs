@@ -1,6 +1,6 @@
 //! Real servers that were removed, and whose flows wait for them (`expire_nodest_conn = false`).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::types::Tick;
@@ -9,7 +9,7 @@ use crate::types::Tick;
 #[derive(Debug)]
 pub struct Absent {
     /// RIP.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The tick at which a packet missed it first, with a bit above; 0 when none has.
     missed: AtomicU64,
 }
@@ -17,7 +17,7 @@ pub struct Absent {
 impl Absent {
     const SEEN: u64 = 1 << 32;
 
-    pub(super) const fn new(address: Ipv4Addr) -> Absent {
+    pub(super) const fn new(address: IpAddr) -> Absent {
         Absent { address, missed: AtomicU64::new(0) }
     }
 
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn the_first_to_miss_it_says_when() {
-        let absent = Absent::new(Ipv4Addr::new(10, 0, 0, 1));
+        let absent = Absent::new([10, 0, 0, 1].into());
         assert_eq!(absent.missed(Tick(0)), Tick(0));
         assert_eq!(absent.missed(Tick(7)), Tick(0));
     }
