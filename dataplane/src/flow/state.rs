@@ -29,7 +29,8 @@
 //! - A RST in SynReceived closes. LVS ignores it; but it is what the owner of a forged source
 //!   address answers to the real server's SYN-ACK, and such flows should not hold a slot and
 //!   a connection count for the minute of a half-open one.
-//! - A SYN on a closing flow is scheduled afresh instead of following the old real server.
+//! - Where a SYN on a closing flow goes is not decided here (`conn_reuse_mode` of LVS): the caller
+//!   is told that it opens another connection.
 //! - A segment with SYN and ACK is not a SYN. No client of a virtual service sends one; it is
 //!   backscatter of a SYN flood under the VIP's name. It moves no state, and neither does
 //!   a segment with none of SYN, ACK, FIN, RST, which LVS takes for the end of the connection.
@@ -239,8 +240,8 @@ pub enum Transition {
     /// A SYN on a flow that was closing: the caller schedules it and
     /// [inserts](super::Table::insert) it over the old one, which stays as it is until then.
     NewConnection {
-        /// Whether the old one ended by a RST.
-        reset: bool,
+        /// The old one's state.
+        from: State,
     },
 }
 

@@ -6,7 +6,7 @@ use crate::flow::{
 };
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
-use crate::snapshot::spec::{Reuse, Switches};
+use crate::snapshot::spec::Reuse;
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
 use crate::types::{FlowKey, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
@@ -93,6 +93,15 @@ impl Service {
     }
 }
 
+/// Whether a SYN on a flow in this state is scheduled afresh.
+fn is_reused(snapshot: &Snapshot, state: State) -> bool {
+    match state {
+        State::Closed => snapshot.switches.reuse >= Reuse::AfterReset,
+        State::Closing => snapshot.switches.reuse >= Reuse::AfterClose,
+        State::SynReceived | State::Established | State::Udp => false,
+    }
+}
+
 /// Why a packet has no real server.
 pub(super) enum NoTarget {
     Drop(DropReason),
@@ -139,16 +148,34 @@ impl<B: PacketBuf> Pipeline<B> {
             Some(found) => found,
             None => self.look_up(env, flow)?,
         };
-        let change = self.shard.touch(found, flow.event, env.now);
         let entry = self.shard.get(found);
         let (real, flags) = (entry.real, entry.flags);
+        if env.snapshot.real(real).is_none() {
+            return self.missed(env, flow, found);
+        }
+        let change = self.shard.touch(found, flow.event, env.now);
         if change != Transition::Same || flow.event == FlowEvent::Syn {
             self.count_change(env, flow, (real, flags), change)?;
         }
-        if env.snapshot.real(real).is_none() && self.orphan(env, found) {
+        Some(real)
+    }
+
+    /// The packet of a flow whose real server is not there. Where the flow waits for it, the packet
+    /// is dropped by that, and leaves the flow as it was, unless it opens another connection.
+    #[inline(never)]
+    fn missed<P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf,
+        found: FlowRef,
+    ) -> Option<RealId> {
+        let entry = self.shard.get(found);
+        let (real, state) = (entry.real, entry.state);
+        if self.orphan(env, found) {
             return None;
         }
-        Some(real)
+        let opens = flow.event == FlowEvent::Syn && is_reused(env.snapshot, state);
+        (!opens).then_some(real)
     }
 
     #[inline(never)]
@@ -195,22 +222,15 @@ impl<B: PacketBuf> Pipeline<B> {
         (real, flags): (RealId, Flags),
         change: Transition,
     ) -> Option<()> {
-        let Switches { reuse, expire_nodest_conn, .. } = env.snapshot.switches;
-        let target = env.snapshot.real(real);
-        let drains = expire_nodest_conn && target.is_some_and(|r| r.quiescent);
-        if drains && reuse != Reuse::Never {
+        let drains = env.snapshot.real(real).is_some_and(|r| r.quiescent);
+        if drains && env.snapshot.switches.expire_nodest_conn {
             return None;
         }
-        let reset = match change {
-            Transition::NewConnection { reset } => reset,
-            Transition::Same | Transition::Changed { .. } => return Some(()),
-        };
-        let least = if reset { Reuse::AfterReset } else { Reuse::AfterClose };
-        if reuse >= least {
-            return None;
-        }
-        // The same real server has a connection more; one that is away has none.
-        if target.is_some() {
+        if let Transition::NewConnection { from } = change {
+            if is_reused(env.snapshot, from) {
+                return None;
+            }
+            // The same real server has a connection more.
             self.remember(env, flow, real, flags);
         }
         Some(())
@@ -223,9 +243,7 @@ impl<B: PacketBuf> Pipeline<B> {
     pub(super) fn orphan<P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) -> bool {
         let entry = self.shard.get(flow);
         if let Some(absent) = env.snapshot.absent(entry.real) {
-            // The timer was restarted by this packet, so this is all of it.
-            let all = entry.deadline.remaining(env.now);
-            if env.now.since(absent.missed(env.now)) < all {
+            if env.now.since(absent.missed(env.now)) < self.shard.span(entry.state) {
                 return false;
             }
         }

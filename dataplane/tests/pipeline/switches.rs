@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use dataplane::snapshot::spec::{Reuse, Switches};
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::PuntReason;
+use dataplane::types::{PuntReason, RealId};
 
 use crate::director::{Director, Verdict, spec};
 use crate::packets::*;
@@ -38,6 +38,11 @@ impl Director {
         director
     }
 
+    fn connections_of(&self, slot: RealId) -> (u64, u64) {
+        let real = self.stats[0].real(slot).unwrap();
+        (real.active.get(), real.inactive.get())
+    }
+
     /// Flows in each state at the only real server: 0 half-open, 1 established, 2 closing, 3 reset.
     fn all_states(&mut self) {
         self.receive(&[syn(0), syn(1), ack(1), syn(2), ack(2), fin(2), syn(3), ack(3), rst(3)]);
@@ -48,18 +53,23 @@ impl Director {
 fn flows_wait_for_a_removed_real_server() {
     let mut director = Director::with_switches(WAITING, &[ONE]);
     director.all_states();
+    let slot = director.real_id("10.0.0.1");
     director.switched(WAITING, &[OTHER]);
     for n in 0..4 {
         assert_eq!(director.verdict(&ack(n)), GONE);
     }
     assert_eq!(director.real_of(&syn(9)), SECOND, "others do not wait");
     assert_eq!(director.verdict(&syn(1)), GONE, "not a new connection either");
-    assert_eq!(director.wait(9_000).event(Event::FlowsOrphaned), 0);
+    assert_eq!(director.connections_of(slot), (2, 2), "and nothing has changed");
+    director.wait(9_000);
+    assert_eq!(director.counts().event(Event::FlowsOrphaned), 0);
     director.switched(WAITING, &[TWO]);
-    for n in 0..3 {
+    for n in 0..4 {
         assert_eq!(director.real_of(&ack(n)), FIRST, "it is back");
     }
     assert_eq!(director.counts().event(Event::FlowsOrphaned), 0);
+    director.switched(WAITING, &[OTHER]);
+    assert_eq!(director.real_of(&syn(3)), SECOND, "the port of a flow that is over");
 }
 
 #[test]
@@ -171,7 +181,7 @@ fn a_syn_leaves_a_drained_real_server() {
     for (expire_nodest_conn, reuse, moved) in [
         (true, Reuse::AfterClose, [true; 4]),
         (true, Reuse::AfterReset, [true; 4]),
-        (true, Reuse::Never, [false; 4]),
+        (true, Reuse::Never, [true; 4]),
         (false, Reuse::AfterClose, [false, false, true, true]),
         (false, Reuse::AfterReset, [false, false, false, true]),
         (false, Reuse::Never, [false; 4]),
