@@ -323,7 +323,7 @@ fn any_service(port: u16) -> impl Strategy<Value = Service> {
                 .and_then(|(_, bits)| bits)
                 .map(|bits| Netmask::V4(Ipv4Addr::from_bits(u32::MAX << (32 - bits)))),
             reals,
-            ..Service::new(protocol, SocketAddr::from(([192, 0, 2, 100], port)), scheduler)
+            ..Service::new(protocol, SocketAddr::from(([192, 0, 2, 100], port)).into(), scheduler)
         },
     )
 }

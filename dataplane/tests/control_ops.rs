@@ -139,6 +139,35 @@ fn real_servers_are_added_edited_listed_and_removed() {
 }
 
 #[test]
+fn a_service_of_several_ports_is_named_by_all_of_them() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let op = |op: &str, address: &str| {
+        format!(r#"{{"op":"service.{op}","protocol":"tcp","address":"{address}"}}"#)
+    };
+    client.ok(&op("add", "192.0.2.100:0"));
+    client.ok(&op("add", "192.0.2.100:8000-8999"));
+    let (code, message) = client.error(&op("add", "192.0.2.100:8999-9000"));
+    assert_eq!(code, "invalid");
+    assert_eq!(
+        message,
+        "service.address: virtual service tcp 192.0.2.100:8999-9000 overlaps virtual service tcp \
+         192.0.2.100:8000-8999; ranges of L4 ports must not"
+    );
+    assert_eq!(client.error(&op("add", "192.0.2.100:8000-8999")).0, "exists");
+    let rows = client.ok(&op("list", "192.0.2.100:8000-8999"));
+    assert_eq!(
+        (rows.as_array().unwrap().len(), &rows[0]["address"]),
+        (1, &json!("192.0.2.100:8000-8999"))
+    );
+    assert_eq!(client.ok(r#"{"op":"service.list"}"#).as_array().unwrap().len(), 3);
+    assert_eq!(client.error(&op("del", "192.0.2.100:8000")).0, "not_found");
+    client.ok(&op("del", "192.0.2.100:8000-8999"));
+    client.ok(&op("del", "192.0.2.100:0"));
+    assert_eq!(fixture.plane.last().services.len(), 1);
+}
+
+#[test]
 fn templates_are_shown_where_there_may_be_some() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();

@@ -71,7 +71,7 @@ impl Setup {
             thresholds: Default::default(),
         };
         let service = |protocol, n: usize| ServiceSpec {
-            key: ServiceKey { protocol, vip: vip(n).into(), port: vip_port(protocol) },
+            key: ServiceKey { protocol, vip: vip(n).into(), ports: vip_port(protocol).into() },
             scheduler: self.scheduler,
             options: Default::default(),
             reals: (0..self.reals).map(real).collect(),

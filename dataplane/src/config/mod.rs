@@ -133,7 +133,7 @@ fn real_spec(real: &Real) -> RealSpec {
 
 fn service_spec(service: &Service) -> ServiceSpec {
     let netmask =
-        service.persistence_netmask.unwrap_or_else(|| Netmask::one_client(service.address.ip()));
+        service.persistence_netmask.unwrap_or_else(|| Netmask::one_client(service.address.vip));
     ServiceSpec {
         key: service.key(),
         scheduler: service.scheduler,

@@ -2,7 +2,7 @@
 //!
 //! `docs/configuration.md` describes every key; `tests/config_docs.rs` holds the two together.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use super::text;
 use crate::schedule::DEFAULT_MAGLEV_SIZE;
 use crate::snapshot::spec::{self, Prefixed};
 use crate::types::{
-    ForwardMethod, IdleMode, Mac, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceKey,
+    ForwardMethod, IdleMode, Mac, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress,
+    ServiceKey,
 };
 
 /// Everything the configuration file says.
@@ -227,9 +228,9 @@ pub struct Neighbor {
 pub struct Service {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// VIP and L4 port.
+    /// VIP and L4 ports.
     #[serde(with = "text::value")]
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
     /// Scheduler; `wlc` when absent, as `ipvsadm` has it.
     #[serde(default = "default_scheduler")]
     pub scheduler: SchedulerKind,
@@ -257,7 +258,7 @@ pub const fn default_scheduler() -> SchedulerKind {
 
 impl Service {
     /// A virtual service with nothing but its scheduler.
-    pub fn new(protocol: Protocol, address: SocketAddr, scheduler: SchedulerKind) -> Service {
+    pub fn new(protocol: Protocol, address: ServiceAddress, scheduler: SchedulerKind) -> Service {
         Service {
             protocol,
             address,
@@ -270,9 +271,10 @@ impl Service {
         }
     }
 
-    /// Protocol, VIP and L4 port: what tells it from others.
-    pub fn key(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, vip: self.address.ip(), port: self.address.port() }
+    /// Protocol, VIP and L4 ports: what tells it from others.
+    pub const fn key(&self) -> ServiceKey {
+        let ServiceAddress { vip, ports } = self.address;
+        ServiceKey { protocol: self.protocol, vip, ports }
     }
 }
 

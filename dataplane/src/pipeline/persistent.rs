@@ -34,9 +34,11 @@ impl Persistence {
     }
 }
 
-/// The template's key of a flow, if its service is persistent.
-fn network_of(snapshot: &Snapshot, key: &FlowKey) -> Option<NetworkKey> {
-    let service = snapshot.find_service(key.vip, key.vip_port, key.protocol)?;
+/// The template's key of a flow to `real`, if its service is persistent. The service is the real
+/// server's: the flow's L4 port may have been given to another since.
+fn network_of(snapshot: &Snapshot, key: &FlowKey, real: RealId) -> Option<NetworkKey> {
+    let of_port = || snapshot.find_service(key.vip, key.vip_port, key.protocol);
+    let service = snapshot.real(real).map(|r| r.service).or_else(of_port)?;
     let persistence = snapshot.service(service)?.persistence.as_ref()?;
     Some(persistence.network(service, key))
 }
@@ -100,7 +102,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// Takes a flow that has left the table off its template.
     #[inline(never)]
     pub(super) fn release_bound<P, O>(&self, env: &Env<'_, P, O>, removed: &Removed) {
-        if let Some(key) = network_of(env.snapshot, &removed.key) {
+        if let Some(key) = network_of(env.snapshot, &removed.key, removed.real) {
             self.templates.release(&key, removed.real, env.now);
         }
     }

@@ -148,7 +148,7 @@ impl<B: PacketBuf> Pipeline<B> {
                 client: template.key.network,
                 vip,
                 client_port: 0,
-                vip_port: service.key.port,
+                vip_port: service.key.ports.first(),
                 protocol: service.key.protocol,
             };
             if !wanted.matches(&key, template.real) {

@@ -61,7 +61,7 @@ pub struct Snapshot {
 /// A virtual service, compiled.
 #[derive(Debug)]
 pub struct Service {
-    /// Protocol, VIP, L4 port.
+    /// Protocol, VIP, L4 ports.
     pub key: ServiceKey,
     /// Picks an index into `reals`.
     pub scheduler: Arc<Scheduler>,
@@ -143,12 +143,10 @@ impl PortInfo {
 }
 
 impl Snapshot {
-    /// The slot of a virtual service.
+    /// The slot of a virtual service. Looks through all of them.
     pub fn find(&self, key: &ServiceKey) -> Option<ServiceId> {
-        match key.vip {
-            IpAddr::V4(vip) => self.find_service(vip, key.port, key.protocol),
-            IpAddr::V6(vip) => self.find_service6(vip, key.port, key.protocol),
-        }
+        let is_it = |s: &Option<Service>| s.as_ref().is_some_and(|s| s.key == *key);
+        self.services.iter().position(is_it).map(|slot| ServiceId(slot as u32))
     }
 
     /// The virtual service a packet is for.

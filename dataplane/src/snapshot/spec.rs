@@ -155,7 +155,7 @@ pub struct ServiceOptions {
 /// One virtual service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSpec {
-    /// Protocol, VIP, L4 port.
+    /// Protocol, VIP, L4 ports.
     pub key: ServiceKey,
     /// Scheduler.
     pub scheduler: SchedulerKind,

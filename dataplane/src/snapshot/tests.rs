@@ -20,7 +20,7 @@ use crate::types::{
 const LIMITS: Limits = Limits { services: 8, reals: 16, neighbors: 8 };
 
 fn key(port: u16) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 80].into(), port }
+    ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 80].into(), ports: port.into() }
 }
 
 fn rip(n: u8) -> IpAddr {

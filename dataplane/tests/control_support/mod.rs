@@ -133,7 +133,8 @@ impl Plane for FakePlane {
     }
 
     fn templates(&self) -> HashMap<(ServiceKey, IpAddr), u64> {
-        let key = ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 100].into(), port: 80 };
+        let key =
+            ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 100].into(), ports: 80.into() };
         HashMap::from([((key, [192, 0, 2, 21].into()), 6)])
     }
 

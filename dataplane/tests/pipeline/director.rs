@@ -20,7 +20,7 @@ use dataplane::snapshot::spec::{
 };
 use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
 use dataplane::types::{
-    Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick, WorkerId,
+    Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceAddress, ServiceKey, Tick, WorkerId,
 };
 
 use crate::buffer::{Census, Counted, Pool};
@@ -183,7 +183,8 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
     let (head, reals) = text.split_once(':').unwrap();
     let mut head = head.split_whitespace();
     let protocol: Protocol = head.next().unwrap().parse().unwrap();
-    let port = head.next().unwrap().parse().unwrap();
+    let address: ServiceAddress = format!("{VIP}:{}", head.next().unwrap()).parse().unwrap();
+    let ports = address.ports;
     let scheduler = head.next().unwrap().parse().unwrap();
     let real = |text: &str| {
         let mut words = text.split_whitespace();
@@ -203,7 +204,7 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
         RealSpec { address, weight, method, gre, thresholds }
     };
     ServiceSpec {
-        key: ServiceKey { protocol, vip: VIP.into(), port },
+        key: ServiceKey { protocol, vip: VIP.into(), ports },
         scheduler,
         options: head.fold(ServiceOptions::default(), |options, word| match word {
             persistent if persistent.starts_with("p=") => {

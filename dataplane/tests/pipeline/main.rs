@@ -19,6 +19,7 @@ mod limits;
 mod methods;
 mod one_packet;
 mod persistence;
+mod ports;
 mod queries;
 mod random;
 mod switches;
