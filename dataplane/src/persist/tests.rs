@@ -1,13 +1,11 @@
 //! Templates one by one, and many threads at once.
 
-use std::collections::HashMap;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::Tick;
 
 const SPAN: u32 = 300_000;
 

@@ -127,6 +127,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
             PuntReason::Arp => {
                 arp::receive(&mut self.neighbors, &mut self.announcer, ingress, buf, cx).into()
             }
+            PuntReason::Ndp | PuntReason::Mld => Outcome::Dropped(DropReason::SlowPathUnknown),
             PuntReason::Echo => self.icmp.echo(ingress, buf, cx).into(),
             PuntReason::IcmpToDirector => Outcome::Dropped(self.icmp.note_message(&buf, &self.own)),
             PuntReason::Resolve { neighbor, port } => {

@@ -27,7 +27,7 @@ use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
 use spec::{PortSpec, Switches, Timeouts};
 
-use crate::forward::{DualTunnel, TunnelTemplate};
+use crate::forward::{DualTunnel, Labels, TunnelTemplate};
 use crate::schedule::{Scheduler, Thresholds};
 use crate::types::{
     ForwardMethod, Mac, NeighborId, Netmask, PortId, Protocol, RealId, ServiceId, ServiceKey,
@@ -47,6 +47,8 @@ pub struct Snapshot {
     /// Sorted by slot.
     absent: Vec<(RealId, Arc<Absent>)>,
     ports: Vec<PortInfo>,
+    /// Gives the flow labels of outer IPv6 headers; the same for every snapshot of a daemon.
+    pub labels: Labels,
     /// Flow timers.
     pub timeouts: Timeouts,
     /// What LVS has sysctls for.

@@ -1,6 +1,8 @@
 //! Newtypes every layer shares. No clock, no I/O, no allocation.
 #![forbid(unsafe_code)]
 
+mod address;
+mod any_key;
 mod flags;
 mod ids;
 mod key;
@@ -13,6 +15,8 @@ mod ports;
 mod punt;
 mod tick;
 
+pub use address::AddressState;
+pub use any_key::AnyFlowKey;
 pub use flags::SchedulerFlags;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
 pub use key::{FlowKey, Protocol, ServiceKey, Tuple};
