@@ -5,6 +5,7 @@
 //!   an entry is only ever there because the configuration needs it: no sender adds one.
 //! - Router solicitations, router advertisements and redirects are counted and forgotten: gateways
 //!   and addresses are configured, and the director is not a router to its link.
+//! - The router flag of an advertisement (RFC 4861 7.2.5) is not looked at, for the same reason.
 //! - A solicitation without link-layer address is answered to the frame's source.
 
 use std::net::IpAddr;
