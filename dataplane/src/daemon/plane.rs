@@ -11,7 +11,7 @@ use crate::control::plane::{
     StatsReport, WorkerRow,
 };
 use crate::dpdk::{Mempool, Port};
-use crate::persist::Templates;
+use crate::persist::AllTemplates;
 use crate::pipeline::{FlowMatch, Query, QueryKind, QueryReply, SCAN_BUDGET};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileError, Compiler};
@@ -19,7 +19,7 @@ use crate::snapshot::neighbors::{NextHop, NextHops};
 use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, RealStats, ServiceStats, Stats, Traffic};
-use crate::types::{PortId, RealId, ServiceKey};
+use crate::types::{PortId, RealId, ServiceKey, Tuple};
 use crate::worker::{Channels, Ticket};
 
 /// How long workers and slow path may take to take up a configuration, or to answer a question.
@@ -54,7 +54,7 @@ pub(super) struct LivePlane {
     pub(super) publisher: Publisher<Snapshot>,
     pub(super) workers: Vec<(u32, Arc<Stats>)>,
     pub(super) slow: Arc<Stats>,
-    pub(super) templates: Arc<Templates>,
+    pub(super) templates: AllTemplates,
     pub(super) hops: Arc<NextHops>,
     pub(super) board: Arc<SlowBoard>,
     pub(super) channels: Channels,
@@ -177,8 +177,8 @@ impl Plane for LivePlane {
         let new_services: HashSet<_> = compiled.new_services.iter().collect();
         let new_reals: HashSet<_> = compiled.new_reals.iter().collect();
         if !new_services.is_empty() || !new_reals.is_empty() {
-            self.templates.forget(|key, real| {
-                new_services.contains(&key.service) || new_reals.contains(&real)
+            self.templates.forget(|service, real| {
+                new_services.contains(&service) || new_reals.contains(&real)
             });
         }
         for id in &compiled.new_services {
@@ -199,7 +199,7 @@ impl Plane for LivePlane {
         drop(published);
         let taken = self.publisher.publish(generation, &snapshot, PATIENCE);
         if !unbound.is_empty() {
-            self.templates.forget(|key, _| unbound.contains(&key.service));
+            self.templates.forget(|service, _| unbound.contains(&service));
         }
         taken.map(|()| generation).map_err(|late| {
             let who = match late.reader {
@@ -302,11 +302,11 @@ impl Plane for LivePlane {
             };
             let (query, next) = self.query(worker, query)?;
             page.flows.extend(query.rows.iter().map(|row| FlowRow {
-                protocol: row.key.protocol,
+                protocol: row.key.protocol(),
                 state: if row.template { "NONE" } else { row.state.name() }.to_owned(),
                 expires_ms: row.remaining_ms,
-                client: SocketAddr::from((row.key.client, row.key.client_port)),
-                vip: SocketAddr::from((row.key.vip, row.key.vip_port)),
+                client: SocketAddr::new(row.key.client(), row.key.client_port()),
+                vip: SocketAddr::new(row.key.vip(), row.key.vip_port()),
                 real: snapshot.real(row.real).map(|r| r.address),
                 worker: worker as u16,
                 replica: row.replica,

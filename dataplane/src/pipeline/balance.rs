@@ -1,5 +1,6 @@
 //! Step three: the real server of a packet, by its flow or by the scheduler.
 
+use super::family::Key;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::{
     Cause, Event as FlowEvent, Flags, FlowRef, Guess, Lookup, Removed, State, Transition,
@@ -8,7 +9,7 @@ use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{FlowKey, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
+use crate::types::{PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
 
 use super::loads::LoadBoard;
 
@@ -101,12 +102,12 @@ pub(super) enum NoTarget {
 impl<B: PacketBuf> Pipeline<B> {
     /// Finds or schedules the real server; a packet without one is dealt with here.
     #[inline]
-    pub(super) fn balance<P, O: Output<B>>(
+    pub(super) fn balance<K: Key, P, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         buf: B,
-        flow: &FlowOf,
+        flow: &FlowOf<K>,
         guess: Guess,
     ) -> Option<(B, RealId)> {
         let found = match self.find(env, flow, guess) {
@@ -128,32 +129,32 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// The real server of a flow in this worker's shard, the packet taken into account.
     #[inline(always)]
-    pub(super) fn find<P, O>(
+    pub(super) fn find<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
-        flow: &FlowOf,
+        flow: &FlowOf<K>,
         guess: Guess,
     ) -> Option<RealId> {
-        let found = match self.shard.guessed(guess, &flow.key, env.now) {
+        let found = match K::shard(self).guessed(guess, &flow.key, env.now) {
             Some(found) => found,
             None => self.look_up(env, flow)?,
         };
-        let change = self.shard.touch(found, flow.event, env.now);
-        let entry = self.shard.get(found);
+        let change = K::shard_mut(self).touch(found, flow.event, env.now);
+        let entry = K::shard(self).get(found);
         let (real, flags) = (entry.real, entry.flags);
         if change != Transition::Same {
             self.count_change(real, flags, change)?;
         }
         if env.snapshot.real(real).is_none() {
-            self.orphan(env, found);
+            self.orphan::<K, P, O>(env, found);
             return None;
         }
         Some(real)
     }
 
     #[inline(never)]
-    fn look_up<P, O>(&mut self, env: &Env<'_, P, O>, flow: &FlowOf) -> Option<FlowRef> {
-        match self.shard.lookup(&flow.key, flow.hash, env.now) {
+    fn look_up<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, flow: &FlowOf<K>) -> Option<FlowRef> {
+        match K::shard_mut(self).lookup(&flow.key, flow.hash, env.now) {
             Lookup::Hit(found) => Some(found),
             Lookup::Miss => None,
             Lookup::Expired(removed) => {
@@ -180,8 +181,8 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Only the loss of its own real server moves a flow.
     #[inline(never)]
-    pub(super) fn orphan<P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) {
-        if let Some(removed) = self.shard.remove(flow) {
+    pub(super) fn orphan<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) {
+        if let Some(removed) = K::shard_mut(self).remove(flow) {
             self.settle(env, &removed);
             self.stats.event(Event::FlowsOrphaned).add(1);
         }
@@ -189,10 +190,10 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Schedules a packet that has no flow in this shard.
     #[inline(never)]
-    pub(super) fn schedule<P, O>(
+    pub(super) fn schedule<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
-        flow: &FlowOf,
+        flow: &FlowOf<K>,
     ) -> Result<RealId, NoTarget> {
         let Some(service) = env.snapshot.service(flow.service) else {
             return Err(NoTarget::Drop(DropReason::NoService));
@@ -236,7 +237,7 @@ impl<B: PacketBuf> Pipeline<B> {
         &mut self,
         service: &Service,
         id: ServiceId,
-        key: &FlowKey,
+        key: &impl Key,
         now: Tick,
     ) -> Option<RealId> {
         let loads = ServiceLoads::of(service, &self.stats, &self.loads, self.me, now);
@@ -267,15 +268,15 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Makes a flow.
-    pub(super) fn remember<P, O>(
+    pub(super) fn remember<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
-        flow: &FlowOf,
+        flow: &FlowOf<K>,
         real: RealId,
         flags: Flags,
     ) {
         let state = State::opening(flow.event);
-        let inserted = self.shard.insert(flow.key, flow.hash, real, state, flags, env.now);
+        let inserted = K::shard_mut(self).insert(flow.key, flow.hash, real, state, flags, env.now);
         if let Some(removed) = inserted.evicted {
             self.settle(env, &removed);
         }
@@ -296,11 +297,17 @@ impl<B: PacketBuf> Pipeline<B> {
             }
         }
         self.stats.event(Event::FlowsCreated).add(1);
-        self.stats.event(Event::Flows).set(self.shard.len() as u64);
+        self.count_flows();
+    }
+
+    fn count_flows(&self) {
+        let flows6 = self.shard6.len() as u64;
+        self.stats.event(Event::Flows).set(self.shard.len() as u64 + flows6);
+        self.stats.event(Event::Flows6).set(flows6);
     }
 
     /// Counts a flow that has left the table.
-    pub(super) fn settle<P, O>(&self, env: &Env<'_, P, O>, removed: &Removed) {
+    pub(super) fn settle<K: Key, P, O>(&self, env: &Env<'_, P, O>, removed: &Removed<K>) {
         if removed.flags.has(Flags::BOUND) {
             self.release_bound(env, removed);
         }
@@ -319,7 +326,7 @@ impl<B: PacketBuf> Pipeline<B> {
             Cause::Replaced => self.stats.event(Event::FlowsReplaced).add(1),
             Cause::Removed => {}
         }
-        self.stats.event(Event::Flows).set(self.shard.len() as u64);
+        self.count_flows();
     }
 
     /// Whether a real server that this worker was told of, or noted, is still configured and this

@@ -11,6 +11,7 @@ use super::neighbors::{Links, NeighborSpec};
 use super::route::{Route, RouteError, route};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
 use super::{Persistence, PortInfo, Real, Service, Snapshot};
+use crate::forward::Labels;
 use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
 use crate::types::{NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey};
 
@@ -102,6 +103,7 @@ impl<K: Hash + Eq + Clone> Slots<K> {
 #[derive(Debug, Clone)]
 pub struct Compiler {
     limits: Limits,
+    labels: Labels,
     services: Slots<ServiceKey>,
     reals: Slots<(ServiceKey, IpAddr)>,
     neighbors: Slots<(PortId, IpAddr)>,
@@ -134,11 +136,18 @@ impl Compiler {
     pub fn new(limits: Limits) -> Compiler {
         Compiler {
             limits,
+            labels: Labels::new(0),
             services: Slots::new(limits.services),
             reals: Slots::new(limits.reals),
             neighbors: Slots::new(limits.neighbors),
             built: HashMap::new(),
         }
+    }
+
+    /// With random bits for flow labels, which outsiders see and must not foresee.
+    #[must_use]
+    pub fn with_labels(self, bits: u128) -> Compiler {
+        Compiler { labels: Labels::new(bits), ..self }
     }
 
     /// The slot of a configured virtual service.
@@ -190,6 +199,7 @@ impl Compiler {
                 services: Vec::new(),
                 reals: Vec::new(),
                 ports: spec.ports.iter().map(PortInfo::of).collect(),
+                labels: self.labels,
                 timeouts: spec.timeouts,
                 links: self.links(spec, &routes)?,
                 counted: Vec::new(),

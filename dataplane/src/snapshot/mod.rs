@@ -25,7 +25,7 @@ use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
 use spec::{PortSpec, Timeouts};
 
-use crate::forward::{DualTunnel, TunnelTemplate};
+use crate::forward::{DualTunnel, Labels, TunnelTemplate};
 use crate::schedule::{Scheduler, Thresholds};
 use crate::types::{
     ForwardMethod, Mac, NeighborId, Netmask, PortId, Protocol, RealId, ServiceId, ServiceKey,
@@ -43,6 +43,8 @@ pub struct Snapshot {
     services: Vec<Option<Service>>,
     reals: Vec<Option<Real>>,
     ports: Vec<PortInfo>,
+    /// Gives the flow labels of outer IPv6 headers; the same for every snapshot of a daemon.
+    pub labels: Labels,
     /// Flow timers.
     pub timeouts: Timeouts,
     /// What the slow path needs.

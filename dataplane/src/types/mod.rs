@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod any_key;
 mod flags;
 mod ids;
 mod key;
@@ -14,6 +15,7 @@ mod punt;
 mod tick;
 
 pub use address::AddressState;
+pub use any_key::AnyFlowKey;
 pub use flags::SchedulerFlags;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
 pub use key::{FlowKey, Protocol, ServiceKey, Tuple};

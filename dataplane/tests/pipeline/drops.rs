@@ -50,7 +50,7 @@ fn scene(reason: DropReason) -> Option<Director> {
         L2Group => after(&to_station(Mac::BROADCAST)),
         EtherType => after(&typed(0x88cc)),
         Vlan => after(&typed(0x8100)),
-        Ipv6 => after(&typed(0x86dd)),
+        BadIpv6Header => after(&typed(0x86dd)),
         TooShort => after(&syn(1)[..20]),
         BadIpv4Header => after(&with_ip(syn(1), |ip| ip[3] = 19)),
         BadIpv4Checksum => {
