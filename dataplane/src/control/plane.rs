@@ -4,13 +4,13 @@
 //! The row types are also what the socket speaks and what the command line prints.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, Traffic};
-use crate::types::{Mac, NeighborState, Protocol, ServiceKey, Tuple};
+use crate::types::{AddressState, Mac, NeighborState, Protocol, ServiceKey, Tuple};
 
 /// The running data plane. All calls may come from several threads at once; none of them makes a
 /// worker wait.
@@ -215,6 +215,15 @@ pub struct NeighborRow {
     pub waiting: u32,
 }
 
+/// One IPv6 address of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRow {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// Whether it may be used.
+    pub state: AddressState,
+}
+
 /// One port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRow {
@@ -235,6 +244,9 @@ pub struct PortRow {
     pub mtu: u16,
     /// DIPs with prefix length.
     pub addresses: Vec<String>,
+    /// Its IPv6 addresses, the link-local one too, and whether they may be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6: Vec<AddressRow>,
     /// Gateways.
     pub gateways: Vec<IpAddr>,
     /// RX and TX queue pairs in use.

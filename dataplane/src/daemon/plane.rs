@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::slow::NeighborBoard;
+use super::slow::SlowBoard;
 use crate::control::plane::{
     ApplyError, Busy, FlowFilter, FlowPage, FlowRow, NeighborRow, Plane, PortRow, Reachability,
     StatsReport, WorkerRow,
@@ -56,7 +56,7 @@ pub(super) struct LivePlane {
     pub(super) slow: Arc<Stats>,
     pub(super) templates: AllTemplates,
     pub(super) hops: Arc<NextHops>,
-    pub(super) neighbors: Arc<NeighborBoard>,
+    pub(super) board: Arc<SlowBoard>,
     pub(super) channels: Channels,
     /// Held while a worker is asked, one question at a time: the last question's ticket.
     pub(super) asking: Vec<Mutex<Ticket>>,
@@ -300,7 +300,7 @@ impl Plane for LivePlane {
     }
 
     fn neighbors(&self) -> Vec<NeighborRow> {
-        self.neighbors.read()
+        self.board.neighbors()
     }
 
     fn flows(&self, filter: &FlowFilter, cursor: u64, limit: usize) -> Result<FlowPage, Busy> {
@@ -383,6 +383,7 @@ impl LivePlane {
             speed_mbps: link.and_then(|l| l.speed_mbps),
             mtu: entry.port.mtu(),
             addresses: spec.iter().flat_map(|s| &s.addresses).map(ToString::to_string).collect(),
+            ipv6: self.board.addresses(id),
             gateways: spec.map(|s| s.gateways.clone()).unwrap_or_default(),
             queues: entry.queues,
             workers: (0..entry.queues).collect(),
