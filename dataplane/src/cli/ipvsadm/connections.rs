@@ -28,8 +28,8 @@ pub(super) fn lines(rows: &[FlowRow], names: Option<&dyn Names>) -> String {
             row.protocol.to_string().to_uppercase(),
             format!("{:02}:{:02}", seconds / 60, seconds % 60),
             row.state,
-            show(*row.client.ip(), row.client.port()),
-            show(*row.vip.ip(), row.vip.port()),
+            show(row.client.ip(), row.client.port()),
+            show(row.vip.ip(), row.vip.port()),
             show(real, row.vip.port()),
         );
     }

@@ -31,14 +31,14 @@ Other commands:
   -v, --version                   print the version
 
 SERVICE is one of
-  -t, --tcp-service HOST:PORT
+  -t, --tcp-service HOST:PORT     [ADDRESS]:PORT for IPv6
   -u, --udp-service HOST:PORT
 
 Options of virtual services:
   -s, --scheduler SCHEDULER       how new connections are spread (default: wlc)
   -b, --sched-flags FLAGS         sh-fallback, sh-port, mh-fallback, mh-port; with commas between
   -p, --persistent [SECONDS]      a client stays with its real server (default: 360)
-  -M, --netmask NETMASK           clients that are one for -p
+  -M, --netmask NETMASK           clients that are one for -p; for IPv6, a prefix length
   -o, --ops                       every datagram is scheduled alone (only with -u)
 
 Options of real servers:
@@ -60,6 +60,6 @@ Options of -L:
                                   other columns
       --nosort, --sort            newest first, or sorted (default)
 
-Shunt has no -m, -f, --sctp-service, --pe, GUE tunnels or synchronization daemon, and no IPv6 yet.
+Shunt has no -m, -f, --sctp-service, --pe, GUE tunnels or synchronization daemon.
 docs/migrating-from-lvs.md tells more; `shunt help` is about Shunt's own command line.
 ";

@@ -2,17 +2,16 @@
 //! columns.
 
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::names::{Names, shown};
 use super::options::Opt;
 use super::parse::Line;
-use crate::config::ONE_CLIENT;
 use crate::control::protocol::{Rate, RealRow, ServiceRow};
 use crate::stats::Traffic;
 use crate::types::{ForwardMethod, Protocol};
 
-/// Width of an address, and where longer ones are cut.
+/// Width of an address, and where longer ones of IPv4 are cut.
 const ADDRESS: usize = 28;
 
 /// Which columns.
@@ -103,7 +102,7 @@ impl<'n> View<'n> {
     }
 
     fn service(&self, row: &ServiceRow, text: &mut String) {
-        let name = self.address(*row.address.ip(), row.address.port(), row.protocol);
+        let name = self.address(row.address.ip(), row.address.port(), row.protocol);
         let _ = write!(text, "{:<4} ", row.protocol.to_string().to_uppercase());
         match self.columns {
             Columns::Stats | Columns::Rate => {
@@ -164,8 +163,12 @@ impl<'n> View<'n> {
         }
     }
 
-    fn address(&self, address: Ipv4Addr, port: u16, protocol: Protocol) -> String {
-        shown(self.names, address, port, protocol).chars().take(ADDRESS).collect()
+    fn address(&self, address: IpAddr, port: u16, protocol: Protocol) -> String {
+        let mut text = shown(self.names, address, port, protocol);
+        if let Some((end, _)) = text.char_indices().nth(ADDRESS).filter(|_| address.is_ipv4()) {
+            text.truncate(end);
+        }
+        text
     }
 }
 
@@ -177,7 +180,7 @@ fn flags(row: &ServiceRow) -> String {
     }
     if let Some(time) = row.persistence {
         let _ = write!(text, " persistent {}", time.as_secs());
-        if let Some(mask) = row.persistence_netmask.filter(|mask| *mask != ONE_CLIENT) {
+        if let Some(mask) = row.persistence_netmask.filter(|mask| !mask.is_one_client()) {
             let _ = write!(text, " mask {mask}");
         }
     }
@@ -222,10 +225,11 @@ fn number(count: u64, exact: bool) -> String {
 
 pub(super) fn service_order(one: &ServiceRow, other: &ServiceRow) -> i64 {
     let number = |protocol| if protocol == Protocol::Tcp { 6 } else { 17 };
+    let family = i64::from(one.address.is_ipv6()) - i64::from(other.address.is_ipv6());
     let protocol = number(one.protocol) - number(other.protocol);
     let port = i64::from(one.address.port()) - i64::from(other.address.port());
-    let address = address_order(*one.address.ip(), *other.address.ip());
-    [protocol, address, port].into_iter().find(|difference| *difference != 0).unwrap_or(0)
+    let address = address_order(one.address.ip(), other.address.ip());
+    first([family, protocol, address, port])
 }
 
 pub(super) fn real_order(one: &RealRow, other: &RealRow) -> i64 {
@@ -233,9 +237,23 @@ pub(super) fn real_order(one: &RealRow, other: &RealRow) -> i64 {
 }
 
 /// As the original compares addresses: by a difference that overflows, so that 10.0.0.1 comes
-/// after 192.0.2.1, but before 128.0.0.1.
-fn address_order(one: Ipv4Addr, other: Ipv4Addr) -> i64 {
-    i64::from(u32::from(one).wrapping_sub(u32::from(other)) as i32)
+/// after 192.0.2.1, but before 128.0.0.1; of IPv6, 32 bits at a time. IPv4 comes first.
+fn address_order(one: IpAddr, other: IpAddr) -> i64 {
+    let word = |one: u32, other: u32| i64::from(one.wrapping_sub(other) as i32);
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => word(one.into(), other.into()),
+        (IpAddr::V6(one), IpAddr::V6(other)) => first([96, 64, 32, 0].map(|shift| {
+            let part = |address: u128| (address >> shift) as u32;
+            word(part(one.into()), part(other.into()))
+        })),
+        (IpAddr::V4(_), IpAddr::V6(_)) => -1,
+        (IpAddr::V6(_), IpAddr::V4(_)) => 1,
+    }
+}
+
+/// The first difference there is.
+fn first<const N: usize>(differences: [i64; N]) -> i64 {
+    differences.into_iter().find(|difference| *difference != 0).unwrap_or(0)
 }
 
 /// Rows in the order they are listed.

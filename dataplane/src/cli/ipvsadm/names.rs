@@ -15,28 +15,37 @@ pub(super) trait Names {
     /// An L4 port by its service's name.
     fn port(&self, service: &str, protocol: Protocol) -> Option<u16>;
     /// The name of a host.
-    fn host(&self, address: Ipv4Addr) -> Option<String>;
+    fn host(&self, address: IpAddr) -> Option<String>;
     /// The name of an L4 port's service.
     fn service(&self, port: u16, protocol: Protocol) -> Option<String>;
 }
 
-/// `address:port` by names, or by numbers where there are none.
+/// Longest text of an address with its L4 port; the original cuts longer ones, also where they are
+/// read again.
+const LONGEST: usize = 59;
+
+/// `address:port` by names, or by numbers where there are none. In brackets for IPv6, also a name.
 pub(super) fn shown(
     names: Option<&dyn Names>,
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     protocol: Protocol,
 ) -> String {
     let host = names.and_then(|n| n.host(address)).unwrap_or_else(|| address.to_string());
     let service = names.and_then(|n| n.service(port, protocol));
-    format!("{host}:{}", service.unwrap_or_else(|| port.to_string()))
+    let service = service.unwrap_or_else(|| port.to_string());
+    let text = match address {
+        IpAddr::V4(_) => format!("{host}:{service}"),
+        IpAddr::V6(_) => format!("[{host}]:{service}"),
+    };
+    text.chars().take(LONGEST).collect()
 }
 
 /// The names of this machine: its files, and whatever else it is set up to ask.
 #[derive(Default)]
 pub(super) struct System {
     /// A listing of connections asks for the same few again and again.
-    hosts: RefCell<HashMap<Ipv4Addr, Option<String>>>,
+    hosts: RefCell<HashMap<IpAddr, Option<String>>>,
     services: RefCell<HashMap<(u16, Protocol), Option<String>>>,
 }
 
@@ -83,9 +92,9 @@ impl Names for System {
         found.next()?.ok().map(|info| info.sockaddr.port())
     }
 
-    fn host(&self, address: Ipv4Addr) -> Option<String> {
+    fn host(&self, address: IpAddr) -> Option<String> {
         remember(&self.hosts, address, || {
-            let name = dns_lookup::lookup_addr(&IpAddr::V4(address)).ok()?;
+            let name = dns_lookup::lookup_addr(&address).ok()?;
             (name != address.to_string()).then_some(name)
         })
     }
@@ -121,10 +130,11 @@ pub(super) mod tests {
             }
         }
 
-        fn host(&self, address: Ipv4Addr) -> Option<String> {
-            match address.octets() {
-                [192, 0, 2, 100] => Some("www.example.com".to_owned()),
-                [192, 0, 2, 21] => Some("a-very-long-host-name-of-a-real-server".to_owned()),
+        fn host(&self, address: IpAddr) -> Option<String> {
+            match address.to_string().as_str() {
+                "192.0.2.100" | "2001:db8::100" => Some("www.example.com".to_owned()),
+                "192.0.2.21" => Some("a-very-long-host-name-of-a-real-server".to_owned()),
+                "2001:db8::21" => Some("a-very-long-host-name-of-an-ipv6-real-server".repeat(2)),
                 _ => None,
             }
         }
@@ -141,18 +151,25 @@ pub(super) mod tests {
     #[test]
     fn names_are_shown_where_there_are_some() {
         let show = |names: Option<&dyn Names>, last, port| {
-            shown(names, Ipv4Addr::new(192, 0, 2, last), port, Protocol::Tcp)
+            shown(names, [192, 0, 2, last].into(), port, Protocol::Tcp)
         };
         assert_eq!(show(Some(&Few), 100, 80), "www.example.com:http");
         assert_eq!(show(Some(&Few), 22, 8080), "192.0.2.22:8080");
         assert_eq!(show(None, 100, 80), "192.0.2.100:80");
+        let show = |names: Option<&dyn Names>, address: &str| {
+            shown(names, address.parse().unwrap(), 80, Protocol::Tcp)
+        };
+        assert_eq!(show(Some(&Few), "2001:db8::100"), "[www.example.com]:http");
+        assert_eq!(show(None, "2001:db8::100"), "[2001:db8::100]:80");
+        let cut = "[a-very-long-host-name-of-an-ipv6-real-servera-very-long-hos";
+        assert_eq!(show(Some(&Few), "2001:db8::21"), cut[..59]);
     }
 
     #[test]
     fn the_system_knows_localhost() {
         let system = System::default();
         assert_eq!(system.address("localhost"), Some(Ipv4Addr::LOCALHOST));
-        assert_eq!(system.host(Ipv4Addr::LOCALHOST).as_deref(), Some("localhost"));
+        assert_eq!(system.host(Ipv4Addr::LOCALHOST.into()).as_deref(), Some("localhost"));
         assert_eq!(system.service(0, Protocol::Tcp), None);
     }
 }

@@ -1,12 +1,12 @@
 //! From the words of a command line to what is asked for, or to the message `ipvsadm` would give.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::names::Names;
 use super::options::{Command, Is, KNOWN, Method, Opt, ServiceKind};
 use super::popt::{Given, Misread, Words};
-use super::text::{Host, host_and_port, ipv4, number};
-use crate::types::Protocol;
+use super::text::{host_and_port, ipv4, leading_number, number};
+use crate::types::{Netmask, Protocol};
 
 /// Longest times: 31 days, in seconds.
 const MAX_TIME: u32 = 31 * 86_400;
@@ -42,7 +42,7 @@ pub(super) fn try_help() -> Wrong {
 pub(super) enum Target {
     Address {
         protocol: Protocol,
-        vip: Ipv4Addr,
+        vip: IpAddr,
         port: u16,
     },
     /// One that Shunt cannot have.
@@ -54,7 +54,6 @@ pub(super) enum Target {
 pub(super) enum Foreign {
     Fwmark,
     Sctp,
-    V6,
 }
 
 /// What is behind `-i`.
@@ -77,8 +76,8 @@ pub(super) struct Line {
     pub(super) scheduler_flags: Vec<String>,
     /// Seconds.
     pub(super) persistence: Option<u32>,
-    pub(super) netmask: Option<Ipv4Addr>,
-    pub(super) real: Option<(Host, Option<u16>)>,
+    pub(super) netmask: Option<Netmask>,
+    pub(super) real: Option<(IpAddr, Option<u16>)>,
     pub(super) method: Option<Method>,
     pub(super) tunnel: Tunnel,
     pub(super) weight: Option<u32>,
@@ -173,10 +172,19 @@ fn read(line: &mut Line, option: Opt, value: Option<&str>, names: &dyn Names) ->
             line.persistence = Some(seconds.ok_or_else(|| invalid_time(text))?);
         }
         Opt::Netmask => {
-            let foreign = matches!(line.target, Some(Target::Foreign(_)));
-            let mask = ipv4(text).or(foreign.then_some(Ipv4Addr::BROADCAST));
-            let message = "illegal virtual server persistent mask specified";
-            line.netmask = Some(mask.ok_or_else(|| wrong(message))?);
+            line.netmask = match line.target {
+                Some(Target::Address { vip: IpAddr::V6(_), .. }) => {
+                    let length = leading_number(text);
+                    let length = u8::try_from(length).ok().filter(|n| (1..=128).contains(n));
+                    let wrong = || wrong("illegal ipv6 netmask specified");
+                    Some(Netmask::V6(length.ok_or_else(wrong)?))
+                }
+                Some(Target::Foreign(_)) => None,
+                _ => {
+                    let message = "illegal virtual server persistent mask specified";
+                    Some(Netmask::V4(ipv4(text).ok_or_else(|| wrong(message))?))
+                }
+            };
         }
         Opt::RealServer => {
             let protocol = match line.target {
@@ -229,13 +237,12 @@ fn service(line: &mut Line, kind: ServiceKind, text: &str, names: &dyn Names) ->
     let illegal = || wrong("illegal virtual server address[:port] specified");
     let (host, port) = host_and_port(text, protocol, names).ok_or_else(illegal)?;
     let port = port.unwrap_or(0);
-    line.target = Some(match host {
-        Host::V4(vip) if kind != ServiceKind::Sctp => Target::Address { protocol, vip, port },
-        // Without an L4 port it is as wrong as any other.
-        Host::V6 if port == 0 => Target::Address { protocol, vip: Ipv4Addr::UNSPECIFIED, port },
-        Host::V6 => Target::Foreign(Foreign::V6),
-        Host::V4(_) => Target::Foreign(Foreign::Sctp),
+    line.target = Some(match kind {
+        ServiceKind::Sctp => Target::Foreign(Foreign::Sctp),
+        _ => Target::Address { protocol, vip: host, port },
     });
+    // Given before an address of IPv6, a netmask is lost.
+    line.netmask = line.netmask.filter(|mask| mask.is_for(host));
     Ok(())
 }
 
@@ -256,7 +263,10 @@ fn finish(mut line: Line, rest: &[&str]) -> Result<Line, Wrong> {
     check_options(&line)?;
     match line.command {
         Command::AddService | Command::EditService => check_service(&line)?,
-        Command::AddServer | Command::EditServer => check_tunnel(&line)?,
+        Command::AddServer | Command::EditServer => {
+            check_families(&line)?;
+            check_tunnel(&line)?;
+        }
         Command::List => check_list(&line)?,
         _ => {}
     }
@@ -307,6 +317,17 @@ fn check_service(line: &Line) -> Result<(), Wrong> {
     }
     if line.has(Opt::Ops) && protocol != Protocol::Udp {
         return Err(wrong("One-Packet Scheduling is only for UDP virtual services"));
+    }
+    Ok(())
+}
+
+fn check_families(line: &Line) -> Result<(), Wrong> {
+    let (Some(Target::Address { vip, .. }), Some((real, _))) = (line.target, line.real) else {
+        return Ok(());
+    };
+    if vip.is_ipv4() != real.is_ipv4() && line.method != Some(Method::Ipip) {
+        let message = "Different address family is allowed only for tunneling servers";
+        return Err(wrong(message));
     }
     Ok(())
 }

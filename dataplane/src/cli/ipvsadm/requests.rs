@@ -1,17 +1,16 @@
 //! From a command line to requests of the control socket.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::options::{Command, Method, Opt};
 use super::parse::{Foreign, Line, Target, Tunnel, Wrong};
-use super::text::Host;
-use crate::config::{Gre, ONE_CLIENT, default_scheduler, default_weight};
+use crate::config::{Gre, default_scheduler, default_weight};
 use crate::control::protocol::{
     Request, ServerAdd, ServerEdit, ServerRef, ServiceAdd, ServiceEdit, ServiceRef, ServiceRow,
     TimeoutsSet,
 };
-use crate::types::{ForwardMethod, SchedulerFlags, SchedulerKind};
+use crate::types::{ForwardMethod, Netmask, SchedulerFlags, SchedulerKind};
 
 /// What the kernel would refuse: `-R` goes on after it.
 pub(super) fn refused(message: impl Into<String>) -> Wrong {
@@ -26,7 +25,6 @@ pub(super) fn unsupported(what: Foreign) -> Wrong {
              (-t, -u)"
         }
         Foreign::Sctp => "Shunt has no SCTP services: it balances TCP (-t) and UDP (-u)",
-        Foreign::V6 => "Shunt has no IPv6 services yet",
     })
 }
 
@@ -34,7 +32,7 @@ pub(super) fn unsupported(what: Foreign) -> Wrong {
 pub(super) fn target(line: &Line) -> Option<ServiceRef> {
     match line.target? {
         Target::Address { protocol, vip, port } => {
-            Some(ServiceRef { protocol, address: SocketAddrV4::new(vip, port) })
+            Some(ServiceRef { protocol, address: SocketAddr::new(vip, port) })
         }
         Target::Foreign(_) => None,
     }
@@ -54,7 +52,8 @@ pub(super) fn service(line: &Line, of: ServiceRef) -> Result<Request, Wrong> {
     let one_packet = line.has(Opt::Ops);
     let persistence = line.persistence.map(|seconds| Duration::from_secs(u64::from(seconds)));
     // A netmask without persistence is taken and means nothing.
-    let netmask = persistence.map(|_| line.netmask.unwrap_or(ONE_CLIENT));
+    let one_client = Netmask::one_client(address.ip());
+    let netmask = persistence.map(|_| line.netmask.unwrap_or(one_client));
     Ok(if line.command == Command::AddService {
         Request::ServiceAdd(ServiceAdd {
             protocol,
@@ -63,7 +62,7 @@ pub(super) fn service(line: &Line, of: ServiceRef) -> Result<Request, Wrong> {
             scheduler_flags,
             one_packet,
             persistence,
-            persistence_netmask: netmask.filter(|mask| *mask != ONE_CLIENT),
+            persistence_netmask: netmask.filter(|mask| !mask.is_one_client()),
         })
     } else {
         // What is not given is set back: the original replaces all settings.
@@ -98,8 +97,8 @@ fn flags(line: &Line, scheduler: SchedulerKind) -> Result<SchedulerFlags, Wrong>
 /// `-a`, `-e` and `-d`; `row` is the virtual service as it is.
 pub(super) fn server(line: &Line, row: &ServiceRow) -> Result<Request, Wrong> {
     let (real, port) = match line.real {
-        Some((Host::V4(real), port)) => (real, port.unwrap_or(row.address.port())),
-        _ => {
+        Some((real, port)) => (real, port.unwrap_or(row.address.port())),
+        None => {
             let message = "illegal real server address[:port] specified".to_owned();
             return Err(Wrong { message, status: 2, stops: true });
         }

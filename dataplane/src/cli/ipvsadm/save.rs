@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use super::list::{order, real_order, service_order};
 use super::names::{Names, shown};
-use crate::config::ONE_CLIENT;
 use crate::control::protocol::{RealRow, ServiceRow};
 use crate::types::{ForwardMethod, Protocol};
 
@@ -14,7 +13,7 @@ pub(super) fn save(rows: &[ServiceRow], names: Option<&dyn Names>) -> String {
     for row in order(rows, true, service_order) {
         let letter = if row.protocol == Protocol::Udp { 'u' } else { 't' };
         let port = row.address.port();
-        let address = shown(names, *row.address.ip(), port, row.protocol);
+        let address = shown(names, row.address.ip(), port, row.protocol);
         let _ = writeln!(text, "-A -{letter} {address} -s {}{}", row.scheduler, options(row));
         for real in order(&row.reals, true, real_order) {
             let server = shown(names, real.real, port, row.protocol);
@@ -30,7 +29,7 @@ fn options(row: &ServiceRow) -> String {
     let mut text = String::new();
     if let Some(time) = row.persistence {
         let _ = write!(text, " -p {}", time.as_secs());
-        if let Some(mask) = row.persistence_netmask.filter(|mask| *mask != ONE_CLIENT) {
+        if let Some(mask) = row.persistence_netmask.filter(|mask| !mask.is_one_client()) {
             let _ = write!(text, " -M {mask}");
         }
     }

@@ -1,6 +1,6 @@
 //! Command lines in, text out, without a director.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -13,11 +13,11 @@ use super::popt::Takes;
 use super::requests::{server, service, target};
 use super::save::save;
 use super::{connections, names};
-use crate::config::{Gre, ONE_CLIENT};
+use crate::config::Gre;
 use crate::control::plane::{FlowRow, Reachability};
 use crate::control::protocol::{Rate, RealRow, Request, ServiceRow};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Protocol, SchedulerFlags, SchedulerKind};
+use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind};
 
 fn words(line: &str) -> Vec<String> {
     line.split_ascii_whitespace().map(str::to_owned).collect()
@@ -29,7 +29,7 @@ fn read(line: &str) -> Result<Line, Wrong> {
 
 fn real(last: u8, forward: ForwardMethod) -> RealRow {
     RealRow {
-        real: Ipv4Addr::new(192, 0, 2, last),
+        real: IpAddr::from([192, 0, 2, last]),
         forward,
         gre: None,
         weight: 1,
@@ -70,7 +70,7 @@ fn rows() -> Vec<ServiceRow> {
         one_packet: true,
         scheduler_flags: SchedulerFlags::SH_PORT,
         persistence: Some(Duration::from_secs(300)),
-        persistence_netmask: Some(Ipv4Addr::new(255, 255, 255, 0)),
+        persistence_netmask: Some(Netmask::V4([255, 255, 255, 0].into())),
         ..row(Protocol::Udp, "192.0.2.100:53", SchedulerKind::Sh)
     };
     let gre = Some(Gre { checksum: true, key: None });
@@ -186,7 +186,7 @@ fn an_edit_sets_back_what_it_does_not_name() {
     let Request::ServiceEdit(edit) = service(&line, target(&line).unwrap()).unwrap() else {
         panic!("no edit")
     };
-    assert_eq!(edit.persistence_netmask, Some(ONE_CLIENT));
+    assert_eq!(edit.persistence_netmask, Some(Netmask::V4([255; 4].into())));
 
     let mut row = rows().remove(1);
     row.reals[1].gre = Some(Gre { checksum: true, key: Some(42) });
@@ -198,18 +198,18 @@ fn an_edit_sets_back_what_it_does_not_name() {
 
 #[test]
 fn connections_have_the_columns_of_the_original() {
-    let row = |port, expires_ms, real: Option<Ipv4Addr>, replica| FlowRow {
+    let row = |port, expires_ms, real: Option<IpAddr>, replica| FlowRow {
         protocol: Protocol::Tcp,
         state: "ESTABLISHED".to_owned(),
         expires_ms,
-        client: SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 10), port),
+        client: SocketAddr::from(([198, 51, 100, 10], port)),
         vip: "192.0.2.100:80".parse().unwrap(),
         real,
         worker: 0,
         template: false,
         replica,
     };
-    let rs = Some(Ipv4Addr::new(192, 0, 2, 22));
+    let rs = Some(IpAddr::from([192, 0, 2, 22]));
     let rows = [
         row(1001, 899_999, rs, false),
         row(1, 1, rs, true),

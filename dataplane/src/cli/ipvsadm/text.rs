@@ -1,6 +1,6 @@
 //! Numbers and addresses as `ipvsadm` reads them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use super::names::Names;
@@ -45,34 +45,43 @@ fn part(text: &str) -> Option<u32> {
     u32::from_str_radix(digits, radix).ok()
 }
 
-/// Where a service address or a server address leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Host {
-    V4(Ipv4Addr),
-    V6,
+/// The number a text begins with, as `atoi(3)` reads it; 0 when there is none.
+pub(super) fn leading_number(text: &str) -> u32 {
+    let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace());
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    text[..end].parse().unwrap_or(0)
 }
 
-/// `host[:port]`, with `[…]` around an IPv6 address that has a port.
+/// `host[:port]`, with `[…]` around an IPv6 address that has a port. Names lead to IPv4 addresses
+/// only.
 pub(super) fn host_and_port(
     text: &str,
     protocol: Protocol,
     names: &dyn Names,
-) -> Option<(Host, Option<u16>)> {
+) -> Option<(IpAddr, Option<u16>)> {
     let port = |text: &str| match number(text, 0..=65_535) {
         Some(port) => u16::try_from(port).ok(),
         // The system's look-up takes numbers too, and wraps large ones.
         None if text.bytes().any(|b| b.is_ascii_alphabetic()) => names.port(text, protocol),
         None => None,
     };
-    if let Some(rest) = text.strip_prefix('[') {
-        let (address, text) = rest.split_once("]:")?;
-        address.parse::<Ipv6Addr>().ok()?;
-        return Some((Host::V6, Some(port(text)?)));
+    let text = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inner, text) = rest.split_once(']')?;
+            let text = text.strip_prefix(':')?;
+            if let Ok(address) = inner.parse::<Ipv6Addr>() {
+                return Some((address.into(), Some(port(text)?)));
+            }
+            // What else is in brackets is taken as if it stood alone.
+            inner
+        }
+        None => text,
+    };
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Some((address.into(), None));
     }
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Some((Host::V6, None));
-    }
-    let (host, port) = match text.split_once(':') {
+    let (host, port) = match text.rsplit_once(':') {
         Some((host, text)) => (host, Some(port(text)?)),
         None => (text, None),
     };
@@ -80,7 +89,7 @@ pub(super) fn host_and_port(
         return None;
     }
     let address = ipv4(host).or_else(|| names.address(host))?;
-    Some((Host::V4(address), port))
+    Some((address.into(), port))
 }
 
 #[cfg(test)]
@@ -97,6 +106,18 @@ mod tests {
         );
         for text in ["", " ", "+", "-1", "x", "3x", "3 ", "1.5", "0x10", "101", "99999999999"] {
             assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn leading_numbers_are_read_as_by_atoi() {
+        for (text, number) in
+            [("48", 48), (" +48x", 48), ("0048", 48), ("255.255.0.0", 255), ("99999999999", 0)]
+        {
+            assert_eq!(leading_number(text), number, "{text:?}");
+        }
+        for text in ["", "x", "-1", "é", "+ 1"] {
+            assert_eq!(leading_number(text), 0, "{text:?}");
         }
     }
 
@@ -123,12 +144,16 @@ mod tests {
     #[test]
     fn a_port_may_be_absent_or_a_name() {
         let read = |text| host_and_port(text, Protocol::Tcp, &Few);
-        let vip = Host::V4(Ipv4Addr::new(192, 0, 2, 100));
+        let vip = IpAddr::from([192, 0, 2, 100]);
+        let vip6: IpAddr = "2001:db8::1".parse().unwrap();
         assert_eq!(read("192.0.2.100"), Some((vip, None)));
         assert_eq!(read("192.0.2.100:80"), Some((vip, Some(80))));
         assert_eq!(read("www.example.com:http"), Some((vip, Some(80))));
-        assert_eq!(read("[2001:db8::1]:80"), Some((Host::V6, Some(80))));
-        assert_eq!(read("2001:db8::1"), Some((Host::V6, None)));
+        assert_eq!(read("[2001:db8::1]:80"), Some((vip6, Some(80))));
+        assert_eq!(read("[2001:0DB8:0::1]:http"), Some((vip6, Some(80))));
+        assert_eq!(read("2001:db8::1"), Some((vip6, None)));
+        assert_eq!(read("[192.0.2.100]:80"), Some((vip, None)));
+        assert_eq!(read("[192.0.2.100:80]:"), Some((vip, Some(80))));
         let wrong = [
             "",
             ":80",
@@ -138,6 +163,10 @@ mod tests {
             "192.0.2.300:80",
             "[2001:db8::1]",
             "[2001:db8::1",
+            "[2001:db8::1]80",
+            "[2001:db8::1]:",
+            "[2001:db8::1%eth0]:80",
+            "2001:db8::x",
             "[",
             "[]:80",
             "none.example.com:80",
