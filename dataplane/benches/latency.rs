@@ -1,9 +1,10 @@
 //! A load generator that measures how long packets are under way, for one forwarder behind
 //! net_memif.
 //!
-//! Each packet carries the time stamp counter at which it was handed to the port; what comes back is
+//! Each packet carries the time stamp counter at which it was due to be sent; what comes back is
 //! compared with the counter as it is taken from the port. So a number is the time in both rings,
-//! the copies, and the forwarder, and, as one processor does both, up to a burst of sending.
+//! the copies, and the forwarder, and what the generator itself was late, as one processor sends and
+//! receives: a packet that had to wait for its turn is not let off.
 //!
 //! `latency VDEV MILLISECONDS [EAL ARGUMENT…]` sends UDP packets of 1000 flows as fast as it can, then
 //! at 10, 50 and 90 per cent of what came back. It prints
@@ -123,18 +124,19 @@ impl Generator {
         }
     }
 
-    /// Adds up to `n` packets, stamped now.
+    /// Adds up to `n` packets, the first due at `due` and each `step` TSC ticks after the one before.
     #[inline(always)]
-    fn fill(&mut self, out: &mut Burst, n: usize) {
+    fn fill(&mut self, out: &mut Burst, n: usize, mut due: f64, step: f64) {
         if !self.pool.alloc_bulk(out, n) {
             return;
         }
-        let now = rdtsc().to_ne_bytes();
         for mbuf in out {
+            let stamp = (due as u64).to_ne_bytes();
+            due += step;
             let _ = mbuf.append(60);
             if let Some(frame) = mbuf.data_mut().first_chunk_mut::<60>() {
                 self.template.write(self.visits.next(), frame);
-                frame[STAMP..RUN].copy_from_slice(&now);
+                frame[STAMP..RUN].copy_from_slice(&stamp);
                 frame[RUN..RUN + 8].copy_from_slice(&self.number.to_ne_bytes());
             }
         }
@@ -190,7 +192,8 @@ impl Generator {
             };
             if due > 0 {
                 let mut burst = Burst::new();
-                self.fill(&mut burst, due);
+                let first = if rate.is_some() { next + ticks_a_packet } else { now as f64 };
+                self.fill(&mut burst, due, first, ticks_a_packet);
                 run.sent += self.tx.burst(&mut burst) as u64;
                 run.refused += burst.len() as u64;
                 run.bursts += 1;

@@ -169,12 +169,23 @@ fn main() {
     let ours: Vec<[Visit; BURST]> = bursts.collect();
     let theirs: Vec<_> = ours.iter().map(|burst| burst.map(|visit| bytes(&visit.0))).collect();
     let (mut at, mut their_at) = (0, 0);
-    for _ in 0..pairs {
-        // The first tenth of each warms the caches up.
+    // The first tenth of each warms the caches up.
+    let mut theirs = || {
         let _ = measure(&mut table, &theirs, &mut their_at, interval / 10);
-        let baseline = measure(&mut table, &theirs, &mut their_at, interval);
+        measure(&mut table, &theirs, &mut their_at, interval)
+    };
+    let mut ours = || {
         let _ = measure(&mut shard, &ours, &mut at, interval / 10);
-        let value = measure(&mut shard, &ours, &mut at, interval);
+        measure(&mut shard, &ours, &mut at, interval)
+    };
+    for pair in 0..pairs {
+        // Each is first as often as the other.
+        let (value, baseline) = if pair % 2 == 0 {
+            let baseline = theirs();
+            (ours(), baseline)
+        } else {
+            (ours(), theirs())
+        };
         println!("{value} {baseline}");
     }
     drop((table, eal));

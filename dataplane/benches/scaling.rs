@@ -118,10 +118,16 @@ fn main() {
     let eal = Eal::init(eal).expect("the EAL starts");
     let mut first = Lane::new("first", method, flows);
     let mut second = Lane::new("second", method, flows);
-    for _ in 0..rounds {
-        let (one, two);
-        (one, second) = both(None, second, interval);
-        (two, second) = both(Some(&mut first), second, interval);
+    for round in 0..rounds {
+        let (mut one, mut two) = (0.0, 0.0);
+        // Each is first as often as the other.
+        for workers in if round % 2 == 0 { [1, 2] } else { [2, 1] } {
+            if workers == 1 {
+                (one, second) = both(None, second, interval);
+            } else {
+                (two, second) = both(Some(&mut first), second, interval);
+            }
+        }
         println!("{one} {two}");
     }
     first.end();

@@ -1,7 +1,7 @@
 //! What safe Rust does not offer of the processor: cache prefetch, the comparison of sixteen bytes at
 //! once, and large pages.
 //!
-//! This is, beside [`crate::dpdk`], the only module that may use `unsafe`.
+//! This is, beside `dpdk`, the only module that may use `unsafe`.
 #![allow(unsafe_code)]
 
 /// Asks the processor to bring the cache line of `value` close, for reading and writing soon.

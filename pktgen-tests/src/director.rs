@@ -336,6 +336,11 @@ fn is_balanced(worker: &Value) -> bool {
 
 impl Drop for Director<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for args in [["stats"].as_slice(), &["neighbor", "list"], &["flow", "list"]] {
+                eprintln!("shunt {args:?}:\n{}", self.shunt(args).out);
+            }
+        }
         let status = self.end();
         if std::thread::panicking() {
             eprintln!("shuntd ended with {status}; its log:\n{}", self.log());

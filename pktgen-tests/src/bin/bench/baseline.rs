@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::capture::Traffic;
 use crate::hugepages::Memory;
-use crate::process::{Forwarder, Process, command};
+use crate::process::{Forwarder, Process, command, in_turn};
 use crate::report::Measured;
 use crate::testpmd::Testpmd;
 use crate::{Options, cargo};
@@ -77,11 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
         theirs.process().pause()?;
         let mut ours = MacLoop::start(&program, &eal, &vdev, mbufs(flows))?;
         ours.process().pause()?;
-        let (mut values, mut baseline) = (Vec::new(), Vec::new());
-        for _ in 0..pairs {
-            baseline.push(theirs.measure(warm_up, interval)?);
-            values.push(ours.measure(warm_up, interval)?);
-        }
+        let (values, baseline) = in_turn(pairs, (&mut ours, &mut theirs), warm_up, interval)?;
         let result = Measured {
             part: "baseline",
             name: "mac rewrite loop,net_pcap".into(),

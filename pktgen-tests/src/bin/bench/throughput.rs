@@ -13,7 +13,7 @@ use crate::Options;
 use crate::capture::Traffic;
 use crate::hugepages::Memory;
 use crate::in_place;
-use crate::process::Forwarder;
+use crate::process::{Forwarder, in_turn};
 use crate::report::Measured;
 use crate::shuntd::{Config, Shuntd};
 use crate::testpmd::Testpmd;
@@ -135,11 +135,7 @@ fn measure(series: &Series, memory: &Memory, quick: bool) -> Result<Vec<Measured
         )?;
         let before = shuntd.wait_for_flows(flows)?;
         shuntd.process().pause()?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..pairs {
-            theirs.push(testpmd.measure(warm_up, interval)?);
-            ours.push(shuntd.measure(warm_up, interval)?);
-        }
+        let (ours, theirs) = in_turn(pairs, (&mut shuntd, &mut testpmd), warm_up, interval)?;
         shuntd.process().resume()?;
         shuntd.check(before)?;
         let result = Measured {
