@@ -54,9 +54,12 @@ const WAYS: [Way; 9] = [
 /// A service for each way, TCP and UDP.
 fn all_ways(config: Config) -> Config {
     WAYS.iter().fold(config.ipv6(), |config, Way { vip, real, method, .. }| {
-        config
-            .service("tcp", &format!("{vip}:80"), "rr", &[(real, 1, method)])
-            .service("udp", &format!("{vip}:53"), "rr", &[(real, 1, method)])
+        config.service("tcp", &format!("{vip}:80"), "rr", &[(real, 1, method)]).service(
+            "udp",
+            &format!("{vip}:53"),
+            "rr",
+            &[(real, 1, method)],
+        )
     })
 }
 
@@ -97,8 +100,13 @@ fn five_hundred_requests_each_way_and_none_fails() {
 #[test]
 fn one_service_has_real_servers_of_both_families() {
     let Some(lab) = lab() else { return };
-    let reals =
-        [(RS1_6, 2, "dr"), (RS2_6, 1, "dr"), (RS3, 1, "ipip"), (RS3_6, 1, "ipip"), (RS4_6, 1, "gre")];
+    let reals = [
+        (RS1_6, 2, "dr"),
+        (RS2_6, 1, "dr"),
+        (RS3, 1, "ipip"),
+        (RS3_6, 1, "ipip"),
+        (RS4_6, 1, "gre"),
+    ];
     let config = Config::new().ipv6().service("tcp", "[2001:db8:2::105]:80", "wrr", &reals);
     let director = Director::start(&lab, &config);
     let served = lab.fetch("http://[2001:db8:2::105]/", 600);
@@ -239,5 +247,152 @@ fn dip_and_vips_answer_ping() {
     }
     let stats = director.stats();
     assert!(stats["slow_path"]["events"]["echo_replies"].as_u64() >= Some(30), "{stats}");
+    director.assert_balanced();
+}
+
+#[test]
+fn udp_and_its_fragments_reach_the_real_server() {
+    if !can_run() {
+        return;
+    }
+    // By a TAP device: the packet socket's driver has the kernel put IPv4 fragments together.
+    let lab = Lab::up6(Reals::All);
+    let director = Director::start(&lab, &all_ways(Config::on_tap(&lab)));
+    wait_for_neighbors(&director);
+    let ask = r"
+import socket, sys
+vip, size = sys.argv[1], int(sys.argv[2])
+six = ':' in vip
+s = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(2)
+# Fragments of IPv4 without DF, so that the director has to cut; IPv6 learns the path MTU and cuts.
+if not six: s.setsockopt(socket.IPPROTO_IP, 10, 0)
+s.connect((vip, 53))
+for _ in range(20):
+    # The first that is too big is lost, and a guest on a busy machine may lose any; whether the
+    # director did, its counters tell.
+    for _ in range(5):
+        try:
+            s.send(b'x' * size)
+            print(s.recv(100).decode().strip())
+            break
+        except (TimeoutError, OSError) as error:
+            print(f'{vip} {size}: {error}', file=sys.stderr)
+";
+    for Way { name, vip, served_by, .. } in &WAYS {
+        for size in ["100", "1452", "4000"] {
+            let answers = lab.python("client", ask, &[bare(vip), size]).ok();
+            assert_eq!(answers.lines().collect::<Vec<_>>(), [*served_by; 20], "{name} {size}");
+        }
+    }
+    director.assert_balanced();
+    let stats = director.stats();
+    for reason in
+        ["no_service", "no_real_server", "neighbor_unresolved", "tx_full", "fragment_unknown"]
+    {
+        assert_eq!(stats["total"]["dropped"][reason], 0, "{reason}: {stats}");
+    }
+}
+
+fn wait_for_neighbors(director: &Director<'_>) {
+    director.wait_for("every neighbor", || {
+        let rows = director.json(&["neighbor", "list"]);
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        !rows.is_empty()
+            && rows.iter().all(|row| row["state"] == "reachable" || row["state"] == "stale")
+    });
+}
+
+/// A switch with MLD snooping hands a solicitation on to those alone who reported its group.
+#[test]
+fn a_switch_that_snoops_hears_of_the_directors_groups() {
+    let Some(lab) = lab() else { return };
+    let director = Director::start(&lab, &all_ways(Config::new()));
+    // Snooping means something once somebody asks for reports; it asks at once, and soon again.
+    let snoop = "
+        sysctl -qw net.ipv6.conf.br-lan.disable_ipv6=0
+        ip link set br-lan type bridge mcast_mld_version 2 mcast_query_response_interval 100 \
+            mcast_startup_query_interval 100 mcast_query_interval 300 \
+            mcast_snooping 1 mcast_querier 1";
+    lab.exec("switch", &["sh", "-c", snoop]).ok();
+    let snooped = ["bridge", "-d", "mdb", "show", "dev", "br-lan"];
+    // The DIP's, that of VIPs that end in 100 and so on, and that of the link-local address.
+    for group in ["ff02::1:ff00:10", "ff02::1:ff00:100", "ff02::1:ff00:104", "ff02::1:ff00:20a"] {
+        director.wait_for(group, || {
+            let mdb = lab.exec("switch", &snooped).ok();
+            let mut lines = mdb.lines();
+            lines.any(|l| l.contains("port lan-director") && l.contains(&format!("grp {group} ")))
+        });
+    }
+    // Nobody else is asked about a VIP, and the director answers.
+    let asked = "icmp6 and dst host ff02::1:ff00:100";
+    lab.script("spawn", &["asked", "rs1", "tcpdump", "-lni", "eth0", asked]).ok();
+    let log = || std::fs::read_to_string(lab.dir().join("asked.log")).unwrap_or_default();
+    director.wait_for("tcpdump", || log().contains("listening on"));
+    for _ in 0..3 {
+        lab.exec("router", &["ip", "-6", "neigh", "flush", "dev", "lan"]).ok();
+        lab.exec("router", &["ping", "-c", "1", "-W", "5", "2001:db8:2::100"]).ok();
+    }
+    lab.script("stop", &["asked"]).ok();
+    assert!(!log().contains("2001:db8:2::100"), "the switch floods: {}", log());
+
+    let calm = "
+        ip link set br-lan type bridge mcast_snooping 0 mcast_querier 0
+        sysctl -qw net.ipv6.conf.br-lan.disable_ipv6=1";
+    lab.exec("switch", &["sh", "-c", calm]).ok();
+    director.assert_balanced();
+}
+
+/// Gives rs2 an address on the wire, and takes it away again, however the test ends.
+struct Usurper<'l>(&'l Lab, &'static str);
+
+impl<'l> Usurper<'l> {
+    fn of(lab: &'l Lab, address: &'static str) -> Usurper<'l> {
+        lab.exec("rs2", &["ip", "address", "add", address, "dev", "eth0", "nodad"]).ok();
+        Usurper(lab, address)
+    }
+}
+
+impl Drop for Usurper<'_> {
+    fn drop(&mut self) {
+        drop(self.0.exec("rs2", &["ip", "address", "del", self.1, "dev", "eth0"]));
+    }
+}
+
+#[test]
+fn an_address_that_another_station_has_is_reported_and_not_used() {
+    let Some(lab) = lab() else { return };
+    let rs2 = "02:00:c0:00:02:16";
+    let usurper = Usurper::of(&lab, "2001:db8:2::10/64");
+    let director = Director::start(&lab, &all_ways(Config::new()));
+    let event = |name: &str| director.stats()["slow_path"]["events"][name].as_u64();
+    director.wait_for("the conflict", || event("dad_conflicts") == Some(1));
+    let told =
+        |what: &str| director.log().lines().any(|line| line.contains(what) && line.contains(rs2));
+    assert!(told(DIP6), "{}", director.log());
+    let answers = lab.python("router", SOLICIT, &[DIP6]).ok();
+    assert!(!answers.is_empty() && answers.lines().all(|l| l.contains(rs2)), "{answers}");
+
+    // Once the other is gone and the configuration applied again, it is the director's.
+    drop(usurper);
+    director.shunt(&["config", "apply"]).ok();
+    let mac = pktgen_tests::DIRECTOR_MAC;
+    director.wait_for("the address", || lab.python("router", SOLICIT, &[DIP6]).ok().contains(mac));
+
+    // A VIP is kept, defended, and the conflict told: a real server that is set up wrong.
+    let _usurper = Usurper::of(&lab, "2001:db8:2::100/128");
+    lab.python("router", SOLICIT, &["2001:db8:2::100"]).ok();
+    let claim = r"
+from scapy.all import *
+from scapy.layers.inet6 import *
+na = ICMPv6ND_NA(tgt='2001:db8:2::100', R=0, S=0, O=1)
+sendp(Ether(src='02:00:c0:00:02:16', dst='33:33:00:00:00:01')
+    / IPv6(src='2001:db8:2::22', dst='ff02::1', hlim=255) / na
+    / ICMPv6NDOptDstLLAddr(lladdr='02:00:c0:00:02:16'), iface='eth0', verbose=0)
+";
+    lab.python("rs2", claim, &[]).ok();
+    director.wait_for("the report", || told("2001:db8:2::100"));
+    let stats = director.stats();
+    assert!(stats["slow_path"]["dropped"]["ndp_conflict"].as_u64() > Some(0), "{stats}");
     director.assert_balanced();
 }
