@@ -12,7 +12,7 @@ use dataplane::types::{FlowKey, Protocol, SchedulerKind};
 
 fn members(count: u32, weight: impl Fn(u32) -> u32) -> Vec<Member> {
     let address = |i| Ipv4Addr::from(0x0a00_0001 + i);
-    (0..count).map(|i| Member { address: address(i), weight: weight(i) }).collect()
+    (0..count).map(|i| Member { address: address(i).into(), weight: weight(i) }).collect()
 }
 
 /// Weights that differ by the thousand, in no order.

@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dataplane::config::{
     Action, Config, DEFAULT_HASH_KEY, Gre, Neighbor, Port, Real, Service, default_forward,
     default_scheduler, default_weight,
 };
-use dataplane::types::{ForwardMethod, IdleMode, Mac, Protocol, SchedulerFlags, SchedulerKind};
+use dataplane::types::{
+    ForwardMethod, IdleMode, Mac, Netmask, Protocol, SchedulerFlags, SchedulerKind,
+};
 use proptest::prelude::*;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
@@ -28,8 +30,8 @@ fn full() -> Config {
         name: "lan".to_owned(),
         device: Some("0000:03:00.0".to_owned()),
         vdev: None,
-        address: vec!["192.0.2.10/24".parse().unwrap()],
-        gateway: vec![Ipv4Addr::new(192, 0, 2, 1)],
+        address: ["192.0.2.10/24", "2001:db8:2::10/64"].map(|a| a.parse().unwrap()).to_vec(),
+        gateway: vec![[192, 0, 2, 1].into(), "2001:db8:2::1".parse().unwrap()],
         mtu: 1500,
         queues: Some(1),
     };
@@ -46,7 +48,7 @@ fn full() -> Config {
     ];
     config.neighbors = vec![Neighbor {
         port: "lan".to_owned(),
-        address: Ipv4Addr::new(192, 0, 2, 23),
+        address: [192, 0, 2, 23].into(),
         mac: Mac([2, 0, 0, 0, 0, 0x23]),
     }];
     config.services = vec![Service {
@@ -56,10 +58,10 @@ fn full() -> Config {
         scheduler_flags: SchedulerFlags::MH_PORT,
         one_packet: false,
         persistence: Some(Duration::from_secs(300)),
-        persistence_netmask: Some(Ipv4Addr::new(255, 255, 255, 0)),
+        persistence_netmask: Some(Netmask::V4([255, 255, 255, 0].into())),
         reals: vec![
             Real {
-                address: Ipv4Addr::new(10, 0, 0, 1),
+                address: [10, 0, 0, 1].into(),
                 weight: 3,
                 forward: ForwardMethod::Gre,
                 gre,
@@ -67,7 +69,7 @@ fn full() -> Config {
                 lower_threshold: 800,
             },
             Real {
-                address: Ipv4Addr::new(192, 0, 2, 22),
+                address: [192, 0, 2, 22].into(),
                 weight: 0,
                 forward: ForwardMethod::Dr,
                 gre: None,
@@ -286,7 +288,7 @@ fn any_real(host: u8) -> impl Strategy<Value = Real> {
         prop_oneof![Just((0, 0)), (1..99u32, 0..=1u32), any::<u32>().prop_map(|n| (n, n))];
     (0..=65_535u32, prop::sample::select(ForwardMethod::ALL), gre, thresholds).prop_map(
         move |(weight, forward, gre, (upper_threshold, lower_threshold))| Real {
-            address: Ipv4Addr::new(192, 0, 2, host),
+            address: [192, 0, 2, host].into(),
             weight,
             forward,
             gre: gre
@@ -315,13 +317,9 @@ fn any_service(port: u16) -> impl Strategy<Value = Service> {
             persistence: persistence.map(|(seconds, _)| Duration::from_secs(seconds)),
             persistence_netmask: persistence
                 .and_then(|(_, bits)| bits)
-                .map(|bits| Ipv4Addr::from_bits(u32::MAX << (32 - bits))),
+                .map(|bits| Netmask::V4(Ipv4Addr::from_bits(u32::MAX << (32 - bits)))),
             reals,
-            ..Service::new(
-                protocol,
-                SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 100), port),
-                scheduler,
-            )
+            ..Service::new(protocol, SocketAddr::from(([192, 0, 2, 100], port)), scheduler)
         },
     )
 }

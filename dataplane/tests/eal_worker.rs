@@ -5,7 +5,7 @@
 
 mod eal_common;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +54,7 @@ fn vip(n: u8) -> Ipv4Addr {
 /// One virtual service a forwarding method, each with one real server.
 fn spec() -> Spec {
     let service = |n: u8, protocol, method, address: [u8; 4]| ServiceSpec {
-        key: ServiceKey { protocol, vip: vip(n), port: 80 },
+        key: ServiceKey { protocol, vip: vip(n).into(), port: 80 },
         scheduler: SchedulerKind::Wlc,
         options: Default::default(),
         reals: vec![RealSpec {
@@ -91,7 +91,7 @@ fn snapshot(generation: u64) -> Snapshot {
 fn hops(snapshot: &Snapshot, gateway_known: bool) -> NextHops {
     let hops = NextHops::new(8);
     for neighbor in &snapshot.links.neighbors {
-        if gateway_known || neighbor.address != Ipv4Addr::new(192, 0, 2, 1) {
+        if gateway_known || neighbor.address != IpAddr::from([192, 0, 2, 1]) {
             hops.set(neighbor.id, NextHop::Known(ROUTER));
         }
     }

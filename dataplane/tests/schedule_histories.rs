@@ -78,7 +78,7 @@ impl World {
         let count = weights.len();
         World {
             members: (0..count)
-                .map(|i| Member { address: address(i), weight: weights[i] })
+                .map(|i| Member { address: address(i).into(), weight: weights[i] })
                 .collect(),
             thresholds: (0..count)
                 .map(|i| thresholds[i])

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::hash::Hasher;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane::schedule::{Cursor, HashKey, Load, Member, Options, Scheduler};
 use dataplane::types::{FlowKey, Protocol, SchedulerKind};
@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher24;
 const IDLE: &[Load] = &[];
 
 fn members(weights: &[u32]) -> Vec<Member> {
-    let address = |i: usize| Ipv4Addr::from(0x0a00_0001 + (i as u32 * 7919) % 65536);
+    let address = |i: usize| Ipv4Addr::from(0x0a00_0001 + (i as u32 * 7919) % 65536).into();
     weights.iter().enumerate().map(|(i, &weight)| Member { address: address(i), weight }).collect()
 }
 
@@ -162,7 +162,8 @@ fn plain_maglev(members: &[Member], key: [u8; 16], size: u64) -> Vec<u16> {
         return Vec::new();
     }
     let permutation = |i: usize| -> Vec<usize> {
-        let tagged = |tag: u8| [&[tag], &members[i].address.octets()[..]].concat();
+        let IpAddr::V4(address) = members[i].address else { unreachable!() };
+        let tagged = |tag: u8| [&[tag], &address.octets()[..]].concat();
         let offset = sip(key, &tagged(b'o')) % size;
         let skip = sip(key, &tagged(b's')) % (size - 1) + 1;
         (0..size).map(|j| ((offset + j * skip) % size) as usize).collect()

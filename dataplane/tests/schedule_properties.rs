@@ -1,7 +1,7 @@
 //! What holds for every scheduler, and what makes a good Maglev table.
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane::schedule::{
     BuildError, Cursor, HashKey, Load, MAX_MAGLEV_SIZE, Member, Options, Scheduler,
@@ -14,7 +14,11 @@ const IDLE: &[Load] = &[];
 
 fn members(weights: &[u32]) -> Vec<Member> {
     let address = |i: usize| Ipv4Addr::from(0x0a00_0001 + i as u32);
-    weights.iter().enumerate().map(|(i, &weight)| Member { address: address(i), weight }).collect()
+    weights
+        .iter()
+        .enumerate()
+        .map(|(i, &weight)| Member { address: address(i).into(), weight })
+        .collect()
 }
 
 fn flow(client: u32, client_port: u16) -> FlowKey {
@@ -36,7 +40,7 @@ fn mh(members: &[Member]) -> Scheduler {
 }
 
 /// The owner of each slot, by address.
-fn owners(scheduler: &Scheduler, members: &[Member]) -> Vec<Ipv4Addr> {
+fn owners(scheduler: &Scheduler, members: &[Member]) -> Vec<IpAddr> {
     scheduler.table().unwrap().iter().map(|&i| members[usize::from(i)].address).collect()
 }
 

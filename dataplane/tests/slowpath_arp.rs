@@ -233,10 +233,10 @@ fn addresses_are_announced_three_times_where_they_belong() {
     bench.run(10_000);
     assert_eq!(bench.arps(), []);
     let mut more = links(0);
-    more.vips.push(Ipv4Addr::new(192, 168, 0, 101));
+    more.vips.push([192, 168, 0, 101].into());
     bench.configure(&more);
     bench.run(10_000);
-    assert!(bench.arps().iter().all(|(port, _, p)| *port == LAN && p.spa == more.vips[2]));
+    assert!(bench.arps().iter().all(|(port, _, p)| *port == LAN && more.vips[2] == p.spa));
     more.ports[1].mac = HOST;
     bench.configure(&more);
     bench.run(10_000);
@@ -290,7 +290,7 @@ fn a_vip_that_comes_back_is_defended_afresh() {
 fn ten_thousand_vips_are_announced_in_small_batches() {
     let mut bench = Bench::empty();
     let mut many = links(0);
-    many.vips = (0..10_000u32).map(|n| Ipv4Addr::from(0xc0a8_0000 + 0x1_0000 + n)).collect();
+    many.vips = (0..10_000u32).map(|n| Ipv4Addr::from(0xc0a8_0000 + 0x1_0000 + n).into()).collect();
     many.ports.truncate(1);
     bench.configure(&many);
     assert!(bench.sent.len() <= 64, "{}", bench.sent.len());

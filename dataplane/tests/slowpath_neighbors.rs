@@ -2,6 +2,8 @@
 
 mod slowpath_common;
 
+use std::net::Ipv4Addr;
+
 use dataplane::packet::arp::Packet;
 use dataplane::slowpath::{MAX_WAIT, MAX_WAITING, Millis};
 use dataplane::snapshot::neighbors::{Links, NeighborSpec, NextHop};
@@ -310,7 +312,7 @@ fn many_neighbors_are_asked_in_small_batches() {
         neighbors: (0..5_000u32)
             .map(|n| NeighborSpec {
                 id: NeighborId(n),
-                address: (0xc0a8_0000 + 300 + n).into(),
+                address: Ipv4Addr::from(0xc0a8_0000 + 300 + n).into(),
                 ..neighbor(0)
             })
             .collect(),

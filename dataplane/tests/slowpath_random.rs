@@ -127,7 +127,7 @@ fn configuration() -> impl Strategy<Value = Links> {
         let mut links = links(0);
         for (id, (n, port, fixed)) in all {
             let fixed = (fixed == 0).then_some(real_mac(n));
-            let address = rip(n);
+            let address = rip(n).into();
             links.neighbors.push(NeighborSpec {
                 id: NeighborId(id),
                 port: PortId(port),

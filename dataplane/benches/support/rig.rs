@@ -63,7 +63,7 @@ impl Setup {
             ForwardMethod::Ipip | ForwardMethod::Gre => Ipv4Addr::new(100, 64, 1, 0),
         };
         let real = |n: usize| RealSpec {
-            address: (network.to_bits() + n as u32).into(),
+            address: Ipv4Addr::from_bits(network.to_bits() + n as u32).into(),
             // With ovf a weight is how many connections fit.
             weight: if self.scheduler == SchedulerKind::Ovf { 65_535 } else { 1 },
             method: self.method,
@@ -71,7 +71,7 @@ impl Setup {
             thresholds: Default::default(),
         };
         let service = |protocol, n: usize| ServiceSpec {
-            key: ServiceKey { protocol, vip: vip(n), port: vip_port(protocol) },
+            key: ServiceKey { protocol, vip: vip(n).into(), port: vip_port(protocol) },
             scheduler: self.scheduler,
             options: Default::default(),
             reals: (0..self.reals).map(real).collect(),
@@ -82,7 +82,7 @@ impl Setup {
                 mac: PORT_MAC,
                 mtu: 1500,
                 addresses: vec!["172.16.0.10/16".parse().expect("an address")],
-                gateways: vec![Ipv4Addr::new(172, 16, 0, 1)],
+                gateways: vec![[172, 16, 0, 1].into()],
             }],
             services: (0..self.services)
                 .flat_map(|n| [service(Protocol::Tcp, n), service(Protocol::Udp, n)])

@@ -215,7 +215,7 @@ impl Scenario {
             return scenario.fresh(Order::Strangers, FULL, FULL).renamed("syn-flood,full=100");
         }
         let mut scenario = scenario.fresh(Order::Ports, FULL * percent / 100, FULL);
-        let stranger = FlowMatch { client: Some(STRANGER), ..FlowMatch::default() };
+        let stranger = FlowMatch { client: Some(STRANGER.into()), ..FlowMatch::default() };
         scenario.reset = Some((400, stranger));
         scenario
     }

@@ -1,7 +1,7 @@
 //! The command line's arguments. Completions and man pages are made from these.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{DEFAULT_SOCKET, Gre, Text};
 use crate::control::plane::FlowFilter;
 use crate::control::protocol::{ServiceRef, ServiceSelect};
-use crate::types::{ForwardMethod, Protocol, SchedulerFlags, SchedulerKind};
+use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind};
 
 /// Controls Shunt, a layer-4 load balancer for direct server return.
 ///
@@ -84,8 +84,8 @@ pub(super) struct ServiceArg {
     #[arg(value_parser = protocols())]
     pub(super) protocol: Protocol,
     /// VIP and L4 port, such as 192.0.2.100:80
-    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddrV4>)]
-    pub(super) address: SocketAddrV4,
+    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddr>)]
+    pub(super) address: SocketAddr,
 }
 
 impl From<&ServiceArg> for ServiceRef {
@@ -101,8 +101,8 @@ pub(super) struct SelectArg {
     #[arg(value_parser = protocols())]
     pub(super) protocol: Option<Protocol>,
     /// Only this VIP and L4 port, such as 192.0.2.100:80
-    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddrV4>)]
-    pub(super) address: Option<SocketAddrV4>,
+    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddr>)]
+    pub(super) address: Option<SocketAddr>,
 }
 
 impl From<&SelectArg> for ServiceSelect {
@@ -169,8 +169,8 @@ pub(super) struct ServiceOptionArgs {
     #[arg(long, short, value_name = "TIME", value_parser = text::<Duration>)]
     pub(super) persistence: Option<Duration>,
     /// Take clients whose addresses agree under this netmask for one (only with persistence)
-    #[arg(long, value_name = "NETMASK", value_parser = text::<Ipv4Addr>)]
-    pub(super) persistence_netmask: Option<Ipv4Addr>,
+    #[arg(long, value_name = "NETMASK", value_parser = text::<Netmask>)]
+    pub(super) persistence_netmask: Option<Netmask>,
 }
 
 /// Connection thresholds of a real server.
@@ -212,8 +212,8 @@ pub(super) enum ServerCommand {
         #[command(flatten)]
         service: ServiceArg,
         /// RIP, the real server's address
-        #[arg(value_name = "RIP", value_parser = text::<Ipv4Addr>)]
-        real: Ipv4Addr,
+        #[arg(value_name = "RIP", value_parser = text::<IpAddr>)]
+        real: IpAddr,
         /// Share of new flows, 0 to 65535; 0 drains
         #[arg(long, short, default_value_t = 1)]
         weight: u32,
@@ -233,8 +233,8 @@ pub(super) enum ServerCommand {
         #[command(flatten)]
         service: ServiceArg,
         /// RIP, the real server's address
-        #[arg(value_name = "RIP", value_parser = text::<Ipv4Addr>)]
-        real: Ipv4Addr,
+        #[arg(value_name = "RIP", value_parser = text::<IpAddr>)]
+        real: IpAddr,
         /// Share of new flows, 0 to 65535; 0 drains
         #[arg(long, short)]
         weight: Option<u32>,
@@ -254,8 +254,8 @@ pub(super) enum ServerCommand {
         #[command(flatten)]
         service: ServiceArg,
         /// RIP, the real server's address
-        #[arg(value_name = "RIP", value_parser = text::<Ipv4Addr>)]
-        real: Ipv4Addr,
+        #[arg(value_name = "RIP", value_parser = text::<IpAddr>)]
+        real: IpAddr,
     },
     /// List real servers
     List {
@@ -272,20 +272,20 @@ pub(super) struct FlowArgs {
     #[arg(long, value_parser = protocols())]
     pub(super) protocol: Option<Protocol>,
     /// Only from this client address
-    #[arg(long, value_name = "CIP", value_parser = text::<Ipv4Addr>)]
-    pub(super) client: Option<Ipv4Addr>,
+    #[arg(long, value_name = "CIP", value_parser = text::<IpAddr>)]
+    pub(super) client: Option<IpAddr>,
     /// Only from this client L4 port
     #[arg(long, value_name = "PORT")]
     pub(super) client_port: Option<u16>,
     /// Only to this VIP
-    #[arg(long, value_parser = text::<Ipv4Addr>)]
-    pub(super) vip: Option<Ipv4Addr>,
+    #[arg(long, value_parser = text::<IpAddr>)]
+    pub(super) vip: Option<IpAddr>,
     /// Only to this L4 port of the VIP
     #[arg(long, value_name = "PORT")]
     pub(super) vip_port: Option<u16>,
     /// Only at this real server
-    #[arg(long, value_name = "RIP", value_parser = text::<Ipv4Addr>)]
-    pub(super) real: Option<Ipv4Addr>,
+    #[arg(long, value_name = "RIP", value_parser = text::<IpAddr>)]
+    pub(super) real: Option<IpAddr>,
 }
 
 impl From<&FlowArgs> for FlowFilter {
@@ -319,11 +319,11 @@ pub(super) enum FlowCommand {
         #[arg(value_parser = protocols())]
         protocol: Protocol,
         /// Client address and L4 port
-        #[arg(value_name = "CIP:PORT", value_parser = text::<SocketAddrV4>)]
-        client: SocketAddrV4,
+        #[arg(value_name = "CIP:PORT", value_parser = text::<SocketAddr>)]
+        client: SocketAddr,
         /// VIP and L4 port
-        #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddrV4>)]
-        vip: SocketAddrV4,
+        #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddr>)]
+        vip: SocketAddr,
     },
     /// Remove flows: their next packets are scheduled afresh, or dropped
     Flush {

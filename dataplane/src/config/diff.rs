@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -163,7 +163,7 @@ fn settings(service: &Service) -> Service {
 }
 
 fn diff_reals(old: &Service, new: &Service, changes: &mut Vec<Change>) {
-    let by_address = |service: &Service| -> HashMap<Ipv4Addr, Real> {
+    let by_address = |service: &Service| -> HashMap<IpAddr, Real> {
         service.reals.iter().map(|r| (r.address, r.clone())).collect()
     };
     let (before, after) = (by_address(old), by_address(new));

@@ -19,8 +19,8 @@ pub use diff::{Action, Change};
 pub use error::{ConfigError, Issue};
 pub(crate) use model::is_zero;
 pub use model::{
-    Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Neighbor, ONE_CLIENT, Port,
-    Real, Scheduling, Service, Timeouts, default_forward, default_scheduler, default_weight,
+    Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Neighbor, Port, Real,
+    Scheduling, Service, Timeouts, default_forward, default_scheduler, default_weight,
 };
 pub(crate) use text::{Text, option as text_option, value as text_value};
 pub use write::Saved;
@@ -30,7 +30,7 @@ use crate::snapshot::spec::{
     self, GreSpec, Persistence, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec,
     StaticNeighbor,
 };
-use crate::types::Mac;
+use crate::types::{Mac, Netmask};
 use locate::Source;
 
 /// Most issues reported at once.
@@ -120,18 +120,20 @@ impl Config {
     }
 }
 
+fn real_spec(real: &Real) -> RealSpec {
+    let gre = real.gre.unwrap_or_default();
+    RealSpec {
+        address: real.address,
+        weight: real.weight,
+        method: real.forward,
+        gre: GreSpec { checksum: gre.checksum, key: gre.key },
+        thresholds: Thresholds { upper: real.upper_threshold, lower: real.lower_threshold },
+    }
+}
+
 fn service_spec(service: &Service) -> ServiceSpec {
-    let real = |r: &Real| {
-        let gre = r.gre.unwrap_or_default();
-        RealSpec {
-            address: r.address,
-            weight: r.weight,
-            method: r.forward,
-            gre: GreSpec { checksum: gre.checksum, key: gre.key },
-            thresholds: Thresholds { upper: r.upper_threshold, lower: r.lower_threshold },
-        }
-    };
-    let netmask = service.persistence_netmask.unwrap_or(ONE_CLIENT);
+    let netmask =
+        service.persistence_netmask.unwrap_or_else(|| Netmask::one_client(service.address.ip()));
     ServiceSpec {
         key: service.key(),
         scheduler: service.scheduler,
@@ -140,6 +142,6 @@ fn service_spec(service: &Service) -> ServiceSpec {
             one_packet: service.one_packet,
             persistence: service.persistence.map(|timeout| Persistence { timeout, netmask }),
         },
-        reals: service.reals.iter().map(real).collect(),
+        reals: service.reals.iter().map(real_spec).collect(),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `docs/configuration.md` describes every key; `tests/config_docs.rs` holds the two together.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::text;
 use crate::schedule::DEFAULT_MAGLEV_SIZE;
 use crate::snapshot::spec::{self, Prefixed};
 use crate::types::{
-    ForwardMethod, IdleMode, Mac, Protocol, SchedulerFlags, SchedulerKind, ServiceKey,
+    ForwardMethod, IdleMode, Mac, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceKey,
 };
 
 /// Everything the configuration file says.
@@ -43,8 +43,10 @@ pub struct Config {
 pub struct Dataplane {
     /// Lcores, one worker each.
     pub workers: Vec<u32>,
-    /// Flow table entries of each worker.
+    /// Flow table entries of each worker, for IPv4.
     pub flows_per_worker: u32,
+    /// The same for IPv6, in a table of its own.
+    pub flows6_per_worker: u32,
     /// What a worker without packets does.
     pub idle: IdleMode,
     /// Further EAL arguments.
@@ -66,6 +68,7 @@ impl Default for Dataplane {
         Dataplane {
             workers: vec![1],
             flows_per_worker: 1_000_000,
+            flows6_per_worker: 125_000,
             idle: IdleMode::Poll,
             eal: Vec::new(),
             mbufs: 65_536,
@@ -160,12 +163,13 @@ pub struct Port {
     /// DPDK virtual device with its arguments; this or `device`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vdev: Option<String>,
-    /// DIPs with prefix length. The first is the source of tunnels and ARP requests.
+    /// DIPs with prefix length. Of each family, the first is the source of tunnels, ARP requests
+    /// and neighbor solicitations.
     #[serde(with = "text::list")]
     pub address: Vec<Prefixed>,
-    /// Next hops for what is not on-link. The first is used.
+    /// Next hops for what is not on-link. Of each family, the first is used.
     #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
-    pub gateway: Vec<Ipv4Addr>,
+    pub gateway: Vec<IpAddr>,
     /// Longest IP packet sent, in bytes.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
@@ -178,15 +182,15 @@ const fn default_mtu() -> u16 {
     1500
 }
 
-/// `[[neighbor]]`: a neighbor whose Ethernet address is not asked for by ARP.
+/// `[[neighbor]]`: a neighbor whose Ethernet address is not asked for by ARP or ND.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Neighbor {
     /// Name of the port it is behind.
     pub port: String,
-    /// Its IPv4 address.
+    /// Its address.
     #[serde(with = "text::value")]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its Ethernet address.
     pub mac: Mac,
 }
@@ -199,7 +203,7 @@ pub struct Service {
     pub protocol: Protocol,
     /// VIP and L4 port.
     #[serde(with = "text::value")]
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Scheduler; `wlc` when absent, as `ipvsadm` has it.
     #[serde(default = "default_scheduler")]
     pub scheduler: SchedulerKind,
@@ -212,9 +216,9 @@ pub struct Service {
     /// How long a client stays with its real server, as `ipvsadm -p`; not at all when absent.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub persistence: Option<Duration>,
-    /// Which clients are one for `persistence`, as `ipvsadm -M`; [`ONE_CLIENT`] when absent.
+    /// Which clients are one for `persistence`, as `ipvsadm -M`; each is its own when absent.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
-    pub persistence_netmask: Option<Ipv4Addr>,
+    pub persistence_netmask: Option<Netmask>,
     /// Every `[[service.real]]`. Read one by one, so that each may have its own error.
     #[serde(rename = "real", default, skip_serializing_if = "Vec::is_empty")]
     pub reals: Vec<Real>,
@@ -225,12 +229,9 @@ pub const fn default_scheduler() -> SchedulerKind {
     SchedulerKind::Wlc
 }
 
-/// The netmask of persistence unless configured: each address is a client of its own.
-pub const ONE_CLIENT: Ipv4Addr = Ipv4Addr::BROADCAST;
-
 impl Service {
     /// A virtual service with nothing but its scheduler.
-    pub fn new(protocol: Protocol, address: SocketAddrV4, scheduler: SchedulerKind) -> Service {
+    pub fn new(protocol: Protocol, address: SocketAddr, scheduler: SchedulerKind) -> Service {
         Service {
             protocol,
             address,
@@ -245,7 +246,7 @@ impl Service {
 
     /// Protocol, VIP and L4 port: what tells it from others.
     pub fn key(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, vip: *self.address.ip(), port: self.address.port() }
+        ServiceKey { protocol: self.protocol, vip: self.address.ip(), port: self.address.port() }
     }
 }
 
@@ -255,7 +256,7 @@ impl Service {
 pub struct Real {
     /// RIP.
     #[serde(with = "text::value")]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Share of new flows; 0 drains.
     #[serde(default = "default_weight")]
     pub weight: u32,

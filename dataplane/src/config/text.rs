@@ -1,13 +1,14 @@
 //! Values that a file or a request writes as a string, with errors that say what is wanted.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use crate::snapshot::spec::Prefixed;
+use crate::types::Netmask;
 
 /// A value with a text form.
 pub(crate) trait Text: Sized {
@@ -19,26 +20,15 @@ pub(crate) trait Text: Sized {
     fn write(&self) -> String;
 }
 
-const NO_IPV6: &str = "IPv6 is not supported yet";
-
-fn is_ipv6(text: &str) -> bool {
-    let host = text.split('/').next().unwrap_or(text);
-    host.parse::<Ipv6Addr>().is_ok() || matches!(text.parse::<SocketAddr>(), Ok(SocketAddr::V6(_)))
-}
-
 /// The error for `text`, which is not what `T` wants.
 fn unlike<T: Text>(text: &str) -> String {
-    if is_ipv6(text) {
-        format!("found {text:?}: {NO_IPV6}")
-    } else {
-        format!("found {text:?}, expected {}", T::WANTED)
-    }
+    format!("found {text:?}, expected {}", T::WANTED)
 }
 
-impl Text for Ipv4Addr {
-    const WANTED: &'static str = "an IPv4 address such as \"192.0.2.21\"";
+impl Text for IpAddr {
+    const WANTED: &'static str = "an address such as \"192.0.2.21\" or \"2001:db8:2::21\"";
 
-    fn read(text: &str) -> Result<Ipv4Addr, String> {
+    fn read(text: &str) -> Result<IpAddr, String> {
         text.parse().map_err(|_| unlike::<Self>(text))
     }
 
@@ -48,8 +38,8 @@ impl Text for Ipv4Addr {
 }
 
 impl Text for Prefixed {
-    const WANTED: &'static str =
-        "an IPv4 address with a prefix length of 0 to 32 such as \"192.0.2.10/24\"";
+    const WANTED: &'static str = "an address with a prefix length of 0 to 32, or of IPv6 to 128, \
+                                  such as \"192.0.2.10/24\" or \"2001:db8:2::10/64\"";
 
     fn read(text: &str) -> Result<Prefixed, String> {
         text.parse().map_err(|_| unlike::<Self>(text))
@@ -60,11 +50,26 @@ impl Text for Prefixed {
     }
 }
 
-impl Text for SocketAddrV4 {
-    const WANTED: &'static str = "an IPv4 address and L4 port such as \"192.0.2.100:80\"";
+impl Text for SocketAddr {
+    const WANTED: &'static str =
+        "an address and L4 port such as \"192.0.2.100:80\" or \"[2001:db8::100]:80\"";
 
-    fn read(text: &str) -> Result<SocketAddrV4, String> {
-        text.parse().map_err(|_| unlike::<Self>(text))
+    fn read(text: &str) -> Result<SocketAddr, String> {
+        // A zone would be lost: nothing here has one.
+        text.parse().ok().filter(|_| !text.contains('%')).ok_or_else(|| unlike::<Self>(text))
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for Netmask {
+    const WANTED: &'static str =
+        "a netmask such as \"255.255.255.0\", or a prefix length such as \"64\" for IPv6";
+
+    fn read(text: &str) -> Result<Netmask, String> {
+        text.parse().map_err(|()| unlike::<Self>(text))
     }
 
     fn write(&self) -> String {
@@ -196,14 +201,30 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wanted_and_that_ipv6_is_not_there_yet() {
-        assert_eq!(
-            Ipv4Addr::read("192.0.2").unwrap_err(),
-            "found \"192.0.2\", expected an IPv4 address such as \"192.0.2.21\""
-        );
-        for text in ["2001:db8::1", "2001:db8::1/64", "[2001:db8::1]:80"] {
-            assert_eq!(unlike::<SocketAddrV4>(text), format!("found {text:?}: {NO_IPV6}"));
+    fn addresses_of_both_families_are_read() {
+        for text in ["192.0.2.21", "2001:db8:2::21", "::ffff:192.0.2.1"] {
+            assert_eq!(IpAddr::read(text).unwrap().write(), text);
         }
+        for text in ["192.0.2.100:80", "[2001:db8::100]:80"] {
+            assert_eq!(SocketAddr::read(text).unwrap().write(), text);
+        }
+        for text in ["192.0.2.10/32", "2001:db8:2::10/128", "::/0"] {
+            assert_eq!(Prefixed::read(text).unwrap().write(), text);
+        }
+        for text in ["192.0.2.10/33", "2001:db8::/129", "2001:db8::", "/64"] {
+            assert!(Prefixed::read(text).is_err(), "{text}");
+        }
+        for text in ["2001:db8::100:80:", "[2001:db8::100]", "[fe80::1%1]:80", "[192.0.2.1]:80"] {
+            assert!(SocketAddr::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wanted() {
+        assert_eq!(
+            IpAddr::read("192.0.2").unwrap_err(),
+            "found \"192.0.2\", expected an address such as \"192.0.2.21\" or \"2001:db8:2::21\""
+        );
         assert!(<[u8; 16]>::read("+123456789abcdef0123456789abcdef").is_err());
     }
 }

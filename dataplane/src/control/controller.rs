@@ -333,9 +333,9 @@ impl Controller {
     fn flow(&self, flow: &FlowRef) -> Result<FlowRow, Error> {
         let filter = FlowFilter {
             protocol: Some(flow.protocol),
-            client: Some(*flow.client.ip()),
+            client: Some(flow.client.ip()),
             client_port: Some(flow.client.port()),
-            vip: Some(*flow.vip.ip()),
+            vip: Some(flow.vip.ip()),
             vip_port: Some(flow.vip.port()),
             real: None,
         };
@@ -395,7 +395,7 @@ fn timeouts_set(timeouts: &mut Timeouts, set: &TimeoutsSet) {
     timeouts.udp = set.udp.unwrap_or(timeouts.udp);
 }
 
-fn no_server(address: std::net::Ipv4Addr, key: ServiceKey) -> Error {
+fn no_server(address: std::net::IpAddr, key: ServiceKey) -> Error {
     let message = format!("virtual service {key} has no real server {address}");
     Error::new(ErrorCode::NotFound, message)
 }

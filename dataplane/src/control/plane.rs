@@ -3,13 +3,13 @@
 //! `daemon.rs` implements [`Plane`] over workers and slow path; tests implement it over nothing.
 //! The row types are also what the socket speaks and what the command line prints.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, Traffic};
-use crate::types::{FlowKey, Mac, NeighborState, Protocol, ServiceKey};
+use crate::types::{Mac, NeighborState, Protocol, ServiceKey, Tuple};
 
 /// The running data plane. All calls may come from several threads at once; none of them makes a
 /// worker wait.
@@ -27,7 +27,7 @@ pub trait Plane: Send + Sync {
     /// Traffic of one virtual service.
     fn service_traffic(&self, key: &ServiceKey) -> Traffic;
     /// Traffic of one real server of one virtual service, and whether its next hop is reachable.
-    fn real_traffic(&self, key: &ServiceKey, real: Ipv4Addr) -> (Traffic, Reachability);
+    fn real_traffic(&self, key: &ServiceKey, real: IpAddr) -> (Traffic, Reachability);
     /// Ports.
     fn ports(&self) -> Vec<PortRow>;
     /// Neighbors.
@@ -83,29 +83,29 @@ pub struct FlowFilter {
     pub protocol: Option<Protocol>,
     /// CIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<Ipv4Addr>,
+    pub client: Option<IpAddr>,
     /// The client's L4 port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_port: Option<u16>,
     /// VIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vip: Option<Ipv4Addr>,
+    pub vip: Option<IpAddr>,
     /// The VIP's L4 port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vip_port: Option<u16>,
     /// RIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub real: Option<Ipv4Addr>,
+    pub real: Option<IpAddr>,
 }
 
 impl FlowFilter {
-    /// Whether a flow with this key, at this real server, matches.
-    pub fn matches(&self, key: &FlowKey, real: Option<Ipv4Addr>) -> bool {
-        self.protocol.is_none_or(|p| p == key.protocol)
-            && self.client.is_none_or(|a| a == key.client)
-            && self.client_port.is_none_or(|p| p == key.client_port)
-            && self.vip.is_none_or(|a| a == key.vip)
-            && self.vip_port.is_none_or(|p| p == key.vip_port)
+    /// Whether a flow, at this real server, matches.
+    pub fn matches(&self, key: &impl Tuple, real: Option<IpAddr>) -> bool {
+        self.protocol.is_none_or(|p| p == key.protocol())
+            && self.client.is_none_or(|a| a == key.client())
+            && self.client_port.is_none_or(|p| p == key.client_port())
+            && self.vip.is_none_or(|a| a == key.vip())
+            && self.vip_port.is_none_or(|p| p == key.vip_port())
             && self.real.is_none_or(|a| Some(a) == real)
     }
 }
@@ -120,12 +120,12 @@ pub struct FlowRow {
     /// Milliseconds until it expires if nothing more comes.
     pub expires_ms: u32,
     /// Client address and L4 port.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// VIP and L4 port.
-    pub vip: SocketAddrV4,
+    pub vip: SocketAddr,
     /// RIP; absent when the real server is gone and the flow waits to be swept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub real: Option<Ipv4Addr>,
+    pub real: Option<IpAddr>,
     /// The worker whose shard holds it.
     pub worker: u16,
     /// Whether it is no flow but a template of persistence, of state `NONE`: `client` is the client
@@ -135,6 +135,28 @@ pub struct FlowRow {
     /// Whether it is a replica: the flow is listed for another worker too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replica: bool,
+}
+
+impl Tuple for FlowRow {
+    fn client(&self) -> IpAddr {
+        self.client.ip()
+    }
+
+    fn vip(&self) -> IpAddr {
+        self.vip.ip()
+    }
+
+    fn client_port(&self) -> u16 {
+        self.client.port()
+    }
+
+    fn vip_port(&self) -> u16 {
+        self.vip.port()
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.protocol
+    }
 }
 
 /// Some flows, and where to go on.
@@ -175,7 +197,7 @@ pub struct NeighborRow {
     /// Name of the port it is behind.
     pub port: String,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its Ethernet address, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
@@ -209,7 +231,7 @@ pub struct PortRow {
     /// DIPs with prefix length.
     pub addresses: Vec<String>,
     /// Gateways.
-    pub gateways: Vec<Ipv4Addr>,
+    pub gateways: Vec<IpAddr>,
     /// RX and TX queue pairs in use.
     pub queues: u16,
     /// Workers that serve it.

@@ -5,7 +5,7 @@
 //! `docs/control-api.md` has an example of each.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::plane::{
 };
 use crate::config::{self, Change, Gre, is_zero, text_option, text_value};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Protocol, SchedulerFlags, SchedulerKind, ServiceKey};
+use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceKey};
 
 /// Version of the protocol, the `v` of a request. It grows when an old client would misread an
 /// answer; new operations and new keys in answers do not count.
@@ -33,13 +33,13 @@ pub struct ServiceRef {
     pub protocol: Protocol,
     /// VIP and L4 port.
     #[serde(with = "text_value")]
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
 }
 
 impl ServiceRef {
     /// As the configuration and the data plane know it.
     pub fn key(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, vip: *self.address.ip(), port: self.address.port() }
+        ServiceKey { protocol: self.protocol, vip: self.address.ip(), port: self.address.port() }
     }
 }
 
@@ -51,7 +51,7 @@ pub struct ServiceAdd {
     pub protocol: Protocol,
     /// VIP and L4 port.
     #[serde(with = "text_value")]
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Scheduler, `wlc` when absent.
     #[serde(default = "config::default_scheduler")]
     pub scheduler: SchedulerKind,
@@ -66,7 +66,7 @@ pub struct ServiceAdd {
     pub persistence: Option<Duration>,
     /// Clients whose addresses agree under this mask are one; each is its own when absent.
     #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
-    pub persistence_netmask: Option<Ipv4Addr>,
+    pub persistence_netmask: Option<Netmask>,
 }
 
 /// New settings of a virtual service; absent ones stay.
@@ -77,7 +77,7 @@ pub struct ServiceEdit {
     pub protocol: Protocol,
     /// VIP and L4 port.
     #[serde(with = "text_value")]
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// The new scheduler. Flags that are not its own are dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SchedulerKind>,
@@ -92,7 +92,7 @@ pub struct ServiceEdit {
     pub persistence: Option<Duration>,
     /// Clients whose addresses agree under this mask are one.
     #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
-    pub persistence_netmask: Option<Ipv4Addr>,
+    pub persistence_netmask: Option<Netmask>,
 }
 
 /// Which virtual services; absent fields match all.
@@ -104,7 +104,7 @@ pub struct ServiceSelect {
     pub protocol: Option<Protocol>,
     /// VIP and L4 port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<SocketAddrV4>,
+    pub address: Option<SocketAddr>,
 }
 
 impl ServiceSelect {
@@ -123,10 +123,10 @@ pub struct ServerRef {
     pub protocol: Protocol,
     /// The virtual service's VIP and L4 port.
     #[serde(with = "text_value")]
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// RIP.
     #[serde(with = "text_value")]
-    pub real: Ipv4Addr,
+    pub real: IpAddr,
 }
 
 /// A real server with its settings.
@@ -137,10 +137,10 @@ pub struct ServerAdd {
     pub protocol: Protocol,
     /// The virtual service's VIP and L4 port.
     #[serde(with = "text_value")]
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// RIP.
     #[serde(with = "text_value")]
-    pub real: Ipv4Addr,
+    pub real: IpAddr,
     /// Share of new flows, 1 when absent; 0 drains.
     #[serde(default = "config::default_weight")]
     pub weight: u32,
@@ -167,10 +167,10 @@ pub struct ServerEdit {
     pub protocol: Protocol,
     /// The virtual service's VIP and L4 port.
     #[serde(with = "text_value")]
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// RIP.
     #[serde(with = "text_value")]
-    pub real: Ipv4Addr,
+    pub real: IpAddr,
     /// New share of new flows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
@@ -224,10 +224,10 @@ pub struct FlowRef {
     pub protocol: Protocol,
     /// Client address and L4 port.
     #[serde(with = "text_value")]
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// VIP and L4 port.
     #[serde(with = "text_value")]
-    pub vip: SocketAddrV4,
+    pub vip: SocketAddr,
 }
 
 /// Which flows to remove.
@@ -390,7 +390,7 @@ pub struct ServiceRow {
     /// Transport protocol.
     pub protocol: Protocol,
     /// VIP and L4 port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Scheduler.
     pub scheduler: SchedulerKind,
     /// Flags of the scheduler.
@@ -404,7 +404,7 @@ pub struct ServiceRow {
     pub persistence: Option<Duration>,
     /// Clients whose addresses agree under this mask are one; each is its own when absent.
     #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
-    pub persistence_netmask: Option<Ipv4Addr>,
+    pub persistence_netmask: Option<Netmask>,
     /// Summed over real servers, those gone included, since `service.zero` if that was asked for.
     #[serde(flatten)]
     pub traffic: Traffic,
@@ -419,7 +419,7 @@ pub struct ServiceRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealRow {
     /// RIP.
-    pub real: Ipv4Addr,
+    pub real: IpAddr,
     /// Forwarding method.
     pub forward: ForwardMethod,
     /// GRE options, if any.
@@ -450,7 +450,7 @@ pub struct ServerRow {
     /// The virtual service's protocol.
     pub protocol: Protocol,
     /// The virtual service's VIP and L4 port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// The real server.
     #[serde(flatten)]
     pub server: RealRow,

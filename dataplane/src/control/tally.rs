@@ -7,7 +7,7 @@
 //! that time and the rate so far is added to the rate.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const NEW: f64 = 0.25;
 
 /// A virtual service, or one of its real servers.
-pub(super) type Subject = (ServiceKey, Option<Ipv4Addr>);
+pub(super) type Subject = (ServiceKey, Option<IpAddr>);
 
 /// Connections, packets, bytes.
 type Counted = [u64; 3];
@@ -135,7 +135,7 @@ mod tests {
     use crate::types::Protocol;
 
     fn subject() -> Subject {
-        let vip = Ipv4Addr::new(192, 0, 2, 100);
+        let vip = IpAddr::from([192, 0, 2, 100]);
         (ServiceKey { protocol: Protocol::Tcp, vip, port: 80 }, None)
     }
 

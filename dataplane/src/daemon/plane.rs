@@ -1,7 +1,7 @@
 //! The running data plane, as the control plane sees it.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -261,7 +261,7 @@ impl Plane for LivePlane {
         traffic
     }
 
-    fn real_traffic(&self, key: &ServiceKey, real: Ipv4Addr) -> (Traffic, Reachability) {
+    fn real_traffic(&self, key: &ServiceKey, real: IpAddr) -> (Traffic, Reachability) {
         let published = locked(&self.published);
         let Some(id) = published.compiler.real_id(key, real) else {
             return (Traffic::default(), Reachability::Unreachable);
@@ -305,8 +305,8 @@ impl Plane for LivePlane {
                 protocol: row.key.protocol,
                 state: if row.template { "NONE" } else { row.state.name() }.to_owned(),
                 expires_ms: row.remaining_ms,
-                client: SocketAddrV4::new(row.key.client, row.key.client_port),
-                vip: SocketAddrV4::new(row.key.vip, row.key.vip_port),
+                client: SocketAddr::from((row.key.client, row.key.client_port)),
+                vip: SocketAddr::from((row.key.vip, row.key.vip_port)),
                 real: snapshot.real(row.real).map(|r| r.address),
                 worker: worker as u16,
                 replica: row.replica,

@@ -144,7 +144,7 @@ impl SlowThread {
         let names = &self.reader.current().links.ports;
         let rows = self.slow.neighbors().into_iter().map(|n| NeighborRow {
             port: names.get(n.port.index()).map(|p| p.name.clone()).unwrap_or_default(),
-            address: n.address,
+            address: n.address.into(),
             mac: n.mac,
             state: n.state,
             confirmed_ms: n.confirmed.map(|at| now.since(at)),

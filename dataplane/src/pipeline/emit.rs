@@ -6,8 +6,8 @@ use super::{BURST, Env, Output, Pipeline};
 use crate::forward::{self, ForwardError, FragmentError};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
-use crate::snapshot::Real;
 use crate::snapshot::neighbors::NextHop;
+use crate::snapshot::{Real, Tunnel};
 use crate::stats::{DropReason, Event};
 use crate::types::{Mac, PortId, PuntReason, RealId};
 
@@ -30,7 +30,7 @@ impl<B: PacketBuf> Pipeline<B> {
         if ip.ttl <= 1 {
             return self.punt(env, ingress, PuntReason::TtlExceeded, buf);
         }
-        let overhead = real.tunnel.as_ref().map_or(0, forward::TunnelTemplate::overhead);
+        let overhead = real.tunnel.as_ref().map_or(0, Tunnel::overhead);
         let oversize = forward::needs_fragmentation(ip.total_len, overhead, real.mtu);
         if oversize && ip.fragment.df() {
             let mtu = real.mtu.saturating_sub(overhead);
@@ -79,11 +79,12 @@ impl<B: PacketBuf> Pipeline<B> {
     ) -> Result<(), ForwardError> {
         match &real.tunnel {
             None => forward::dr::forward(buf, real.src_mac, dst),
-            Some(tunnel) => {
+            Some(Tunnel::Narrow(tunnel)) => {
                 // Only a packet that may be fragmented uses one up.
                 self.ip_id = self.ip_id.wrapping_add(u16::from(!ip.fragment.df()));
                 tunnel.forward(buf, real.src_mac, dst, ip, self.ip_id)
             }
+            Some(Tunnel::Dual(_)) => Err(ForwardError::NotIpv4),
         }
     }
 

@@ -10,6 +10,8 @@
 //! that received it schedules, and tells the others of the new flow (a replica), so that whole
 //! packets of it go the same way wherever they come in.
 
+use std::net::IpAddr;
+
 use arrayvec::ArrayVec;
 
 use super::balance::makes_flow;
@@ -217,7 +219,8 @@ impl<B: PacketBuf> Pipeline<B> {
     /// Whether a noted real server still stands for this packet's VIP and protocol.
     fn is_noted(snapshot: &Snapshot, real: RealId, ip: &Ipv4Packet) -> bool {
         let service = snapshot.real(real).and_then(|r| snapshot.service(r.service));
-        service.is_some_and(|s| s.key.vip == ip.dst && s.key.protocol as u8 == ip.protocol)
+        service
+            .is_some_and(|s| s.key.vip == IpAddr::V4(ip.dst) && s.key.protocol as u8 == ip.protocol)
     }
 
     /// Notes where a packet's fragments go, and sends those that waited for that.

@@ -23,7 +23,7 @@ const SWEEP_BUDGET: usize = 256;
 impl Persistence {
     /// The template's key of a client of `service`.
     fn network(&self, service: ServiceId, key: &FlowKey) -> NetworkKey {
-        NetworkKey { service, network: key.client & self.netmask }
+        NetworkKey { service, network: self.netmask.network4(key.client) }
     }
 
     /// Whether a client may go on to the real server of its template.

@@ -4,8 +4,8 @@ use super::{Env, Pipeline};
 use crate::flow::{Flags, Lookup, State};
 use crate::packet::buf::PacketBuf;
 use crate::stats::Event;
-use crate::types::{FlowKey, Protocol, RealId};
-use std::net::Ipv4Addr;
+use crate::types::{FlowKey, Protocol, RealId, Tuple};
+use std::net::IpAddr;
 
 /// Table places looked at for one query: a bound on the gap between two bursts.
 pub const SCAN_BUDGET: usize = 256;
@@ -19,11 +19,11 @@ pub struct FlowMatch {
     /// Transport protocol.
     pub protocol: Option<Protocol>,
     /// CIP.
-    pub client: Option<Ipv4Addr>,
+    pub client: Option<IpAddr>,
     /// The client's L4 port.
     pub client_port: Option<u16>,
     /// VIP.
-    pub vip: Option<Ipv4Addr>,
+    pub vip: Option<IpAddr>,
     /// The VIP's L4 port.
     pub vip_port: Option<u16>,
     /// Slots of the wanted real servers, sorted.
@@ -31,12 +31,12 @@ pub struct FlowMatch {
 }
 
 impl FlowMatch {
-    fn matches(&self, key: &FlowKey, real: RealId) -> bool {
-        self.protocol.is_none_or(|p| p == key.protocol)
-            && self.client.is_none_or(|a| a == key.client)
-            && self.client_port.is_none_or(|p| p == key.client_port)
-            && self.vip.is_none_or(|a| a == key.vip)
-            && self.vip_port.is_none_or(|p| p == key.vip_port)
+    fn matches(&self, key: &impl Tuple, real: RealId) -> bool {
+        self.protocol.is_none_or(|p| p == key.protocol())
+            && self.client.is_none_or(|a| a == key.client())
+            && self.client_port.is_none_or(|p| p == key.client_port())
+            && self.vip.is_none_or(|a| a == key.vip())
+            && self.vip_port.is_none_or(|p| p == key.vip_port())
             && self.reals.as_ref().is_none_or(|r| r.binary_search(&real).is_ok())
     }
 }
@@ -143,9 +143,10 @@ impl<B: PacketBuf> Pipeline<B> {
         let end = self.templates.places().min(start + places);
         for template in (start..end).filter_map(|place| self.templates.scan(place, env.now)) {
             let Some(service) = env.snapshot.service(template.key.service) else { continue };
+            let IpAddr::V4(vip) = service.key.vip else { continue };
             let key = FlowKey {
                 client: template.key.network,
-                vip: service.key.vip,
+                vip,
                 client_port: 0,
                 vip_port: service.key.port,
                 protocol: service.key.protocol,

@@ -13,7 +13,7 @@
 use super::hash::HashKey;
 use super::maglev::Table;
 use super::{BuildError, Loads, Member, Options};
-use crate::types::FlowKey;
+use crate::types::Tuple;
 
 #[derive(Debug)]
 pub(super) struct Dh {
@@ -29,8 +29,8 @@ impl Dh {
     }
 
     #[inline]
-    pub(super) fn pick(&self, flow: &FlowKey, loads: &(impl Loads + ?Sized)) -> Option<usize> {
-        let owner = self.table.owner(self.key.destination(flow.vip))?;
+    pub(super) fn pick(&self, flow: &impl Tuple, loads: &(impl Loads + ?Sized)) -> Option<usize> {
+        let owner = self.table.owner(self.key.destination(flow.vip()))?;
         (!loads.is_full(owner)).then_some(owner)
     }
 

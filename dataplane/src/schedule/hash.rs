@@ -9,12 +9,12 @@
 //! never change for a given meaning.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
 use super::Options;
-use crate::types::FlowKey;
+use crate::types::Tuple;
 
 /// The key of the hash schedulers. Configuration, so that several directors, and one after a
 /// restart, pick the same real server for the same client. A secret: `Debug` does not show it.
@@ -28,24 +28,36 @@ impl HashKey {
     }
 
     /// Where a member's permutation of the slots starts.
-    pub(super) fn offset(&self, member: Ipv4Addr) -> u64 {
+    pub(super) fn offset(&self, member: IpAddr) -> u64 {
         self.member(b'o', member)
     }
 
     /// By how much a member's permutation of the slots advances.
-    pub(super) fn skip(&self, member: Ipv4Addr) -> u64 {
+    pub(super) fn skip(&self, member: IpAddr) -> u64 {
         self.member(b's', member)
     }
 
     /// Where a destination address is in the table of `dh`.
     #[inline]
-    pub(super) fn destination(&self, vip: Ipv4Addr) -> u64 {
+    pub(super) fn destination(&self, vip: IpAddr) -> u64 {
         self.member(b'd', vip)
     }
 
-    fn member(&self, purpose: u8, address: Ipv4Addr) -> u64 {
-        let [a, b, c, d] = address.octets();
-        SipHasher24::new_with_key(&self.0).hash(&[purpose, a, b, c, d])
+    /// The purpose and the address; lengths tell the families apart.
+    #[inline]
+    fn member(&self, purpose: u8, address: IpAddr) -> u64 {
+        let hasher = SipHasher24::new_with_key(&self.0);
+        match address {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                hasher.hash(&[purpose, a, b, c, d])
+            }
+            IpAddr::V6(address) => {
+                let mut bytes = [purpose; 17];
+                bytes[1..].copy_from_slice(&address.octets());
+                hasher.hash(&bytes)
+            }
+        }
     }
 }
 
@@ -75,10 +87,21 @@ impl ClientHash {
 
     /// Hashes the client's address, and its L4 port if so configured.
     #[inline]
-    pub(super) fn of(&self, flow: &FlowKey) -> u64 {
-        let [a, b, c, d] = flow.client.octets();
-        let [high, low] = if self.ports { flow.client_port.to_be_bytes() } else { [0, 0] };
-        // Seven bytes and their length are one SipHash block.
-        SipHasher24::new_with_key(&self.key.0).hash(&[b'c', a, b, c, d, high, low])
+    pub(super) fn of(&self, flow: &impl Tuple) -> u64 {
+        let [high, low] = if self.ports { flow.client_port().to_be_bytes() } else { [0, 0] };
+        let hasher = SipHasher24::new_with_key(&self.key.0);
+        match flow.client() {
+            IpAddr::V4(client) => {
+                let [a, b, c, d] = client.octets();
+                // Seven bytes and their length are one SipHash block.
+                hasher.hash(&[b'c', a, b, c, d, high, low])
+            }
+            IpAddr::V6(client) => {
+                let mut bytes = [b'c'; 19];
+                bytes[1..17].copy_from_slice(&client.octets());
+                bytes[17..].copy_from_slice(&[high, low]);
+                hasher.hash(&bytes)
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a scheduler is built from, and what can be wrong with it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::HashKey;
 use super::prime;
@@ -18,7 +18,7 @@ pub const MAX_MAGLEV_SIZE: u32 = 16_777_213;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member {
     /// RIP; what the hash schedulers know a member by.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Share of new flows, 0 to 65535; 0 drains.
     pub weight: u32,
 }
@@ -75,13 +75,13 @@ pub enum BuildError {
     #[error("real server {address} is listed twice; each address is allowed once in a service")]
     Duplicate {
         /// Its address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// A weight is out of range.
     #[error("real server {address} has weight {weight}; allowed are 0 (drain) to {MAX_WEIGHT}")]
     Weight {
         /// Whose weight.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The weight found.
         weight: u32,
     },

@@ -23,6 +23,9 @@
 //! loaded makes room for a new one. Each worker has an entry of its own; all of them begin with the
 //! first of equal members, so that they agree as long as they see the same loads.
 
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv6Addr};
+
 use super::input::{Taker, in_order};
 use super::load::{Cost, least};
 use super::{Cursor, Loads, Member};
@@ -34,8 +37,34 @@ const EXPIRATION: u32 = 24 * 60 * 60 * 1000;
 /// Most members of a set: with them, a cursor is one cache line.
 const MOST: usize = 12;
 
-/// No member has the address 0.0.0.0.
+/// No member is known by this: none has the address 0.0.0.0.
 const NOBODY: u32 = 0;
+
+/// What each member is known by: an IPv4 address as it is, an IPv6 address folded to as many bits.
+/// Of two that fold alike, the higher address gets the next number that is free, which it may lose
+/// when the other goes.
+fn names(members: &[Member]) -> Vec<u32> {
+    let mut taken = HashSet::from([NOBODY]);
+    let mut names = vec![NOBODY; members.len()];
+    let mut order: Vec<_> = members.iter().map(|m| m.address).zip(&mut names).collect();
+    order.sort_unstable_by_key(|(address, _)| *address);
+    for (address, name) in order {
+        *name = match address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) => fold(address),
+        };
+        while !taken.insert(*name) {
+            *name = name.wrapping_add(1);
+        }
+    }
+    names
+}
+
+fn fold(address: Ipv6Addr) -> u32 {
+    let bits = address.to_bits();
+    let word = (bits >> 64) as u64 ^ (bits as u64).rotate_left(17);
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
 
 /// The members one virtual service's flows are kept together on, known by address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +137,8 @@ impl Place {
 
 impl Members {
     fn build(members: &[Member]) -> Members {
-        let address = |t: &Taker| members.get(t.index()).map_or(NOBODY, |m| m.address.to_bits());
+        let names = names(members);
+        let address = |t: &Taker| names.get(t.index()).copied().unwrap_or(NOBODY);
         let place = |taker: &Taker| Place { address: address(taker), taker: *taker };
         let takers: Box<[Place]> = in_order(members).iter().map(place).collect();
         let mut by_address: Vec<(u32, u16)> =
@@ -240,6 +270,8 @@ impl Lblcr {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::schedule::Load;
 
@@ -303,6 +335,24 @@ mod tests {
         assert_eq!(lblcr.pick(&mut cursor, &world), Some(14));
         let set: Vec<_> = cursor.locality.set.iter().map(|a| a & 0xff).collect();
         assert_eq!(set, [&[4], &(6..17).collect::<Vec<_>>()[..]].concat());
+    }
+
+    #[test]
+    fn members_are_told_apart_whatever_their_family() {
+        let member = |address: IpAddr| Member { address, weight: 1 };
+        let [a, b] = ["2001:db8::1", "2001:db8::2"].map(|a| a.parse::<Ipv6Addr>().unwrap());
+        // One of IPv4 whose bits are what an IPv6 address folds to.
+        let alike = member(Ipv4Addr::from_bits(fold(a)).into());
+        let all = [member(b.into()), member(a.into()), alike];
+        let known = names(&all);
+        assert_eq!(known, [fold(b), fold(a).wrapping_add(1), fold(a)]);
+        let mut cursor = Cursor::default();
+        let mut world = idle(3);
+        world.loads[0].inactive = 1;
+        world.loads[2].inactive = 1;
+        assert_eq!(Lblc::build(&all).pick(&mut cursor, &world), Some(1));
+        world.loads = vec![Load::default(); 3];
+        assert_eq!(Lblc::build(&all).pick(&mut cursor, &world), Some(1), "kept");
     }
 
     #[test]

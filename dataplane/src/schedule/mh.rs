@@ -18,7 +18,7 @@ use super::hash::ClientHash;
 use super::input::{Taker, in_order};
 use super::maglev::Table;
 use super::{BuildError, Loads, Member, Options};
-use crate::types::FlowKey;
+use crate::types::Tuple;
 
 /// Slots looked at for one that is not full, before all members are. Nearly all may be full, and
 /// new flows come in floods then.
@@ -44,7 +44,7 @@ impl Mh {
     }
 
     #[inline]
-    pub(super) fn pick(&self, flow: &FlowKey, loads: &(impl Loads + ?Sized)) -> Option<usize> {
+    pub(super) fn pick(&self, flow: &impl Tuple, loads: &(impl Loads + ?Sized)) -> Option<usize> {
         let hash = self.hash.of(flow);
         let owner = self.table.owner(hash)?;
         if !loads.is_full(owner) {

@@ -51,7 +51,7 @@ pub use input::{
 pub use load::{Load, Loads};
 pub use threshold::Thresholds;
 
-use crate::types::{FlowKey, SchedulerKind};
+use crate::types::{SchedulerKind, Tuple};
 
 /// A virtual service's scheduler, compiled for its real servers. Immutable; see the module.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Scheduler {
     #[inline]
     pub fn pick(
         &self,
-        key: &FlowKey,
+        key: &impl Tuple,
         cursor: &mut Cursor,
         loads: &(impl Loads + ?Sized),
     ) -> Option<usize> {

@@ -12,7 +12,7 @@
 
 use super::mh::Mh;
 use super::{BuildError, Loads, Member, Options};
-use crate::types::FlowKey;
+use crate::types::Tuple;
 
 #[derive(Debug)]
 pub(super) struct Sh(Mh);
@@ -23,7 +23,7 @@ impl Sh {
     }
 
     #[inline]
-    pub(super) fn pick(&self, flow: &FlowKey, loads: &(impl Loads + ?Sized)) -> Option<usize> {
+    pub(super) fn pick(&self, flow: &impl Tuple, loads: &(impl Loads + ?Sized)) -> Option<usize> {
         self.0.pick(flow, loads)
     }
 

@@ -4,7 +4,7 @@
 //! an entry, so it cannot be filled from outside.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -65,10 +65,10 @@ struct Entry<B> {
 }
 
 impl<B> Entry<B> {
-    fn new(spec: &NeighborSpec, now: Millis) -> Entry<B> {
+    fn new(spec: &NeighborSpec, address: Ipv4Addr, now: Millis) -> Entry<B> {
         Entry {
             port: spec.port,
-            address: spec.address,
+            address,
             neighbor: spec.fixed.map_or_else(|| Neighbor::new(now), Neighbor::fixed),
             waiting: ArrayVec::new(),
             published: None,
@@ -78,7 +78,7 @@ impl<B> Entry<B> {
     }
 
     fn is(&self, spec: &NeighborSpec) -> bool {
-        self.port == spec.port && self.address == spec.address
+        self.port == spec.port && IpAddr::V4(self.address) == spec.address
     }
 
     fn deadline(&self) -> Option<Millis> {
@@ -149,8 +149,10 @@ impl<B: PacketBuf> Neighbors<B> {
             self.remove(id, cx);
         }
         for spec in wanted.into_values() {
-            self.by_address.insert((spec.port, spec.address), spec.id);
-            let entry = self.entries.entry(spec.id).or_insert_with(|| Entry::new(spec, cx.now));
+            let IpAddr::V4(address) = spec.address else { continue };
+            self.by_address.insert((spec.port, address), spec.id);
+            let new = || Entry::new(spec, address, cx.now);
+            let entry = self.entries.entry(spec.id).or_insert_with(new);
             match (spec.fixed, entry.neighbor.state()) {
                 (Some(mac), _) => entry.neighbor = Neighbor::fixed(mac),
                 (None, NeighborState::Static) => entry.neighbor = Neighbor::new(cx.now),

@@ -1,7 +1,7 @@
 //! Which addresses are the director's own.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::snapshot::neighbors::Links;
 use crate::snapshot::spec::PortSpec;
@@ -17,7 +17,7 @@ pub(super) struct Own {
 
 impl Own {
     pub(super) fn of(links: &Links) -> Own {
-        let mut vips = links.vips.clone();
+        let mut vips: Vec<_> = links.vips.iter().copied().filter_map(v4).collect();
         vips.sort_unstable();
         Own { ports: links.ports.clone(), vips }
     }
@@ -43,13 +43,15 @@ impl Own {
     /// Whether ARP for `address` is answered on `port`: a VIP on any, a DIP on its own.
     pub(super) fn answers_for(&self, port: PortId, address: Ipv4Addr) -> bool {
         self.is_vip(address)
-            || self.port(port).is_some_and(|p| p.addresses.iter().any(|a| a.address == address))
+            || self
+                .port(port)
+                .is_some_and(|p| p.addresses.iter().any(|a| v4(a.address) == Some(address)))
     }
 
     /// Whether it is a VIP, or the DIP of any port.
     pub(super) fn is_local(&self, address: Ipv4Addr) -> bool {
         self.is_vip(address)
-            || self.ports.iter().flat_map(|p| &p.addresses).any(|a| a.address == address)
+            || self.ports.iter().flat_map(|p| &p.addresses).any(|a| v4(a.address) == Some(address))
     }
 
     /// Whether it is the Ethernet address of one of the ports.
@@ -59,14 +61,18 @@ impl Own {
 
     /// Whether it is the network or broadcast address of a port's network.
     pub(super) fn is_network_or_broadcast(&self, address: Ipv4Addr) -> bool {
-        self.ports.iter().flat_map(|p| &p.addresses).any(|a| a.is_network_or_broadcast(address))
+        self.ports
+            .iter()
+            .flat_map(|p| &p.addresses)
+            .any(|a| a.is_network_or_broadcast(address.into()))
     }
 
     /// The port's address in the network of `peer`, else its first.
     pub(super) fn address_towards(&self, port: PortId, peer: Ipv4Addr) -> Option<Ipv4Addr> {
         let addresses = &self.port(port)?.addresses;
-        let near = addresses.iter().find(|a| a.contains(peer)).or(addresses.first());
-        near.map(|a| a.address)
+        let near = addresses.iter().find(|a| a.contains(peer.into()));
+        let first = || addresses.iter().find_map(|a| v4(a.address));
+        near.and_then(|a| v4(a.address)).or_else(first)
     }
 
     /// What is announced where, with which Ethernet address: DIPs on their port; VIPs on the ports
@@ -78,15 +84,23 @@ impl Own {
         };
         let mut all = BTreeMap::new();
         for (id, port) in ports() {
-            all.extend(port.addresses.iter().map(|a| ((id, a.address), port.mac)));
+            let dips = port.addresses.iter().filter_map(|a| v4(a.address));
+            all.extend(dips.map(|a| ((id, a), port.mac)));
         }
         for &vip in &self.vips {
-            let is_near = |p: &PortSpec| p.addresses.iter().any(|a| a.contains(vip));
+            let is_near = |p: &PortSpec| p.addresses.iter().any(|a| a.contains(vip.into()));
             let somewhere = ports().any(|(_, p)| is_near(p));
             let on = ports().filter(|(_, p)| !somewhere || is_near(p));
             all.extend(on.map(|(id, p)| ((id, vip), p.mac)));
         }
         all
+    }
+}
+
+const fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
     }
 }
 
@@ -115,7 +129,7 @@ mod tests {
                 port(2, &["198.51.100.1/24"]),
                 port(3, &[]),
             ],
-            vips: vec![ip("203.0.113.80"), ip("192.0.2.80")],
+            vips: vec![ip("203.0.113.80").into(), ip("192.0.2.80").into()],
             neighbors: Vec::new(),
         })
     }

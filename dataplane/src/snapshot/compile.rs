@@ -2,20 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::hot::{LocalFilter, Ways};
 use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec};
-use super::route::{Route, RouteError, route, source};
+use super::route::{Route, RouteError, route};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
 use super::{Persistence, PortInfo, Real, Service, Snapshot};
-use crate::forward::{GreOptions, TunnelTemplate};
 use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
-use crate::types::{
-    ForwardMethod, NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey,
-};
+use crate::types::{NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey};
 
 /// Sizes of the tables that are allocated at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +103,8 @@ impl<K: Hash + Eq + Clone> Slots<K> {
 pub struct Compiler {
     limits: Limits,
     services: Slots<ServiceKey>,
-    reals: Slots<(ServiceKey, Ipv4Addr)>,
-    neighbors: Slots<(PortId, Ipv4Addr)>,
+    reals: Slots<(ServiceKey, IpAddr)>,
+    neighbors: Slots<(PortId, IpAddr)>,
     /// Schedulers by what they were built from: a Maglev table takes milliseconds to build, so
     /// those that stay the same are kept.
     built: HashMap<ServiceKey, Built>,
@@ -150,7 +147,7 @@ impl Compiler {
     }
 
     /// The slot of a configured real server.
-    pub fn real_id(&self, key: &ServiceKey, real: Ipv4Addr) -> Option<RealId> {
+    pub fn real_id(&self, key: &ServiceKey, real: IpAddr) -> Option<RealId> {
         self.reals.by_key.get(&(*key, real)).copied().map(RealId)
     }
 
@@ -213,19 +210,19 @@ impl Compiler {
     }
 
     /// The way to each real server, in the order of the spec.
-    fn routes(&self, spec: &Spec) -> Result<Vec<(PortId, Ipv4Addr)>, CompileError> {
+    fn routes(&self, spec: &Spec) -> Result<Vec<Route>, CompileError> {
         let mut routes = Vec::new();
         for service in &spec.services {
             for real in &service.reals {
-                let way = route(&spec.ports, real.address, real.method)
+                let way = route(&spec.ports, service.key.vip, real)
                     .map_err(|e| CompileError::Route(service.key, e))?;
-                routes.push((way.port, way.next_hop));
+                routes.push(way);
             }
         }
         Ok(routes)
     }
 
-    fn links(&mut self, spec: &Spec, routes: &[(PortId, Ipv4Addr)]) -> Result<Links, CompileError> {
+    fn links(&mut self, spec: &Spec, routes: &[Route]) -> Result<Links, CompileError> {
         let fixed: HashMap<_, _> = spec
             .neighbors
             .iter()
@@ -236,7 +233,7 @@ impl Compiler {
             .collect();
         let wanted: BTreeSet<_> = routes
             .iter()
-            .copied()
+            .map(|way| (way.port, way.next_hop))
             .chain(fixed.keys().copied())
             .map(|(port, address)| (port.0, address))
             .collect();
@@ -276,7 +273,7 @@ impl Compiler {
         &mut self,
         service: &ServiceSpec,
         spec: &Spec,
-        ways: &mut impl Iterator<Item = &'a (PortId, Ipv4Addr)>,
+        ways: &mut impl Iterator<Item = &'a Route>,
         compiled: &mut Compiled,
     ) -> Result<ServiceId, CompileError> {
         let (slot, new) = self.services.slot(&service.key).ok_or(CompileError::Full {
@@ -300,12 +297,13 @@ impl Compiler {
             if new {
                 compiled.new_reals.push(RealId(slot));
             }
-            let (port, next_hop) = ways.next().copied().unwrap_or((PortId(0), real.address));
-            let neighbor =
-                self.neighbors.by_key.get(&(port, next_hop)).copied().unwrap_or(u32::MAX);
-            let way = Route { port, next_hop };
-            let compiled_real = compile_real(id, real, &spec.ports, way, NeighborId(neighbor));
-            put(&mut compiled.snapshot.reals, slot, compiled_real);
+            // There is one for each: `routes` went the same way.
+            if let Some(way) = ways.next() {
+                let neighbor = self.neighbors.by_key.get(&(way.port, way.next_hop));
+                let neighbor = NeighborId(neighbor.copied().unwrap_or(u32::MAX));
+                let compiled_real = compile_real(id, real, &spec.ports, way, neighbor);
+                put(&mut compiled.snapshot.reals, slot, compiled_real);
+            }
             reals.push(RealId(slot));
         }
         let limited = service.reals.iter().any(|r| r.thresholds.is_limited());
@@ -370,17 +368,10 @@ fn compile_real(
     service: ServiceId,
     real: &RealSpec,
     ports: &[PortSpec],
-    way: Route,
+    way: &Route,
     neighbor: NeighborId,
 ) -> Real {
     let egress = &ports[way.port.index()];
-    let dip = source(egress, way.next_hop).unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let gre = GreOptions { checksum: real.gre.checksum, key: real.gre.key };
-    let tunnel = match real.method {
-        ForwardMethod::Dr => None,
-        ForwardMethod::Ipip => Some(TunnelTemplate::ipip(dip, real.address)),
-        ForwardMethod::Gre => Some(TunnelTemplate::gre(dip, real.address, gre)),
-    };
     Real {
         address: real.address,
         service,
@@ -390,7 +381,7 @@ fn compile_real(
         neighbor,
         mtu: egress.mtu,
         src_mac: egress.mac,
-        tunnel,
+        tunnel: way.tunnel,
     }
 }
 
@@ -408,7 +399,10 @@ fn local_index(spec: &Spec) -> LocalIndex {
 fn local_filter(spec: &Spec) -> LocalFilter {
     let vips = spec.services.iter().map(|s| s.key.vip);
     let dips = spec.ports.iter().flat_map(|p| p.addresses.iter().map(|a| a.address));
-    LocalFilter::build(vips.chain(dips))
+    LocalFilter::build(vips.chain(dips).filter_map(|address| match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }))
 }
 
 fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {

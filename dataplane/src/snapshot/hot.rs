@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use super::Real;
-use crate::forward::{Front, TunnelTemplate};
+use super::{Real, Tunnel};
+use crate::forward::Front;
 use crate::types::{NeighborId, PortId, RealId, ServiceId};
 
 /// A way out: how packets are rewritten, and where to. Real servers with the same address, of
@@ -22,7 +22,7 @@ pub struct Way {
     pub neighbor: NeighborId,
     /// Egress port.
     pub port: PortId,
-    /// The longest IP packet, in bytes, that fits.
+    /// The longest IPv4 packet, in bytes, that fits; 0 when the front is not for it.
     pub limit: u16,
 }
 
@@ -30,13 +30,16 @@ const _: () = assert!(size_of::<Way>() == 64);
 
 impl Way {
     fn of(real: &Real) -> Way {
-        let overhead = real.tunnel.as_ref().map_or(0, TunnelTemplate::overhead);
-        Way {
-            front: Front::new(real.src_mac, real.tunnel.as_ref()),
-            neighbor: real.neighbor,
-            port: real.port,
-            limit: real.mtu.saturating_sub(overhead),
-        }
+        let (template, limit) = match &real.tunnel {
+            None => (None, real.mtu),
+            Some(Tunnel::Narrow(template)) => {
+                (Some(template), real.mtu.saturating_sub(template.overhead()))
+            }
+            // Not by this front: no packet fits.
+            Some(Tunnel::Dual(_)) => (None, 0),
+        };
+        let (neighbor, port) = (real.neighbor, real.port);
+        Way { front: Front::new(real.src_mac, template), neighbor, port, limit }
     }
 }
 
@@ -130,6 +133,7 @@ impl LocalFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::{DualTunnel, TunnelTemplate};
     use crate::types::{ForwardMethod, Mac};
 
     #[test]
@@ -148,7 +152,7 @@ mod tests {
     fn real_servers_with_the_same_way_share_it() {
         let real = |service, last| {
             Some(Real {
-                address: Ipv4Addr::new(172, 16, 0, last),
+                address: [172, 16, 0, last].into(),
                 service: ServiceId(service),
                 quiescent: false,
                 method: ForwardMethod::Dr,
@@ -160,13 +164,16 @@ mod tests {
             })
         };
         let tunnel = TunnelTemplate::ipip([192, 0, 2, 1].into(), [172, 16, 0, 1].into());
-        let by_tunnel = real(7, 1).map(|r| Real { tunnel: Some(tunnel), ..r });
-        let ways = Ways::build(&[real(5, 1), None, real(6, 1), real(6, 2), by_tunnel]);
+        let by_tunnel = real(7, 1).map(|r| Real { tunnel: Some(Tunnel::Narrow(tunnel)), ..r });
+        let dual = DualTunnel::ipip4([192, 0, 2, 1].into(), [172, 16, 0, 1].into());
+        let wide = real(8, 1).map(|r| Real { tunnel: Some(Tunnel::Dual(dual)), ..r });
+        let ways = Ways::build(&[real(5, 1), None, real(6, 1), real(6, 2), by_tunnel, wide]);
         let home = |n| ways.home(RealId(n)).expect("a slot");
         assert_eq!((home(0).way, home(2).way, home(3).way, home(4).way), (0, 0, 1, 2));
         assert_eq!((home(2).service, home(4).service), (ServiceId(6), ServiceId(7)));
         assert_eq!(ways.get(home(4)).map(|way| way.limit), Some(1480));
+        assert_eq!(ways.get(home(5)).map(|way| way.limit), Some(0));
         // What is not in use leads nowhere.
-        assert!(ways.get(home(1)).is_none() && ways.home(RealId(5)).is_none());
+        assert!(ways.get(home(1)).is_none() && ways.home(RealId(6)).is_none());
     }
 }

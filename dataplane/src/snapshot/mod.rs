@@ -15,7 +15,7 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use hot::{Home, Way};
@@ -25,10 +25,10 @@ use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
 use spec::{PortSpec, Timeouts};
 
-use crate::forward::TunnelTemplate;
+use crate::forward::{DualTunnel, TunnelTemplate};
 use crate::schedule::{Scheduler, Thresholds};
 use crate::types::{
-    ForwardMethod, Mac, NeighborId, PortId, Protocol, RealId, ServiceId, ServiceKey,
+    ForwardMethod, Mac, NeighborId, Netmask, PortId, Protocol, RealId, ServiceId, ServiceKey,
 };
 
 /// Everything a worker forwards by.
@@ -75,7 +75,7 @@ pub struct Persistence {
     /// Milliseconds after the last connection.
     pub span: u32,
     /// Clients whose addresses agree under this mask are one.
-    pub netmask: Ipv4Addr,
+    pub netmask: Netmask,
     /// Whether clients leave a real server of weight 0 with their next connection.
     pub expire_quiescent: bool,
 }
@@ -84,7 +84,7 @@ pub struct Persistence {
 #[derive(Debug, Clone)]
 pub struct Real {
     /// RIP.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The virtual service.
     pub service: ServiceId,
     /// Whether its weight is 0, so that it gets no new flows.
@@ -99,8 +99,28 @@ pub struct Real {
     pub mtu: u16,
     /// The port's Ethernet address.
     pub src_mac: Mac,
-    /// Outer header, for tunnels.
-    pub tunnel: Option<TunnelTemplate>,
+    /// Outer headers, for tunnels.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// The outer headers of packets to one real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunnel {
+    /// IPv4 in IPv4.
+    Narrow(TunnelTemplate),
+    /// IPv6 on either side, or on both.
+    Dual(DualTunnel),
+}
+
+impl Tunnel {
+    /// Bytes it adds in front of the inner packet.
+    #[inline(always)]
+    pub const fn overhead(&self) -> u16 {
+        match self {
+            Tunnel::Narrow(template) => template.overhead(),
+            Tunnel::Dual(dual) => dual.overhead(),
+        }
+    }
 }
 
 /// A port, as the packet path needs it.
@@ -117,16 +137,36 @@ impl PortInfo {
 }
 
 impl Snapshot {
+    /// The slot of a virtual service.
+    pub fn find(&self, key: &ServiceKey) -> Option<ServiceId> {
+        match key.vip {
+            IpAddr::V4(vip) => self.find_service(vip, key.port, key.protocol),
+            IpAddr::V6(vip) => self.find_service6(vip, key.port, key.protocol),
+        }
+    }
+
     /// The virtual service a packet is for.
     #[inline(always)]
     pub fn find_service(&self, vip: Ipv4Addr, port: u16, protocol: Protocol) -> Option<ServiceId> {
         self.index.get(vip, port, protocol)
     }
 
+    /// The same for IPv6.
+    #[inline(always)]
+    pub fn find_service6(&self, vip: Ipv6Addr, port: u16, protocol: Protocol) -> Option<ServiceId> {
+        self.index.get6(vip, port, protocol)
+    }
+
     /// Whether an address is a VIP or DIP.
     #[inline(always)]
     pub fn local(&self, address: Ipv4Addr) -> Option<Local> {
         self.locals.get(address)
+    }
+
+    /// The same for IPv6.
+    #[inline(always)]
+    pub fn local6(&self, address: Ipv6Addr) -> Option<Local> {
+        self.locals.get6(address)
     }
 
     /// Whether an address, as it lies in a packet, may be a VIP or DIP: false only if it is not.
@@ -178,7 +218,7 @@ impl Snapshot {
     }
 
     /// The slots of a real server's address, in ascending order: one per virtual service it serves.
-    pub fn reals_at(&self, address: Ipv4Addr) -> impl Iterator<Item = RealId> + '_ {
+    pub fn reals_at(&self, address: IpAddr) -> impl Iterator<Item = RealId> + '_ {
         let here = move |real: &Option<Real>| real.as_ref().is_some_and(|r| r.address == address);
         self.reals.iter().enumerate().filter(move |(_, r)| here(r)).map(|(i, _)| RealId(i as u32))
     }

@@ -3,7 +3,7 @@
 //! The slow path owns the neighbor table and publishes what workers need here: one 64-bit word
 //! per neighbor, so that a change needs no new snapshot and no lock.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::spec::PortSpec;
@@ -84,7 +84,7 @@ pub struct NeighborSpec {
     /// Port it is behind.
     pub port: PortId,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its Ethernet address, when configured.
     pub fixed: Option<Mac>,
 }
@@ -92,10 +92,10 @@ pub struct NeighborSpec {
 /// What the slow path needs of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Links {
-    /// Ports in [`PortId`] order.
+    /// Ports in [`PortId`] order, with addresses of both families.
     pub ports: Vec<PortSpec>,
-    /// Every VIP once, sorted.
-    pub vips: Vec<Ipv4Addr>,
+    /// Every VIP once, sorted: those of IPv4 first.
+    pub vips: Vec<IpAddr>,
     /// Next hops.
     pub neighbors: Vec<NeighborSpec>,
 }

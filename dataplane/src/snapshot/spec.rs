@@ -1,38 +1,67 @@
 //! What is to be forwarded, as plain values: the input a [`super::Snapshot`] is compiled from.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Thresholds;
-use crate::types::{ForwardMethod, Mac, SchedulerFlags, SchedulerKind, ServiceKey};
+use crate::types::{ForwardMethod, Mac, Netmask, SchedulerFlags, SchedulerKind, ServiceKey};
 
-/// An IPv4 address with the length of its network prefix: `192.0.2.10/24`.
+/// An address with the length of its network prefix: `192.0.2.10/24`, `2001:db8:2::10/64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefixed {
     /// The host's address.
-    pub address: Ipv4Addr,
-    /// Prefix length, 0 to 32.
+    pub address: IpAddr,
+    /// Prefix length, 0 to 32, of IPv6 to 128.
     pub length: u8,
 }
 
 impl Prefixed {
-    /// The network mask as a number in host order.
-    pub const fn mask(&self) -> u32 {
-        if self.length == 0 { 0 } else { u32::MAX << (32 - self.length as u32) }
+    /// Bits of `other` that differ from the address, and bits that tell hosts apart; `None` when
+    /// they are of different families.
+    fn compare(&self, other: IpAddr) -> Option<(u128, u128)> {
+        let host = |width: u32| match width.saturating_sub(self.length.into()) {
+            128 => u128::MAX,
+            bits => (1 << bits) - 1,
+        };
+        match (self.address, other) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                Some(((a.to_bits() ^ b.to_bits()).into(), host(u32::BITS)))
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => Some((a.to_bits() ^ b.to_bits(), host(u128::BITS))),
+            _ => None,
+        }
     }
 
     /// Whether `other` lies in the same network.
-    pub fn contains(&self, other: Ipv4Addr) -> bool {
-        (u32::from(self.address) ^ u32::from(other)) & self.mask() == 0
+    pub fn contains(&self, other: IpAddr) -> bool {
+        self.compare(other).is_some_and(|(differ, host)| differ & !host == 0)
     }
 
-    /// Whether `other` is the network's own or broadcast address (prefixes up to /30).
-    pub fn is_network_or_broadcast(&self, other: Ipv4Addr) -> bool {
-        let host = u32::from(other) & !self.mask();
-        self.length <= 30 && self.contains(other) && (host == 0 || host == !self.mask())
+    /// What `other` is if it lies in the same network and no host may have it: the network's own
+    /// or broadcast address (prefixes up to /30), of IPv6 the anycast address of its routers
+    /// (RFC 4291 2.6.1; prefixes up to /126, RFC 6164).
+    pub fn reserved(&self, other: IpAddr) -> Option<&'static str> {
+        let (differ, host) = self.compare(other)?;
+        if differ & !host != 0 || host <= 1 {
+            return None;
+        }
+        match other {
+            IpAddr::V4(other) => {
+                let part = u128::from(other.to_bits()) & host;
+                (part == 0 || part == host).then_some("the network or broadcast address")
+            }
+            IpAddr::V6(other) => {
+                (other.to_bits() & host == 0).then_some("the anycast address of all routers")
+            }
+        }
+    }
+
+    /// Whether `other` is [reserved](Prefixed::reserved) here.
+    pub fn is_network_or_broadcast(&self, other: IpAddr) -> bool {
+        self.reserved(other).is_some()
     }
 }
 
@@ -46,11 +75,16 @@ impl std::str::FromStr for Prefixed {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Prefixed, String> {
-        let wanted =
-            || format!("{s:?} is not an address with prefix length, such as 192.0.2.10/24");
+        let wanted = || {
+            format!(
+                "{s:?} is not an address with prefix length, such as 192.0.2.10/24 or \
+                 2001:db8:2::10/64"
+            )
+        };
         let (address, length) = s.split_once('/').ok_or_else(wanted)?;
-        let address = address.parse().map_err(|_| wanted())?;
-        let length = length.parse().ok().filter(|l| *l <= 32).ok_or_else(wanted)?;
+        let address: IpAddr = address.parse().map_err(|_| wanted())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.parse().ok().filter(|l| *l <= longest).ok_or_else(wanted)?;
         Ok(Prefixed { address, length })
     }
 }
@@ -64,10 +98,11 @@ pub struct PortSpec {
     pub mac: Mac,
     /// Longest IP packet it sends, in bytes.
     pub mtu: u16,
-    /// DIPs with their networks. The first is the source of tunnels and ARP requests.
+    /// DIPs with their networks. Of each family, the first is the source of tunnels, ARP requests
+    /// and neighbor solicitations.
     pub addresses: Vec<Prefixed>,
-    /// Gateways for what is not on-link. The first is used.
-    pub gateways: Vec<Ipv4Addr>,
+    /// Gateways for what is not on-link. Of each family, the first is used.
+    pub gateways: Vec<IpAddr>,
 }
 
 /// GRE options of one real server, RFC 2784 and RFC 2890.
@@ -85,7 +120,7 @@ pub struct GreSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RealSpec {
     /// RIP.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Share of new flows, 0 to 65535; 0 drains.
     pub weight: u32,
     /// Forwarding method.
@@ -101,8 +136,9 @@ pub struct RealSpec {
 pub struct Persistence {
     /// How long after its last connection.
     pub timeout: Duration,
-    /// Clients whose addresses agree under this mask are one. Contiguous, not zero.
-    pub netmask: Ipv4Addr,
+    /// Clients whose addresses agree under this mask are one. Contiguous, not zero, and of the
+    /// VIP's family.
+    pub netmask: Netmask,
 }
 
 /// What a virtual service may have beside its scheduler; the default is none of it.
@@ -155,8 +191,8 @@ impl Default for Timeouts {
 pub struct StaticNeighbor {
     /// Name of the port it is behind.
     pub port: String,
-    /// Its IPv4 address.
-    pub address: Ipv4Addr,
+    /// Its address.
+    pub address: IpAddr,
     /// Its Ethernet address.
     pub mac: Mac,
 }

@@ -1,7 +1,7 @@
 //! Compilation: slots, limits, conflicts, ways, and a model for sequences of specs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -13,7 +13,8 @@ use super::route::RouteError;
 use super::spec::{Persistence, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
 use crate::schedule::Thresholds;
 use crate::types::{
-    ForwardMethod, Mac, NeighborId, PortId, Protocol, RealId, SchedulerKind, ServiceId, ServiceKey,
+    ForwardMethod, Mac, NeighborId, Netmask, PortId, Protocol, RealId, SchedulerKind, ServiceId,
+    ServiceKey,
 };
 
 const LIMITS: Limits = Limits { services: 8, reals: 16, neighbors: 8 };
@@ -22,7 +23,7 @@ fn key(port: u16) -> ServiceKey {
     ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 80].into(), port }
 }
 
-fn rip(n: u8) -> Ipv4Addr {
+fn rip(n: u8) -> IpAddr {
     [10, 0, 0, n].into()
 }
 
@@ -268,7 +269,7 @@ fn each_real_server_has_its_way() {
 #[test]
 fn persistence_is_compiled() {
     let mut services = vec![service(80, &[1, 2]), service(81, &[1])];
-    let netmask = [255, 255, 255, 0].into();
+    let netmask = Netmask::V4([255, 255, 255, 0].into());
     let timeout = std::time::Duration::from_secs(300);
     services[0].options.persistence = Some(Persistence { timeout, netmask });
     services[0].reals[1].weight = 0;
@@ -343,12 +344,12 @@ fn the_slow_path_gets_its_lists() {
     services[2].scheduler = SchedulerKind::Lc;
     services[1].key.vip = [192, 0, 2, 7].into();
     let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
-    assert_eq!(snapshot.links.vips, [[192, 0, 2, 7], [192, 0, 2, 80]].map(Ipv4Addr::from));
+    assert_eq!(snapshot.links.vips, [[192, 0, 2, 7], [192, 0, 2, 80]].map(IpAddr::from));
     assert_eq!(snapshot.links.ports.len(), 2);
     assert_eq!(snapshot.counted, [0, 1, 3].map(|n| (RealId(n), Thresholds::default())));
     assert_eq!(snapshot.local([192, 0, 2, 7].into()), Some(Local::Vip));
     assert_eq!(snapshot.local([10, 0, 0, 100].into()), Some(Local::Dip(PortId(1))));
-    assert_eq!(snapshot.local(rip(1)), None);
+    assert_eq!(snapshot.local([10, 0, 0, 1].into()), None);
     assert_eq!(snapshot.reals_at(rip(1)).collect::<Vec<_>>(), [1, 3].map(RealId));
 }
 
@@ -389,8 +390,8 @@ proptest! {
         let limits = Limits { services: 6, reals: 30, neighbors: 16 };
         let mut c = Compiler::new(limits);
         // What each slot stood for last, and what stood where in the snapshot before.
-        let mut tenants: BTreeMap<RealId, (ServiceKey, Ipv4Addr)> = BTreeMap::new();
-        let mut before: BTreeMap<(ServiceKey, Ipv4Addr), RealId> = BTreeMap::new();
+        let mut tenants: BTreeMap<RealId, (ServiceKey, IpAddr)> = BTreeMap::new();
+        let mut before: BTreeMap<(ServiceKey, IpAddr), RealId> = BTreeMap::new();
         // Given up earlier, and found unused since: no new flow can name them.
         let mut released: BTreeSet<RealId> = BTreeSet::new();
         for (step, (spec, used)) in steps.iter().enumerate() {
@@ -407,7 +408,7 @@ proptest! {
             let mut now = BTreeMap::new();
             for service in &spec.services {
                 let key = service.key;
-                let id = snapshot.find_service(key.vip, key.port, key.protocol);
+                let id = snapshot.find(&key);
                 prop_assert_eq!(id, c.service_id(&key));
                 let compiled_service = snapshot.service(id.unwrap()).unwrap();
                 prop_assert_eq!(compiled_service.key, key);

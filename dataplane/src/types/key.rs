@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -60,15 +60,15 @@ pub struct ServiceKey {
     /// Transport protocol.
     pub protocol: Protocol,
     /// The VIP.
-    pub vip: Ipv4Addr,
+    pub vip: IpAddr,
     /// L4 port of the VIP, host byte order.
     pub port: u16,
 }
 
 impl ServiceKey {
     /// VIP and L4 port.
-    pub const fn address(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.vip, self.port)
+    pub const fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.vip, self.port)
     }
 }
 
@@ -77,6 +77,54 @@ impl fmt::Display for ServiceKey {
         write!(f, "{} {}", self.protocol, self.address())
     }
 }
+
+/// What every flow's key tells, whichever family its addresses are of.
+pub trait Tuple {
+    /// CIP.
+    fn client(&self) -> IpAddr;
+    /// The VIP.
+    fn vip(&self) -> IpAddr;
+    /// The client's L4 port, host byte order.
+    fn client_port(&self) -> u16;
+    /// The VIP's L4 port, host byte order.
+    fn vip_port(&self) -> u16;
+    /// Transport protocol.
+    fn protocol(&self) -> Protocol;
+}
+
+/// A [`Tuple`] of a key's fields.
+macro_rules! tuple {
+    ($key:ty) => {
+        impl $crate::types::Tuple for $key {
+            #[inline(always)]
+            fn client(&self) -> std::net::IpAddr {
+                self.client.into()
+            }
+
+            #[inline(always)]
+            fn vip(&self) -> std::net::IpAddr {
+                self.vip.into()
+            }
+
+            #[inline(always)]
+            fn client_port(&self) -> u16 {
+                self.client_port
+            }
+
+            #[inline(always)]
+            fn vip_port(&self) -> u16 {
+                self.vip_port
+            }
+
+            #[inline(always)]
+            fn protocol(&self) -> $crate::types::Protocol {
+                self.protocol
+            }
+        }
+    };
+}
+pub(super) use tuple;
+tuple!(FlowKey);
 
 /// A flow as the director sees it: client to VIP only. L4 ports in host byte order.
 #[derive(Debug, Clone, Copy, Eq, PartialOrd, Ord)]
@@ -136,7 +184,7 @@ impl FlowKey {
     /// The virtual service the flow belongs to.
     #[inline(always)]
     pub const fn service(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, vip: self.vip, port: self.vip_port }
+        ServiceKey { protocol: self.protocol, vip: IpAddr::V4(self.vip), port: self.vip_port }
     }
 }
 

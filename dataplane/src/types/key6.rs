@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 
 use super::Protocol;
+use super::key::tuple;
 
 /// A flow over IPv6 as the director sees it: client to VIP only. L4 ports in host byte order.
 ///
@@ -24,6 +25,8 @@ pub struct FlowKey6 {
     /// Transport protocol.
     pub protocol: Protocol,
 }
+
+tuple!(FlowKey6);
 
 impl FlowKey6 {
     /// The whole key in five words: the client's address, the VIP, then L4 ports and protocol, in

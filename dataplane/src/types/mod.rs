@@ -8,15 +8,17 @@ mod key6;
 mod mac;
 mod method;
 mod neighbor;
+mod netmask;
 mod punt;
 mod tick;
 
 pub use flags::SchedulerFlags;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
-pub use key::{FlowKey, Protocol, ServiceKey};
+pub use key::{FlowKey, Protocol, ServiceKey, Tuple};
 pub use key6::FlowKey6;
 pub use mac::{Mac, ParseMacError};
 pub use method::{ForwardMethod, IdleMode, SchedulerKind};
 pub use neighbor::NeighborState;
+pub use netmask::Netmask;
 pub use punt::{Punt, PuntReason};
 pub use tick::Tick;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use dataplane::control::{Controller, Server, ServerSettings};
 use dataplane::flow::State;
 use dataplane::snapshot::spec::Spec;
 use dataplane::stats::{DropReason, Event, Stats, Traffic};
-use dataplane::types::{FlowKey, Mac, NeighborState, Protocol, ServiceKey};
+use dataplane::types::{Mac, NeighborState, Protocol, ServiceKey};
 use serde_json::Value;
 
 /// The configuration the fixture starts with.
@@ -63,7 +63,7 @@ impl FakePlane {
             protocol: Protocol::Tcp,
             state: State::Established.name().to_owned(),
             expires_ms: 899_000,
-            client: std::net::SocketAddrV4::new(client, number as u16),
+            client: (client, number as u16).into(),
             vip: "192.0.2.100:80".parse().unwrap(),
             real: Some("192.0.2.21".parse().unwrap()),
             worker: (number % 2) as u16,
@@ -127,7 +127,7 @@ impl Plane for FakePlane {
         TRAFFIC
     }
 
-    fn real_traffic(&self, _: &ServiceKey, _: Ipv4Addr) -> (Traffic, Reachability) {
+    fn real_traffic(&self, _: &ServiceKey, _: IpAddr) -> (Traffic, Reachability) {
         (TRAFFIC, Reachability::Reachable)
     }
 
@@ -171,16 +171,9 @@ impl Plane for FakePlane {
     fn flows(&self, filter: &FlowFilter, cursor: u64, limit: usize) -> Result<FlowPage, Busy> {
         let all = self.flows.load(Ordering::SeqCst);
         let end = all.min(cursor + limit as u64);
-        let rows = (cursor..end).map(|number| self.flow(number)).filter(|row| {
-            let key = FlowKey {
-                client: *row.client.ip(),
-                vip: *row.vip.ip(),
-                client_port: row.client.port(),
-                vip_port: row.vip.port(),
-                protocol: row.protocol,
-            };
-            filter.matches(&key, row.real)
-        });
+        let rows = (cursor..end)
+            .map(|number| self.flow(number))
+            .filter(|row| filter.matches(row, row.real));
         Ok(FlowPage { flows: rows.collect(), next: (end < all).then_some(end) })
     }
 

@@ -43,7 +43,7 @@ fn a_service_counts_what_its_real_servers_count() {
         tcp(2, Flags::ACK).df(true).payload(&[0; 1460]).finish(),
         ack(9),
     ]);
-    director.hop([10, 0, 0, 1].into(), NextHop::Failed);
+    director.hop([10, 0, 0, 1], NextHop::Failed);
     director.receive(&[ack(1)]);
     assert_eq!(service(&director), (2, 5, bytes));
     assert_eq!(reals(&director), service(&director));

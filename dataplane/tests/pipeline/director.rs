@@ -1,7 +1,7 @@
 //! A director of one or several workers, driven by hand.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,7 +203,7 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
         RealSpec { address, weight, method, gre, thresholds }
     };
     ServiceSpec {
-        key: ServiceKey { protocol, vip: VIP, port },
+        key: ServiceKey { protocol, vip: VIP.into(), port },
         scheduler,
         options: head.fold(ServiceOptions::default(), |options, word| match word {
             persistent if persistent.starts_with("p=") => {
@@ -223,7 +223,7 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
 
 /// The ports of the test network, with these services.
 pub(crate) fn spec(services: &[&str]) -> Spec {
-    let port = |name: &str, mac: Mac, dip: Ipv4Addr, gateways: Vec<Ipv4Addr>| PortSpec {
+    let port = |name: &str, mac: Mac, dip: Ipv4Addr, gateways: Vec<IpAddr>| PortSpec {
         name: name.into(),
         mac,
         mtu: MTU as u16,
@@ -232,7 +232,7 @@ pub(crate) fn spec(services: &[&str]) -> Spec {
     };
     Spec {
         ports: vec![
-            port("wan", WAN_MAC, WAN_DIP, vec![GATEWAY]),
+            port("wan", WAN_MAC, WAN_DIP, vec![GATEWAY.into()]),
             port("lan", LAN_MAC, LAN_DIP, vec![]),
         ],
         services: services.iter().map(|s| service(s)).collect(),
@@ -327,8 +327,8 @@ impl Director {
     }
 
     /// Sets what is known of a next hop.
-    pub(crate) fn hop(&self, address: Ipv4Addr, hop: NextHop) {
-        let links = &self.snapshot.links;
+    pub(crate) fn hop(&self, address: impl Into<IpAddr>, hop: NextHop) {
+        let (links, address) = (&self.snapshot.links, address.into());
         let neighbor = links.neighbors.iter().find(|n| n.address == address).unwrap();
         self.hops.set(neighbor.id, hop);
     }

@@ -42,7 +42,7 @@ fn long(len: usize) -> Vec<u8> {
 /// or the daemon gives as one. A new reason has to be decided on here.
 fn scene(reason: DropReason) -> Option<Director> {
     let mut director = director();
-    let real = [10, 0, 0, 1].into();
+    let real = [10, 0, 0, 1];
     Some(match reason {
         InboxFull | RateLimited | ArpIgnored | ArpInvalid | ArpConflict | BadIcmpChecksum
         | FragmentToDirector | IcmpToDirector | SlowPathUnknown => return None,

@@ -185,7 +185,7 @@ fn a_flow_that_begins_with_a_fragment_is_known_to_all() {
     }
     // A listing tells the copies from the flow.
     let listed = (0..3).map(|worker| {
-        let wanted = FlowMatch { client: Some(client(1)), ..FlowMatch::default() };
+        let wanted = FlowMatch { client: Some(client(1).into()), ..FlowMatch::default() };
         let (kind, rows) = (QueryKind::List, Vec::with_capacity(SCAN_BUDGET));
         let query = Query { cursor: 0, budget: SCAN_BUDGET, kind, wanted, rows };
         director.query(worker, query).query.rows.iter().map(|r| r.replica).collect::<Vec<_>>()

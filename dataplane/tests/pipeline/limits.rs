@@ -119,7 +119,7 @@ fn what_cannot_be_fragmented_is_dropped_by_name() {
 #[test]
 fn too_long_for_an_unresolved_next_hop() {
     let mut director = Director::new(&["tcp 80 rr: 10.0.0.1 ipip"]);
-    director.hop([10, 0, 0, 1].into(), NextHop::Unknown);
+    director.hop([10, 0, 0, 1], NextHop::Unknown);
     let verdict = director.verdict(&segment(1, 1490, false));
     assert_eq!(verdict, Verdict::Dropped(DropReason::NeighborUnresolved));
 }
@@ -182,7 +182,7 @@ fn a_full_queue_to_the_slow_path() {
     director.wire.punt_room = 1;
     let outcome = director.receive(&[ack(1), ack(2), ack(3)]);
     assert_eq!((outcome.event(Event::Punted), outcome.drops(DropReason::PuntFull)), (1, 2));
-    director.hop([10, 0, 0, 1].into(), NextHop::Unknown);
+    director.hop([10, 0, 0, 1], NextHop::Unknown);
     assert_eq!(director.verdict(&syn(1)), Verdict::Dropped(DropReason::PuntFull));
 }
 

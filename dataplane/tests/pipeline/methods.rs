@@ -33,7 +33,7 @@ fn each_method_sends_its_bytes() {
     };
     let gre = |checksum, key| Some(Outer { gre: Some(Gre { checksum, key }), ..outer.clone() });
     let far = Outer { src: WAN_DIP, dst: Ipv4Addr::new(10, 8, 0, 9), ..outer.clone() };
-    let (lan, real) = ((LAN, LAN_MAC), mac_of([10, 0, 0, 1].into()));
+    let (lan, real) = ((LAN, LAN_MAC), mac_of([10, 0, 0, 1]));
     let (wan, gateway) = ((WAN, WAN_MAC), mac_of(GATEWAY));
     for (config, (port, src_mac), dst_mac, outer) in [
         ("10.0.0.1 dr", lan, real, None),

@@ -3,7 +3,7 @@
 //! Clients reach VIPs by a router on port 0, network 192.0.2.0/24. Real servers on 10.0.0.0/24 are
 //! on-link of port 1; others are behind the gateway 192.0.2.1 of port 0.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
@@ -21,9 +21,17 @@ pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 pub(crate) const MTU: usize = 1500;
 
 /// The Ethernet address of a neighbor.
-pub(crate) fn mac_of(address: Ipv4Addr) -> Mac {
-    let [a, b, c, d] = address.octets();
-    Mac([2, 1, a, b, c, d])
+pub(crate) fn mac_of(address: impl Into<IpAddr>) -> Mac {
+    match address.into() {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            Mac([2, 1, a, b, c, d])
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, d] = (address.to_bits() as u32).to_be_bytes();
+            Mac([2, 6, a, b, c, d])
+        }
+    }
 }
 
 pub(crate) fn client(n: u16) -> Ipv4Addr {

@@ -72,10 +72,10 @@ fn filters_narrow_a_listing_and_a_flush() {
     let first = director().real_id("10.0.0.1");
     let cases: [(FlowMatch, usize); 8] = [
         (FlowMatch { protocol: Some(Protocol::Udp), ..FlowMatch::default() }, 10),
-        (FlowMatch { client: Some(client(5)), ..FlowMatch::default() }, 2),
+        (FlowMatch { client: Some(client(5).into()), ..FlowMatch::default() }, 2),
         (FlowMatch { client_port: Some(port_of(20)), ..FlowMatch::default() }, 1),
-        (FlowMatch { vip: Some(VIP), ..FlowMatch::default() }, 710),
-        (FlowMatch { vip: Some(WAN_DIP), ..FlowMatch::default() }, 0),
+        (FlowMatch { vip: Some(VIP.into()), ..FlowMatch::default() }, 710),
+        (FlowMatch { vip: Some(WAN_DIP.into()), ..FlowMatch::default() }, 0),
         (FlowMatch { vip_port: Some(80), ..FlowMatch::default() }, 700),
         (FlowMatch { reals: Some(vec![first]), ..FlowMatch::default() }, 350),
         (FlowMatch { reals: Some(vec![]), ..FlowMatch::default() }, 0),

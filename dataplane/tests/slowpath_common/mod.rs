@@ -46,7 +46,7 @@ pub fn lan() -> PortSpec {
         mac: LAN_MAC,
         mtu: 1500,
         addresses: vec!["192.168.0.10/24".parse().unwrap()],
-        gateways: vec![Ipv4Addr::new(192, 168, 0, 1)],
+        gateways: vec![[192, 168, 0, 1].into()],
     }
 }
 
@@ -61,14 +61,14 @@ pub fn wan() -> PortSpec {
 
 /// A real server's slot is its number.
 pub fn neighbor(n: u8) -> NeighborSpec {
-    NeighborSpec { id: NeighborId(n.into()), port: LAN, address: rip(n), fixed: None }
+    NeighborSpec { id: NeighborId(n.into()), port: LAN, address: rip(n).into(), fixed: None }
 }
 
 /// Two ports, two VIPs, and so many real servers.
 pub fn links(reals: u8) -> Links {
     Links {
         ports: vec![lan(), wan()],
-        vips: vec![VIP, FAR_VIP],
+        vips: vec![VIP.into(), FAR_VIP.into()],
         neighbors: (0..reals).map(neighbor).collect(),
     }
 }

@@ -1,10 +1,13 @@
 //! Checks of ports and static neighbors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::super::error::{Path, at};
 use super::super::model::{Config, Port};
-use super::{Findings, MTU_RANGE, not_a_host};
+use super::{Findings, MTU_RANGE, not_a_far_host, not_a_host};
+use crate::snapshot::route::MIN_MTU6;
+use crate::snapshot::spec::Prefixed;
 
 pub(super) fn ports(config: &Config, findings: &mut Findings) {
     if config.ports.is_empty() {
@@ -32,6 +35,16 @@ pub(super) fn ports(config: &Config, findings: &mut Findings) {
         port_addresses(port, i, &mut addresses, findings);
         gateways(port, i, findings);
         findings.range(at!["port", i, "mtu"], port.mtu, MTU_RANGE.0, MTU_RANGE.1);
+        if port.mtu < MIN_MTU6 && port.address.iter().any(|net| net.address.is_ipv6()) {
+            findings.add(
+                at!["port", i, "mtu"],
+                format!(
+                    "found {}, but port {name:?} has an IPv6 address, which needs an MTU of at \
+                     least {}",
+                    port.mtu, MIN_MTU6
+                ),
+            );
+        }
         if let Some(queues) = port.queues {
             let workers = config.dataplane.workers.len().clamp(1, usize::from(u16::MAX)) as u16;
             if queues == 0 || queues > workers {
@@ -97,7 +110,7 @@ fn identity(port: &Port) -> Option<String> {
 fn port_addresses<'c>(
     port: &'c Port,
     i: usize,
-    seen: &mut BTreeMap<std::net::Ipv4Addr, &'c str>,
+    seen: &mut BTreeMap<IpAddr, &'c str>,
     findings: &mut Findings,
 ) {
     if port.address.is_empty() {
@@ -109,15 +122,30 @@ fn port_addresses<'c>(
     for (j, net) in port.address.iter().enumerate() {
         let path = at!["port", i, "address", j];
         if net.length == 0 {
-            findings.add(path, format!("found {net}, allowed prefix lengths are 1 to 32"));
-        } else if let Some(what) = not_a_host(net.address) {
+            let longest = if net.address.is_ipv4() { 32 } else { 128 };
+            findings.add(path, format!("found {net}, allowed prefix lengths are 1 to {longest}"));
+        } else if let Some(what) = not_a_far_host(net.address) {
             findings.add(path, format!("{} is {what}; expected a host's", net.address));
-        } else if net.is_network_or_broadcast(net.address) {
-            findings
-                .add(path, format!("{} is the network or broadcast address of {net}", net.address));
+        } else if let Some(what) = net.reserved(net.address) {
+            findings.add(path, format!("{} is {what} of {net}", net.address));
         } else if let Some(other) = seen.insert(net.address, &port.name) {
             findings.add(path, format!("{} is already an address of port {other:?}", net.address));
         }
+    }
+}
+
+/// The port's network in which no host may have this address, and what it is there.
+fn reserved(port: &Port, address: IpAddr) -> Option<(Prefixed, &'static str)> {
+    port.address.iter().find_map(|net| Some((*net, net.reserved(address)?)))
+}
+
+/// Whether an address is a neighbor's on this port. A link-local one is on every link with IPv6.
+fn is_on_link(port: &Port, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V6(a) if a.is_unicast_link_local() => {
+            port.address.iter().any(|net| net.address.is_ipv6())
+        }
+        _ => port.address.iter().any(|net| net.contains(address)),
     }
 }
 
@@ -130,12 +158,11 @@ fn gateways(port: &Port, i: usize, findings: &mut Findings) {
         let path = at!["port", i, "gateway", j];
         if port.address.iter().any(|net| net.address == *gateway) {
             findings.add(path, format!("gateway {gateway} is the port's own address"));
-        } else if port.address.iter().any(|net| net.is_network_or_broadcast(*gateway)) {
-            findings.add(
-                path,
-                format!("gateway {gateway} is a network or broadcast address of {}", networks()),
-            );
-        } else if !port.address.iter().any(|net| net.contains(*gateway)) {
+        } else if let Some(what) = not_a_host(*gateway) {
+            findings.add(path, format!("gateway {gateway} is {what}; expected a host's"));
+        } else if let Some((net, what)) = reserved(port, *gateway) {
+            findings.add(path, format!("gateway {gateway} is {what} of {net}"));
+        } else if !is_on_link(port, *gateway) {
             findings.add(
                 path,
                 format!(
@@ -163,7 +190,7 @@ pub(super) fn neighbors(config: &Config, findings: &mut Findings) {
         let path = at!["neighbor", i, "address"];
         if port.address.iter().any(|net| net.address == address) {
             findings.add(path, format!("{address} is the port's own address"));
-        } else if !port.address.iter().any(|net| net.contains(address)) {
+        } else if !is_on_link(port, address) {
             findings.add(path, format!("{address} is in no network of port {:?}", neighbor.port));
         } else if !seen.insert((&neighbor.port, address)) {
             findings.add(

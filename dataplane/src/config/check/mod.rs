@@ -7,7 +7,7 @@ mod links;
 mod services;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::error::{Path, at};
@@ -21,7 +21,8 @@ pub const MAX_FLOWS: u32 = 1 << 28;
 /// Shortest and longest flow timer. The longest is what fits a tick's span.
 pub const TIMEOUT_RANGE: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(24 * 24 * 3600));
-/// Longest and shortest MTU: RFC 791's minimum, and a usual NIC's jumbo frame.
+/// Longest and shortest MTU: RFC 791's minimum, and a usual NIC's jumbo frame. A port with an IPv6
+/// address needs 1280 (RFC 8200 5).
 pub const MTU_RANGE: (u16, u16) = (68, 9216);
 /// Longest path of a unix socket (`sun_path` without its final zero).
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -76,6 +77,7 @@ fn dataplane(config: &Config, findings: &mut Findings) {
         }
     }
     findings.range(at!["dataplane", "flows_per_worker"], d.flows_per_worker, 1, MAX_FLOWS);
+    findings.range(at!["dataplane", "flows6_per_worker"], d.flows6_per_worker, 1, MAX_FLOWS);
     findings.range(at!["dataplane", "mbufs"], d.mbufs, 1024, 1 << 26);
     findings.range(at!["dataplane", "max_services"], d.max_services, 1, 1 << 16);
     findings.range(at!["dataplane", "max_real_servers"], d.max_real_servers, 1, 1 << 20);
@@ -143,16 +145,27 @@ fn scheduling(config: &Config, findings: &mut Findings) {
 }
 
 /// Why no host has this address, if so.
-fn not_a_host(address: Ipv4Addr) -> Option<&'static str> {
-    if address.octets()[0] == 0 {
-        Some("an address of \"this network\"")
-    } else if address.is_loopback() {
-        Some("a loopback address")
-    } else if address.is_multicast() {
-        Some("a multicast address")
-    } else if address.octets()[0] >= 240 {
-        Some("a broadcast or reserved address")
-    } else {
-        None
+fn not_a_host(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(address) => match address.octets()[0] {
+            0 => Some("an address of \"this network\""),
+            240.. => Some("a broadcast or reserved address"),
+            _ if address.is_loopback() => Some("a loopback address"),
+            _ if address.is_multicast() => Some("a multicast address"),
+            _ => None,
+        },
+        IpAddr::V6(address) if address.is_unspecified() => Some("the unspecified address"),
+        IpAddr::V6(address) if address.is_loopback() => Some("the loopback address"),
+        IpAddr::V6(address) if address.is_multicast() => Some("a multicast address"),
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address"),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The same for an address that must be known beyond one link: VIP, RIP and DIP.
+fn not_a_far_host(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V6(address) if address.is_unicast_link_local() => Some("a link-local address"),
+        _ => not_a_host(address),
     }
 }

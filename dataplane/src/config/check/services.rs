@@ -1,27 +1,28 @@
 //! Checks of virtual services and their real servers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::super::error::at;
 use super::super::model::{Config, Real, Service};
-use super::{Findings, TIMEOUT_RANGE, not_a_host};
+use super::super::real_spec;
+use super::{Findings, TIMEOUT_RANGE, not_a_far_host};
 use crate::schedule::{MAX_MEMBERS, MAX_WEIGHT};
 use crate::snapshot::route::route;
 use crate::snapshot::spec::PortSpec;
-use crate::types::{ForwardMethod, Protocol, SchedulerFlags, ServiceKey};
+use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, ServiceKey};
 
 /// What all services are checked against.
 struct Context<'c> {
     ports: Vec<PortSpec>,
-    vips: BTreeMap<Ipv4Addr, ServiceKey>,
-    gateways: HashMap<Ipv4Addr, &'c str>,
+    vips: BTreeMap<IpAddr, ServiceKey>,
+    gateways: HashMap<IpAddr, &'c str>,
 }
 
 pub(super) fn services(config: &Config, findings: &mut Findings) {
     let context = Context {
         ports: config.port_specs(&[]),
-        vips: config.services.iter().rev().map(|s| (*s.address.ip(), s.key())).collect(),
+        vips: config.services.iter().rev().map(|s| (s.address.ip(), s.key())).collect(),
         gateways: config
             .ports
             .iter()
@@ -133,22 +134,35 @@ fn options(service: &Service, i: usize, findings: &mut Findings) {
         _ => {}
     }
     if let Some(netmask) = service.persistence_netmask {
-        let bits = netmask.to_bits();
-        if bits == 0 || bits.leading_ones() + bits.trailing_zeros() != u32::BITS {
+        if let Some(wanted) = no_netmask(netmask, service.address.ip()) {
             findings.add(
                 at!["service", i, "persistence_netmask"],
-                format!(
-                    "{of}: found {netmask}, expected a netmask from 128.0.0.0 to 255.255.255.255 \
-                     such as 255.255.255.0"
-                ),
+                format!("{of}: found {netmask}, expected {wanted}"),
             );
         }
     }
 }
 
+/// What it should be, if this is not a netmask for clients of a VIP.
+fn no_netmask(netmask: Netmask, vip: IpAddr) -> Option<&'static str> {
+    let is_right = netmask.is_for(vip)
+        && match netmask {
+            Netmask::V4(mask) => {
+                let bits = mask.to_bits();
+                bits != 0 && bits.leading_ones() + bits.trailing_zeros() == u32::BITS
+            }
+            Netmask::V6(length) => (1..=128).contains(&length),
+        };
+    match vip {
+        _ if is_right => None,
+        IpAddr::V4(_) => Some("a netmask from 128.0.0.0 to 255.255.255.255 such as 255.255.255.0"),
+        IpAddr::V6(_) => Some("a prefix length from 1 to 128 such as 64"),
+    }
+}
+
 fn vip(service: &Service, i: usize, context: &Context<'_>, findings: &mut Findings) {
     let path = at!["service", i, "address"];
-    let vip = *service.address.ip();
+    let vip = service.address.ip();
     if service.address.port() == 0 {
         findings.add(
             path.clone(),
@@ -156,7 +170,7 @@ fn vip(service: &Service, i: usize, context: &Context<'_>, findings: &mut Findin
         );
     }
     let nets = || context.ports.iter().flat_map(|p| p.addresses.iter().map(move |a| (p, a)));
-    if let Some(what) = not_a_host(vip) {
+    if let Some(what) = not_a_far_host(vip) {
         findings.add(path, format!("VIP {vip} is {what}; expected a host's"));
     } else if let Some((port, _)) = nets().find(|(_, net)| net.address == vip) {
         findings.add(
@@ -166,8 +180,8 @@ fn vip(service: &Service, i: usize, context: &Context<'_>, findings: &mut Findin
                 port.name
             ),
         );
-    } else if let Some((_, net)) = nets().find(|(_, net)| net.is_network_or_broadcast(vip)) {
-        findings.add(path, format!("VIP {vip} is the network or broadcast address of {net}"));
+    } else if let Some((net, what)) = nets().find_map(|(_, net)| Some((net, net.reserved(vip)?))) {
+        findings.add(path, format!("VIP {vip} is {what} of {net}"));
     } else if let Some(port) = context.gateways.get(&vip) {
         findings.add(path, format!("VIP {vip} is a gateway of port {port:?}"));
     }
@@ -183,7 +197,7 @@ fn real(
     let Real { address, weight, forward, gre, upper_threshold, lower_threshold } = *real;
     let path = at!["service", i, "real", j, "address"];
     let of = format!("real server {address} of virtual service {}", service.key());
-    if let Some(what) = not_a_host(address) {
+    if let Some(what) = not_a_far_host(address) {
         findings.add(path, format!("{of}: this is {what}; expected a host's"));
     } else if let Some(other) = context.vips.get(&address) {
         findings.add(
@@ -192,7 +206,7 @@ fn real(
                 "{of}: this is the VIP of virtual service {other}; a real server needs its own"
             ),
         );
-    } else if let Err(error) = route(&context.ports, address, forward) {
+    } else if let Err(error) = route(&context.ports, service.address.ip(), &real_spec(real)) {
         findings.add(path, format!("virtual service {}: {error}", service.key()));
     }
     if weight > MAX_WEIGHT {
