@@ -84,7 +84,6 @@ fn what_shunt_has_not_got_is_refused_on_one_line() {
         "-A -f 5",
         "-A -f 5 -6",
         "-A --sctp-service 192.0.2.100:80",
-        "-A -t [2001:db8::1]:80",
         "-a -t 192.0.2.100:80 -r 192.0.2.22 -m",
         "-a -t 192.0.2.100:80 -r 192.0.2.22 -i --tun-type gue --tun-port 6080",
         "-e -t 192.0.2.100:80 -r 192.0.2.21 -m",
