@@ -327,9 +327,9 @@ fn a_wrong_command_line_is_status_two() {
         ("service", "Usage: shunt service"),
         ("service add sctp 192.0.2.100:80", "[possible values: tcp, udp]"),
         ("service add tcp 192.0.2.100", "expected an address and L4 port"),
-        ("service add tcp [2001:db8::1]:80", "IPv6 is not supported yet"),
+        ("service add tcp 2001:db8::1:80", "such as \"192.0.2.100:80\" or \"[2001:db8::100]:80\""),
         ("service add tcp 192.0.2.100:80 -s best", "[possible values: rr, wrr, lc, wlc, lblc, "),
-        ("server add tcp 192.0.2.100:80 192.0.2.300", "expected an IPv4 address"),
+        ("server add tcp 192.0.2.100:80 192.0.2.300", "expected an address"),
         ("stats --watch 0", "allowed are 0.1 to 86400"),
         ("frobnicate", "unrecognized subcommand"),
     ] {

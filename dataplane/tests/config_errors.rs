@@ -269,7 +269,7 @@ const CASES: &[(&str, &str, &str)] = &[
         "\"192.0.2.10\"",
         "14:12: port.gateway: gateway 192.0.2.10 is the port's own",
     ),
-    ("\"192.0.2.1\"", "\"192.0.2.0\"", "14:12: port.gateway: gateway 192.0.2.0 is a network or"),
+    ("\"192.0.2.1\"", "\"192.0.2.0\"", "14:12: port.gateway: gateway 192.0.2.0 is the network or"),
     (
         "name = \"lan\"",
         "name = \"lan\"\nmtu = 67",

@@ -163,7 +163,7 @@ fn every_scheduler_method_and_idle_mode_is_documented() {
 fn the_example_is_right_and_has_every_key() {
     let text = document("shunt.example.toml");
     let config = Config::parse(&text, "shunt.example.toml").unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(config.services.len(), 2);
+    assert_eq!(config.services.len(), 3);
     assert_eq!(config.dataplane, Config::default().dataplane, "it shows the defaults");
     assert_eq!(config.timeouts, Config::default().timeouts);
     for (table, key) in keys(&full()).into_keys() {

@@ -208,7 +208,14 @@ fn what_a_file_may_not_say_the_socket_may_not_say_either() {
             r#"{"op":"service.add","protocol":"tcp","address":"192.0.2.10:80"}"#,
             "the director's own",
         ),
-        (r#"{"op":"service.add","protocol":"tcp","address":"[2001:db8::1]:80"}"#, "IPv6 is not"),
+        (
+            r#"{"op":"service.add","protocol":"tcp","address":"[fe80::1]:80"}"#,
+            "VIP fe80::1 is a link-local address",
+        ),
+        (
+            r#"{"op":"server.add","protocol":"tcp","address":"192.0.2.100:80","real":"2001:db8::1"}"#,
+            "is not of the same family as the VIP",
+        ),
         (r#"{"op":"service.add","protocol":"sctp","address":"192.0.2.9:80"}"#, "unknown variant"),
         (
             r#"{"op":"server.add","protocol":"tcp","address":"192.0.2.100:80","real":"192.0.2.22","weight":65536}"#,
@@ -246,6 +253,25 @@ fn a_change_the_plane_refuses_leaves_everything_as_it_was() {
     }
     *fixture.plane.refuse.lock().unwrap() = None;
     client.ok(add);
+}
+
+#[test]
+fn ipv6_is_said_and_taken_as_it_is_in_the_file() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let of = r#""protocol":"tcp","address":"[2001:db8::100]:80""#;
+    client.ok(&format!(r#"{{"op":"service.add",{of},"persistence":"60s","persistence_netmask":"64"}}"#));
+    client.ok(&format!(r#"{{"op":"server.add",{of},"real":"10.8.0.9","forward":"ipip"}}"#));
+    let spec = fixture.plane.last();
+    let service = spec.services.last().unwrap();
+    assert_eq!(service.key.to_string(), "tcp [2001:db8::100]:80");
+    assert_eq!(service.options.persistence.unwrap().netmask, Netmask::V6(64));
+    assert_eq!(service.reals[0].address.to_string(), "10.8.0.9");
+    let listed = client.ok(&format!(r#"{{"op":"service.list",{of}}}"#));
+    assert_eq!(listed[0]["address"], "[2001:db8::100]:80");
+    assert_eq!(listed[0]["persistence_netmask"], "64");
+    client.ok(&format!(r#"{{"op":"server.del",{of},"real":"10.8.0.9"}}"#));
+    client.ok(&format!(r#"{{"op":"service.del",{of}}}"#));
 }
 
 #[test]
