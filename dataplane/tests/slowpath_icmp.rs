@@ -299,7 +299,7 @@ fn path_mtus_to_real_servers_are_noted() {
     }
     assert_eq!(
         bench.slow.take_path_mtu_updates(),
-        [PathMtu { real: far, mtu: Some(1380) }, PathMtu { real: other, mtu: None }]
+        [PathMtu { real: far.into(), mtu: Some(1380) }, PathMtu { real: other.into(), mtu: None }]
     );
     assert_eq!(bench.slow.take_path_mtu_updates(), []);
     assert_eq!(bench.dropped(DropReason::IcmpToDirector), 9);

@@ -1,6 +1,7 @@
 //! Newtypes every layer shares. No clock, no I/O, no allocation.
 #![forbid(unsafe_code)]
 
+mod address;
 mod flags;
 mod ids;
 mod key;
@@ -12,6 +13,7 @@ mod netmask;
 mod punt;
 mod tick;
 
+pub use address::AddressState;
 pub use flags::SchedulerFlags;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
 pub use key::{FlowKey, Protocol, ServiceKey, Tuple};

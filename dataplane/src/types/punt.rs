@@ -7,9 +7,18 @@ use super::{NeighborId, PortId};
 pub enum PuntReason {
     /// An ARP message (ethertype checked, content not).
     Arp,
-    /// A valid ICMP echo request to a VIP or DIP, in a frame addressed to the port: to be answered.
+    /// An ICMPv6 message of neighbor discovery (types 133 to 137, RFC 4861) whose hop limit is 255,
+    /// to one of the port's addresses (link-local too), a VIP or a multicast group. Nothing else of
+    /// it need be checked. One that has crossed a router is not to be punted: its sender could be
+    /// anyone, and this kind goes before others.
+    Ndp,
+    /// A query of multicast listener discovery (ICMPv6 type 130, RFC 3810), to one of the port's
+    /// addresses or a multicast group. Nothing of it need be checked.
+    Mld,
+    /// A valid ICMP or ICMPv6 echo request to a VIP or DIP, or to the port's link-local address, in
+    /// a frame addressed to the port: to be answered.
     Echo,
-    /// Any other valid ICMP message to a DIP.
+    /// Any other valid ICMP or ICMPv6 message to a DIP or the port's link-local address.
     IcmpToDirector,
     /// A finished frame for egress port `port`, but for the destination MAC address: to be sent
     /// once the neighbor is resolved.
@@ -19,10 +28,11 @@ pub enum PuntReason {
         /// Egress port.
         port: PortId,
     },
-    /// The packet's TTL is used up: ICMP time exceeded (RFC 792) to its sender.
+    /// The packet's TTL or hop limit is used up: ICMP time exceeded (RFC 792, RFC 4443 3.3) to its
+    /// sender.
     TtlExceeded,
-    /// Too long for the way to its real server, and DF is set: ICMP fragmentation needed
-    /// (RFC 1191) to its sender.
+    /// Too long for the way to its real server, and it may not be fragmented. IPv4 with DF: ICMP
+    /// fragmentation needed (RFC 1191) to its sender; IPv6: ICMPv6 packet too big (RFC 4443 3.2).
     FragmentationNeeded {
         /// Next-hop MTU to announce, in bytes of the inner packet.
         mtu: u16,

@@ -2,14 +2,15 @@
 //!
 //! | from | to | what | when full |
 //! | --- | --- | --- | --- |
-//! | worker | slow path | ARP | dropped, `punt_full` |
+//! | worker | slow path | ARP, neighbor discovery | dropped, `punt_full` |
 //! | worker | slow path | all other punts | dropped, `punt_full` |
 //! | worker | worker | packets that look for their flow, notes on fragments | dropped, `handoff_full` |
 //! | slow path | worker | frames to send | dropped, `inbox_full` |
 //! | control | worker | questions about flows, one at a time | waits |
 //!
-//! ARP has a queue of its own so that a flood of pings or stray segments cannot keep the director
-//! from answering, or learning, an Ethernet address.
+//! ARP and neighbor discovery have a queue of their own so that a flood of pings or stray segments
+//! cannot keep the director from answering, or learning, an Ethernet address. Both come from the
+//! link only.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::dpdk::Mbuf;
 use crate::pipeline::{PeerMessage, Query, QueryReply};
 use crate::types::{PortId, Punt, PuntReason, WorkerId};
 
-/// ARP messages waiting for the slow path.
+/// Messages of ARP and neighbor discovery waiting for the slow path.
 const ARP_QUEUE: usize = 512;
 /// Other packets waiting for the slow path.
 const PUNT_QUEUE: usize = 1024;
@@ -124,7 +125,7 @@ impl WorkerEnd {
     /// To the slow path; back when its queue is full.
     pub fn punt(&self, punt: Punt<Mbuf>) -> Result<(), Punt<Mbuf>> {
         match punt.reason {
-            PuntReason::Arp => self.all.arp.push(punt),
+            PuntReason::Arp | PuntReason::Ndp => self.all.arp.push(punt),
             _ => self.all.punts.push(punt),
         }
     }
@@ -160,12 +161,12 @@ impl WorkerEnd {
 }
 
 impl SlowEnd {
-    /// The next punted packet, ARP first.
+    /// The next punted message of ARP or neighbor discovery.
     pub fn next_arp(&self) -> Option<Punt<Mbuf>> {
         self.all.arp.pop()
     }
 
-    /// The next punted packet other than ARP.
+    /// The next other punted packet.
     pub fn next_punt(&self) -> Option<Punt<Mbuf>> {
         self.all.punts.pop()
     }
