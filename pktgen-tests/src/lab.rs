@@ -91,6 +91,18 @@ impl Lab {
     /// # Panics
     /// When it does not come up.
     pub fn up(reals: Reals, queues: u16) -> Lab {
+        Lab::with(reals, queues, &[])
+    }
+
+    /// Builds one with IPv6 beside IPv4.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn up6(reals: Reals) -> Lab {
+        Lab::with(reals, 1, &["--ipv6"])
+    }
+
+    fn with(reals: Reals, queues: u16, options: &[&str]) -> Lab {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let lab = Lab { name: format!("t{pid}-{number}") };
@@ -99,7 +111,8 @@ impl Lab {
         if reals == Reals::Dr {
             args.push("--no-uml".into());
         }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        args.extend(options);
         lab.script("up", &args).ok();
         lab
     }
@@ -157,7 +170,12 @@ impl Lab {
             "/dev/null",
         ]);
         curl.args(["-w", format, &each]);
-        let vip = url.trim_start_matches("http://").split(['/', ':']).next().unwrap_or_default();
+        let host = url.trim_start_matches("http://");
+        let vip = match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next(),
+            None => host.split(['/', ':']).next(),
+        };
+        let vip = vip.unwrap_or_default();
         let good = format!("{vip} 200 0");
         Output::of(&mut curl)
             .out
