@@ -54,7 +54,7 @@ fn vip(n: u8) -> Ipv4Addr {
 /// One virtual service a forwarding method, each with one real server.
 fn spec() -> Spec {
     let service = |n: u8, protocol, method, address: [u8; 4]| ServiceSpec {
-        key: ServiceKey { protocol, vip: vip(n).into(), port: 80 },
+        key: ServiceKey { protocol, vip: vip(n).into(), ports: 80.into() },
         scheduler: SchedulerKind::Wlc,
         options: Default::default(),
         reals: vec![RealSpec {

@@ -1,17 +1,21 @@
 //! Any course of events: nothing panics, every packet has one outcome, what waits is bounded.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod slowpath_common;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dataplane::packet::arp::{Operation, Packet};
 use dataplane::packet::build::Build;
+use dataplane::packet::ipv6;
+use dataplane::packet::ndp::{Body, Message};
 use dataplane::packet::tcp::Flags;
 use dataplane::slowpath::MAX_WAITING;
 use dataplane::snapshot::neighbors::{Links, NeighborSpec};
 use dataplane::stats::DropReason;
 use dataplane::types::{Mac, NeighborId, PortId, PuntReason};
 use proptest::prelude::*;
+use slowpath_common::six::*;
 use slowpath_common::*;
 
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ enum Op {
 fn reason() -> impl Strategy<Value = PuntReason> {
     prop_oneof![
         3 => Just(PuntReason::Arp),
+        3 => Just(PuntReason::Ndp),
+        1 => Just(PuntReason::Mld),
         1 => Just(PuntReason::Echo),
         1 => Just(PuntReason::IcmpToDirector),
         4 => (0u32..7, 0u16..2).prop_map(|(n, port)| PuntReason::Resolve {
@@ -79,6 +85,88 @@ fn honest() -> impl Strategy<Value = Vec<u8>> {
     (0u8..5).prop_map(|n| Build::eth(real_mac(n), LAN_MAC).arp(&reply(n)).finish())
 }
 
+fn honest6() -> impl Strategy<Value = Vec<u8>> {
+    (0u8..5).prop_map(|n| {
+        let mut frame = vec![0; 100];
+        let len = advertisement(n).emit_frame(real_mac(n), LAN_MAC, &mut frame).unwrap();
+        frame.truncate(len);
+        frame
+    })
+}
+
+fn address6() -> impl Strategy<Value = Ipv6Addr> {
+    prop_oneof![
+        6 => (0u8..5).prop_map(rip6),
+        2 => Just(DIP6),
+        2 => Just(VIP6),
+        1 => Just(FAR_VIP6),
+        1 => Just(WAN_DIP6),
+        1 => Just(LAN_LOCAL),
+        1 => Just(WAN_LOCAL),
+        1 => Just(CIP6),
+        1 => Just(ipv6::link_local(ROUTER)),
+        1 => Just(ipv6::ALL_NODES),
+        1 => Just(ipv6::solicited_node(DIP6)),
+        1 => Just(Ipv6Addr::UNSPECIFIED),
+        1 => any::<u128>().prop_map(Ipv6Addr::from_bits),
+    ]
+}
+
+fn ndp() -> impl Strategy<Value = Vec<u8>> {
+    let told = prop::option::of(mac());
+    let addresses = (address6(), address6(), address6());
+    (addresses, mac(), mac(), told, any::<[bool; 4]>()).prop_map(
+        |((src, dst, target), from, to, mac, [asks, probes, solicited, overrides])| {
+            let body = if asks {
+                Body::Solicitation { mac }
+            } else {
+                Body::Advertisement { mac, router: probes, solicited, overrides }
+            };
+            let message = if asks && probes {
+                Message::duplicate_probe(target)
+            } else {
+                Message { src, dst, target, body }
+            };
+            let mut frame = vec![0; 100];
+            let len = message.emit_frame(from, to, &mut frame).unwrap();
+            frame.truncate(len);
+            frame
+        },
+    )
+}
+
+fn query() -> impl Strategy<Value = Vec<u8>> {
+    (address6(), address6(), any::<u16>(), 0u8..3).prop_map(|(src, group, time, ttl)| {
+        Build::eth(ROUTER, LAN_MAC)
+            .ipv6(src, ipv6::ALL_NODES)
+            .ttl(ttl)
+            .icmp6(130, 0, u32::from(time) << 16)
+            .payload(&group.octets())
+            .payload(&[0; 4])
+            .finish()
+    })
+}
+
+fn ip6() -> impl Strategy<Value = Vec<u8>> {
+    (mac(), address6(), address6(), 0u8..4, any::<[u8; 4]>(), 0usize..1500, any::<bool>()).prop_map(
+        |(mac, src, dst, kind, bytes, len, fragment)| {
+            let [a, b, c, d] = bytes;
+            let mut build = Build::eth(mac, LAN_MAC).ipv6(src, dst).ttl(a);
+            if fragment {
+                build = build.fragment6(0, true, 1);
+            }
+            match kind {
+                0 => build.tcp(u16::from(a), 80, Flags(b), u32::from(c)),
+                1 => build.udp(u16::from(a), u16::from(d)),
+                2 => build.icmp6(128, 0, u32::from(c)),
+                _ => build.icmp6(a, b % 8, u32::from(c)),
+            }
+            .payload(&vec![d; len])
+            .finish()
+        },
+    )
+}
+
 fn ip() -> impl Strategy<Value = Vec<u8>> {
     (mac(), address(), address(), 0u8..4, any::<[u8; 4]>(), 0usize..1500, any::<bool>()).prop_map(
         |(mac, src, dst, kind, bytes, len, fragment)| {
@@ -101,6 +189,9 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         4 => honest(),
         4 => arp(),
         4 => ip(),
+        4 => ndp(),
+        1 => query(),
+        4 => ip6(),
         1 => proptest::collection::vec(any::<u8>(), 0..1600),
     ];
     // Some cut short, some damaged.
@@ -122,12 +213,14 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn configuration() -> impl Strategy<Value = Links> {
-    let neighbors = proptest::collection::btree_map(0u32..5, (0u8..5, 0u16..2, 0u8..6), 0..5);
-    (neighbors, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(all, vips, bare, ready)| {
-        let mut links = links(0);
-        for (id, (n, port, fixed)) in all {
+    let one = (0u8..5, 0u16..2, 0u8..6, any::<bool>());
+    let neighbors = proptest::collection::btree_map(0u32..5, one, 0..5);
+    let flags = any::<[bool; 4]>();
+    (neighbors, flags).prop_map(|(all, [vips, bare, ready, six])| {
+        let mut links = if six { links6(0) } else { links(0) };
+        for (id, (n, port, fixed, six)) in all {
             let fixed = (fixed == 0).then_some(real_mac(n));
-            let address = rip(n).into();
+            let address = if six { rip6(n).into() } else { rip(n).into() };
             links.neighbors.push(NeighborSpec {
                 id: NeighborId(id),
                 port: PortId(port),
@@ -152,6 +245,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => (0u16..3, reason(), frame()).prop_map(|(port, why, frame)| Op::Punt(port, why, frame)),
         6 => honest().prop_map(|frame| Op::Punt(0, PuntReason::Arp, frame)),
+        6 => honest6().prop_map(|frame| Op::Punt(0, PuntReason::Ndp, frame)),
         4 => Just(Op::Poll),
         4 => (0u64..4_000).prop_map(Op::Wait),
         1 => (0u64..4_000).prop_map(Op::Back),
@@ -190,7 +284,8 @@ proptest! {
             for (port, frame) in bench.sent.drain(..) {
                 prop_assert!(port.0 < 2 && frame.len() >= 14);
                 prop_assert!(dst(&frame) != Mac::ZERO);
-                prop_assert!(!dst(&frame).is_group() || frame[12..14] == [8, 6]);
+                let six = dst(&frame).0[..2] == [0x33, 0x33] && frame[12..14] == [0x86, 0xdd];
+                prop_assert!(!dst(&frame).is_group() || frame[12..14] == [8, 6] || six);
             }
         }
         bench.slow.shutdown();
@@ -204,14 +299,15 @@ proptest! {
         port in 0u16..3,
         reason in reason(),
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
-        ethertype in prop_oneof![Just([8u8, 0]), Just([8, 6])],
+        ethertype in prop_oneof![Just([8u8, 0]), Just([8, 6]), Just([0x86, 0xdd])],
         patch: bool,
     ) {
-        let mut bench = Bench::with(1);
+        let six = ethertype[0] == 0x86;
+        let mut bench = if six { Bench::with6(1) } else { Bench::with(1) };
         let mut frame = bytes;
         if patch && frame.len() > 20 {
             frame[12..14].copy_from_slice(&ethertype);
-            frame[14] = 0x45;
+            frame[14] = if six { 0x60 } else { 0x45 };
         }
         bench.punt(PortId(port), reason, &frame);
         bench.run(5_000);
@@ -220,8 +316,11 @@ proptest! {
 
     /// However the frames are cut.
     #[test]
-    fn every_truncation_ends_somewhere(reason in reason(), frame in ip()) {
-        let mut bench = Bench::with(1);
+    fn every_truncation_ends_somewhere(
+        reason in reason(),
+        frame in prop_oneof![ip(), ip6(), ndp(), query()],
+    ) {
+        let mut bench = if frame[12] == 0x86 { Bench::with6(1) } else { Bench::with(1) };
         for len in 0..frame.len().min(120) {
             bench.punt(LAN, reason, &frame[..len]);
         }

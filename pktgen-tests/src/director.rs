@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::lab::{Lab, Output, top};
+use crate::{DIP, DIP6};
 
 /// A configuration file in the making.
 #[derive(Debug, Clone)]
@@ -19,6 +20,7 @@ pub struct Config {
     vdev: String,
     services: String,
     extra: String,
+    ipv6: bool,
 }
 
 impl Default for Config {
@@ -28,6 +30,7 @@ impl Default for Config {
             vdev: "net_af_packet0,iface=lan0".into(),
             services: String::new(),
             extra: String::new(),
+            ipv6: false,
         }
     }
 }
@@ -45,6 +48,12 @@ impl Config {
             vdev: "net_af_packet0,iface=lan0,qpairs=2".into(),
             ..Config::default()
         }
+    }
+
+    /// Gives the port IPv6 addresses beside IPv4 ones, for a lab with IPv6.
+    pub fn ipv6(mut self) -> Config {
+        self.ipv6 = true;
+        self
     }
 
     /// Drives another device.
@@ -104,7 +113,12 @@ impl Config {
 
     /// The file.
     pub fn text(&self, socket: &str) -> String {
-        let Config { workers, vdev, services, extra } = self;
+        let Config { workers, vdev, services, extra, ipv6 } = self;
+        let (address, gateway) = if *ipv6 {
+            (vec![format!("{DIP}/24"), format!("{DIP6}/64")], vec!["192.0.2.1", "2001:db8:2::1"])
+        } else {
+            (vec![format!("{DIP}/24")], vec!["192.0.2.1"])
+        };
         format!(
             r#"
 [dataplane]
@@ -119,11 +133,10 @@ socket = "{socket}"
 [[port]]
 name = "lan"
 vdev = "{vdev}"
-address = ["{dip}/24"]
-gateway = ["192.0.2.1"]
+address = {address:?}
+gateway = {gateway:?}
 {services}
-"#,
-            dip = crate::DIP
+"#
         )
     }
 }

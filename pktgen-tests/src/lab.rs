@@ -91,6 +91,18 @@ impl Lab {
     /// # Panics
     /// When it does not come up.
     pub fn up(reals: Reals, queues: u16) -> Lab {
+        Lab::with(reals, queues, &[])
+    }
+
+    /// Builds one with IPv6 beside IPv4.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn up6(reals: Reals) -> Lab {
+        Lab::with(reals, 1, &["--ipv6"])
+    }
+
+    fn with(reals: Reals, queues: u16, options: &[&str]) -> Lab {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let lab = Lab { name: format!("t{pid}-{number}") };
@@ -99,7 +111,8 @@ impl Lab {
         if reals == Reals::Dr {
             args.push("--no-uml".into());
         }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        args.extend(options);
         lab.script("up", &args).ok();
         lab
     }
@@ -139,12 +152,30 @@ impl Lab {
     /// `count` requests by the client, each by a connection of its own: who answered, or `"-"` and
     /// curl's exit code.
     pub fn fetch(&self, url: &str, count: u32) -> Vec<String> {
+        self.fetch_by("", url, count)
+    }
+
+    /// The same with further options of curl.
+    pub fn fetch_by(&self, options: &str, url: &str, count: u32) -> Vec<String> {
         let each = format!("{url}?[1-{count}]");
         let format = "%header{x-served-by} %{remote_ip} %{http_code} %{exitcode}\n";
         let mut curl = self.command("client", "curl");
-        curl.args(["-s", "--max-time", "20", "-H", "Connection: close", "-o", "/dev/null"]);
+        curl.args(options.split_whitespace()).args([
+            "-s",
+            "--max-time",
+            "20",
+            "-H",
+            "Connection: close",
+            "-o",
+            "/dev/null",
+        ]);
         curl.args(["-w", format, &each]);
-        let vip = url.trim_start_matches("http://").split(['/', ':']).next().unwrap_or_default();
+        let host = url.trim_start_matches("http://");
+        let vip = match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next(),
+            None => host.split(['/', ':']).next(),
+        };
+        let vip = vip.unwrap_or_default();
         let good = format!("{vip} 200 0");
         Output::of(&mut curl)
             .out

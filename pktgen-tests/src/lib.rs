@@ -26,6 +26,9 @@ pub const VIPS: [&str; 10] = [
 ];
 /// The director's own address.
 pub const DIP: &str = "192.0.2.10";
+/// The director's own IPv6 address, of labs with IPv6. There the virtual services' addresses are
+/// also `2001:db8:2::100` to `::109`.
+pub const DIP6: &str = "2001:db8:2::10";
 /// The director's Ethernet address.
 pub const DIRECTOR_MAC: &str = "02:00:c0:00:02:0a";
 /// Real servers on the director's segment.
@@ -36,6 +39,14 @@ pub const RS2: &str = "192.0.2.22";
 pub const RS3: &str = "203.0.113.31";
 /// A real server behind the router, at the end of a GRE tunnel.
 pub const RS4: &str = "203.0.113.32";
+/// [`RS1`] by IPv6.
+pub const RS1_6: &str = "2001:db8:2::21";
+/// [`RS2`] by IPv6.
+pub const RS2_6: &str = "2001:db8:2::22";
+/// [`RS3`] by IPv6.
+pub const RS3_6: &str = "2001:db8:3::31";
+/// [`RS4`] by IPv6.
+pub const RS4_6: &str = "2001:db8:3::32";
 
 /// Runs a system test, or says why it cannot run here. In CI, where `CI` is set, that is a failure.
 ///

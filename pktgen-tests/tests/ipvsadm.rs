@@ -26,6 +26,16 @@ port = "lan"
 address = "192.0.2.202"
 mac = "02:00:00:00:02:02"
 "#;
+const NEIGHBORS6: &str = r#"
+[[neighbor]]
+port = "lan"
+address = "2001:db8:2::201"
+mac = "02:00:00:00:02:01"
+[[neighbor]]
+port = "lan"
+address = "2001:db8:2::202"
+mac = "02:00:00:00:02:02"
+"#;
 
 /// Makes an LVS director of a guest.
 const LVS: &str = "
@@ -38,6 +48,10 @@ const LVS: &str = "
     ip link set lan arp off up
     ip address add 192.0.2.10/24 dev lan
     ip route replace default dev lan
+    if [ -e /proc/net/if_inet6 ]; then
+        ip address add 2001:db8:2::10/64 dev lan nodad
+        ip -6 route replace default dev lan
+    fi
     sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.lan.rp_filter=0
 ";
 
@@ -72,14 +86,14 @@ fn compared(line: &str) -> String {
     line.to_owned()
 }
 
-fn of_lvs(lab: &Lab, lines: &str) -> String {
-    lab.exec("rs3", &["sh", "-c", LVS]).ok();
+fn of_lvs(lab: &Lab, lines: &str, sysctls: &str) -> String {
+    lab.exec("rs3", &["sh", "-c", &format!("{LVS}\n{sysctls}")]).ok();
     let transcript = file("transcript");
     lab.exec("rs3", &["unshare", "--mount", &transcript, "-", &file(lines)]).ok()
 }
 
-fn of_shunt(lab: &Lab, lines: &str) -> String {
-    let director = Director::start(lab, &Config::new().with(NEIGHBORS));
+fn of_shunt(lab: &Lab, lines: &str, config: &Config) -> String {
+    let director = Director::start(lab, config);
     let dir = lab.dir().join("ipvsadm");
     std::fs::create_dir(&dir).expect("a directory");
     std::os::unix::fs::symlink(binary("shunt"), dir.join("ipvsadm")).expect("a link");
@@ -90,12 +104,20 @@ fn of_shunt(lab: &Lab, lines: &str) -> String {
 
 /// Runs the lines of a file on both.
 fn compare(lines: &str) {
-    if !can_run() {
-        return;
+    compare_with(lines, "", "");
+}
+
+/// The same, with these settings of LVS, and these of `[scheduling]`.
+fn compare_with(lines: &str, sysctls: &str, scheduling: &str) {
+    if can_run() {
+        let config = Config::new().with(NEIGHBORS).with(&format!("[scheduling]\n{scheduling}"));
+        compare_in(&Lab::up(Reals::All, 1), lines, sysctls, &config);
     }
-    let lab = Lab::up(Reals::All, 1);
-    let lvs = blocks(&of_lvs(&lab, lines));
-    let shunt = blocks(&of_shunt(&lab, lines));
+}
+
+fn compare_in(lab: &Lab, lines: &str, sysctls: &str, config: &Config) {
+    let lvs = blocks(&of_lvs(lab, lines, sysctls));
+    let shunt = blocks(&of_shunt(lab, lines, config));
     assert!(!lvs.is_empty());
     assert_eq!(lvs.len(), shunt.len());
     let mut differences = String::new();
@@ -114,7 +136,42 @@ fn it_prints_and_returns_what_the_real_one_does() {
 }
 
 #[test]
-#[ignore = "persistence has not been compared with a real LVS yet"]
+fn so_it_does_about_ipv6() {
+    if can_run() {
+        let config = Config::new().ipv6().with(NEIGHBORS).with(NEIGHBORS6);
+        compare_in(&Lab::up6(Reals::All), "ipv6.txt", "", &config);
+    }
+}
+
+#[test]
 fn persistence_is_printed_as_by_the_real_one() {
     compare("persistence.txt");
+}
+
+/// With what becomes of flows: `expire_nodest_conn`, `conn_reuse_mode`, `sloppy_tcp`.
+fn compare_switches(nodest: bool, reuse: u8, sloppy: bool) {
+    let vs = "sysctl -qw net.ipv4.vs";
+    let (on, lax) = (u8::from(nodest), u8::from(sloppy));
+    compare_with(
+        "switches.txt",
+        &format!(
+            "{vs}.expire_nodest_conn={on}\n{vs}.conn_reuse_mode={reuse}\n{vs}.sloppy_tcp={lax}"
+        ),
+        &format!("expire_nodest_conn = {nodest}\nconn_reuse_mode = {reuse}\nsloppy_tcp = {sloppy}"),
+    );
+}
+
+#[test]
+fn flows_fare_as_by_default_here() {
+    compare_switches(true, 2, false);
+}
+
+#[test]
+fn flows_fare_as_by_default_there() {
+    compare_switches(false, 1, false);
+}
+
+#[test]
+fn flows_fare_as_with_all_the_other_way() {
+    compare_switches(true, 0, true);
 }

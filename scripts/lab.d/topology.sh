@@ -15,11 +15,21 @@ mac_of() {
 
 guest_address() { case $1 in rs3) echo 203.0.113.31 ;; rs4) echo 203.0.113.32 ;; *) return 1 ;; esac; }
 
+# The IPv6 address of the node that has this IPv4 address: the same network, the same last number.
+ipv6_of() {
+    case $1 in
+        198.51.100.*) echo "2001:db8:1::${1##*.}" ;;
+        192.0.2.*) echo "2001:db8:2::${1##*.}" ;;
+        203.0.113.*) echo "2001:db8:3::${1##*.}" ;;
+        198.18.0.*) echo "2001:db8:4::${1##*.}" ;;
+    esac
+}
+
 add_node() {
     ip netns add "$NAME-$1"
     ip -n "$NAME-$1" link set lo up
     # Nobody talks unless a test makes them: no router solicitations, no multicast reports.
-    in_ns "$1" sysctl -qw net.ipv6.conf.{all,default}.disable_ipv6="$([[ -n $ipv6 && $1 != director ]] && echo 0 || echo 1)" \
+    in_ns "$1" sysctl -qw net.ipv6.conf.{all,default}.disable_ipv6="$([[ -n $ipv6 && ! $1 =~ ^(director|switch)$ ]] && echo 0 || echo 1)" \
         net.ipv6.conf.{all,default}.{accept_ra,router_solicitations,accept_dad}=0 \
         net.ipv4.conf.{all,default}.{rp_filter,send_redirects,accept_redirects}=0
 }
@@ -41,16 +51,13 @@ tame() {
     ip -n "$NAME-$1" link set "$2" up
 }
 
-# address NODE IF IPV4/LEN [GATEWAY]
+# address NODE IF IPV4 [GATEWAY]: with --ipv6, also the IPv6 addresses of the same numbers.
 address() {
-    ip -n "$NAME-$1" address add "$3" dev "$2"
+    ip -n "$NAME-$1" address add "$3/24" dev "$2"
     [[ -z ${4:-} ]] || ip -n "$NAME-$1" route add default via "$4"
-}
-
-address6() {
     [[ -n $ipv6 ]] || return 0
-    ip -n "$NAME-$1" address add "$3" dev "$2" nodad
-    [[ -z ${4:-} ]] || ip -n "$NAME-$1" route add default via "$4"
+    ip -n "$NAME-$1" address add "$(ipv6_of "$3")/64" dev "$2" nodad
+    [[ -z ${4:-} ]] || ip -n "$NAME-$1" route add default via "$(ipv6_of "$4")"
 }
 
 build_network() {
@@ -75,27 +82,22 @@ build_network() {
     done
     ip -n "$NAME-switch" link set remote-router master br-remote
 
-    address router clients 198.51.100.1/24
-    address router lan 192.0.2.1/24
-    address router remote 203.0.113.1/24
-    address6 router clients 2001:db8:1::1/64
-    address6 router lan 2001:db8:2::1/64
+    address router clients 198.51.100.1
+    address router lan 192.0.2.1
+    address router remote 203.0.113.1
     in_ns router sysctl -qw net.ipv4.ip_forward=1 ${ipv6:+net.ipv6.conf.all.forwarding=1}
-    address client eth0 198.51.100.10/24 198.51.100.1
-    for node in {11..19}; do address client eth0 "198.51.100.$node/24"; done
-    address6 client eth0 2001:db8:1::10/64 2001:db8:1::1
-    for rs in 1 2; do
-        address "rs$rs" eth0 "192.0.2.2$rs/24" 192.0.2.1
-        address6 "rs$rs" eth0 "2001:db8:2::2$rs/64" 2001:db8:2::1
-    done
+    address client eth0 198.51.100.10 198.51.100.1
+    for node in {11..19}; do address client eth0 "198.51.100.$node"; done
+    for rs in 1 2; do address "rs$rs" eth0 "192.0.2.2$rs" 192.0.2.1; done
     [[ $ports == 1 ]] || second_port
 }
 
 # The director between two networks: clients come in by wan0, real servers are on lan0.
 second_port() {
     link router wan "$(mac_of 198.18.0.1)" director wan0 "$(mac_of 198.18.0.10)" "$queues"
-    address router wan 198.18.0.1/24
+    address router wan 198.18.0.1
     ip -n "$NAME-router" route add 198.18.1.0/24 via 198.18.0.10
+    [[ -z $ipv6 ]] || ip -n "$NAME-router" route add 2001:db8:5::/64 via 2001:db8:4::10
 }
 
 has() { [[ ,$reals, == *,$1,* ]]; }
@@ -109,7 +111,7 @@ start_reals() {
     for rs in rs1 rs2; do
         mkdir -p "$STATE/$rs"
         # shellcheck disable=SC2046
-        in_ns "$rs" "$here/real-server" --method dr $(vip_arguments dr) --apply
+        in_ns "$rs" "$here/real-server" --method dr $(vip_arguments) --apply
         start_web "$rs"
         reals_up+=("$rs=192.0.2.2${rs#rs}")
     done
@@ -117,12 +119,7 @@ start_reals() {
 
 start_web() { spawn_tree "web-$1" "$STATE/$1/console.log" "$1" "$here/lab.d/web-server" "$1" "$STATE/$1"; }
 
-vip_arguments() {
-    local vip
-    for vip in "${vips[@]}"; do
-        [[ $vip == *:* && $1 != dr ]] || echo "--vip $vip"
-    done
-}
+vip_arguments() { printf -- '--vip %s ' "${vips[@]}"; }
 
 # uml DIR: the command of user-mode Linux, for this machine's processor.
 uml() {
@@ -135,13 +132,16 @@ uml() {
 
 # A real kernel, for the tunnels that the machine's own may lack. Its root is this machine's file system.
 start_guest() {
-    local rs=$1 method=$2 rip dir=$STATE/$1 modules
+    local rs=$1 method=$2 rip gateway=203.0.113.1 addresses gateways dir=$STATE/$1 modules
     rip=$(guest_address "$rs")
+    addresses=$rip/24 gateways=$gateway
+    [[ -z $ipv6 ]] || addresses+=,$(ipv6_of "$rip")/64 gateways+=,$(ipv6_of "$gateway")
     mkdir -p "$dir/modules/lib/modules" "$dir/uml" "$dir/jobs"
     for modules in /usr/lib/uml/modules/*; do ln -s "$modules" "$dir/modules/lib/modules/"; done
     {
         echo '#!/bin/bash'
-        echo "exec $(printf '%q' "$here/lab.d/guest-init") $rs $rip/24 203.0.113.1 $dir --method $method $(vip_arguments "$method" | tr '\n' ' ')"
+        echo "exec $(printf '%q' "$here/lab.d/guest-init") $rs $addresses $gateways $dir" \
+            "--method $method --over ipv4${ipv6:+,ipv6} $(vip_arguments)"
     } >"$dir/init"
     chmod +x "$dir/init"
     in_ns switch ip tuntap add dev "tap-$rs" mode tap
@@ -149,22 +149,24 @@ start_guest() {
     tame switch "tap-$rs"
     # shellcheck disable=SC2046
     spawn_tree "guest-$rs" "$dir/console.log" switch $(uml "$dir") mem=160M root=/dev/root rootfstype=hostfs rootflags=/ rw \
-        "init=$dir/init" quiet ipv6.disable_ipv6=1 "uml_dir=$dir/uml/" "umid=$rs" con0=fd:0,fd:1 con=null \
+        "init=$dir/init" quiet "ipv6.disable_ipv6=$([[ -n $ipv6 ]] && echo 0 || echo 1)" "uml_dir=$dir/uml/" "umid=$rs" con0=fd:0,fd:1 con=null \
         "vec0:transport=tap,ifname=tap-$rs,depth=128,mac=$(mac_of "$rip")"
     reals_up+=("$rs=$rip")
 }
 
 await_reals() {
-    local real rs rip end=$((SECONDS + timeout))
+    local real rs rip url end=$((SECONDS + timeout))
     for real in "${reals_up[@]}"; do
         rs=${real%=*} rip=${real#*=}
-        until [[ $(in_ns router curl -s --max-time 1 "http://$rip/" 2>/dev/null) == "$rs" ]]; do
-            if ((SECONDS >= end)); then
-                echo "lab: $rs ($rip) does not answer after $timeout s; its console said:" >&2
-                tail -n 40 "$STATE/$rs/console.log" >&2
-                exit 1
-            fi
-            sleep 0.1
+        for url in "http://$rip/" ${ipv6:+"http://[$(ipv6_of "$rip")]/"}; do
+            until [[ $(in_ns router curl -s --max-time 1 "$url" 2>/dev/null) == "$rs" ]]; do
+                if ((SECONDS >= end)); then
+                    echo "lab: $rs ($url) does not answer after $timeout s; its console said:" >&2
+                    tail -n 40 "$STATE/$rs/console.log" >&2
+                    exit 1
+                fi
+                sleep 0.1
+            done
         done
     done
 }

@@ -89,7 +89,7 @@ impl Setup {
             key: ServiceKey {
                 protocol,
                 vip: if self.clients6 { vip6(n).into() } else { vip(n).into() },
-                port: vip_port(protocol),
+                ports: vip_port(protocol).into(),
             },
             scheduler: self.scheduler,
             options: Default::default(),

@@ -11,7 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{DEFAULT_SOCKET, Gre, Text};
 use crate::control::plane::FlowFilter;
 use crate::control::protocol::{ServiceRef, ServiceSelect};
-use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind};
+use crate::types::{
+    ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress,
+};
 
 /// Controls Shunt, a layer-4 load balancer for direct server return.
 ///
@@ -83,9 +85,10 @@ pub(super) struct ServiceArg {
     /// Transport protocol
     #[arg(value_parser = protocols())]
     pub(super) protocol: Protocol,
-    /// VIP and L4 port, such as 192.0.2.100:80
-    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddr>)]
-    pub(super) address: SocketAddr,
+    /// VIP and L4 port, such as 192.0.2.100:80 or [2001:db8::100]:80; ports as 192.0.2.100:8000-8999,
+    /// all as 192.0.2.100:0
+    #[arg(value_name = "VIP:PORT", value_parser = text::<ServiceAddress>)]
+    pub(super) address: ServiceAddress,
 }
 
 impl From<&ServiceArg> for ServiceRef {
@@ -100,9 +103,9 @@ pub(super) struct SelectArg {
     /// Only those with this transport protocol
     #[arg(value_parser = protocols())]
     pub(super) protocol: Option<Protocol>,
-    /// Only this VIP and L4 port, such as 192.0.2.100:80
-    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddr>)]
-    pub(super) address: Option<SocketAddr>,
+    /// Only this VIP and L4 port, such as 192.0.2.100:80 or [2001:db8::100]:80
+    #[arg(value_name = "VIP:PORT", value_parser = text::<ServiceAddress>)]
+    pub(super) address: Option<ServiceAddress>,
 }
 
 impl From<&SelectArg> for ServiceSelect {
@@ -168,7 +171,8 @@ pub(super) struct ServiceOptionArgs {
     /// 0s does not
     #[arg(long, short, value_name = "TIME", value_parser = text::<Duration>)]
     pub(super) persistence: Option<Duration>,
-    /// Take clients whose addresses agree under this netmask for one (only with persistence)
+    /// Take clients for one whose addresses agree under this netmask, such as 255.255.255.0, or in
+    /// so many bits for IPv6, such as 64 (only with persistence)
     #[arg(long, value_name = "NETMASK", value_parser = text::<Netmask>)]
     pub(super) persistence_netmask: Option<Netmask>,
 }

@@ -10,6 +10,7 @@ use crate::control::protocol::{
     ServiceRow,
 };
 use crate::stats::Traffic;
+use crate::types::Netmask;
 
 /// The columns of traffic that end every row.
 const TRAFFIC: [&str; 5] = [">active", ">inactive", ">connections", ">packets", ">bytes"];
@@ -124,6 +125,7 @@ fn scheduler(row: &ServiceRow) -> String {
     }
     if let Some(time) = row.persistence {
         options.push(match row.persistence_netmask {
+            Some(Netmask::V6(length)) => format!("persistence {} /{length}", time.write()),
             Some(netmask) => format!("persistence {} {netmask}", time.write()),
             None => format!("persistence {}", time.write()),
         });

@@ -20,7 +20,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::plane::{LivePlane, PortEntry, Published};
-use self::slow::{NeighborBoard, SlowThread};
+use self::slow::{SlowBoard, SlowThread};
 use crate::config::{self, Config};
 use crate::control::plane::Plane;
 use crate::control::{Controller, Rates, Server, ServerSettings};
@@ -149,7 +149,7 @@ impl Running {
         let loads = Arc::new(LoadBoard::new(served, plane.max_real_servers as usize));
         let templates = AllTemplates::new(plane.persistence_entries as usize, random()? as u64);
         let channels = Channels::new(served);
-        let board = Arc::new(NeighborBoard::default());
+        let board = Arc::new(SlowBoard::default());
         let stop_workers = Arc::new(AtomicBool::new(false));
         let stop_slow = Arc::new(AtomicBool::new(false));
 
@@ -184,6 +184,7 @@ impl Running {
                 worker.push(pair);
             }
         }
+        let clock = Clock::start();
         let live = Arc::new(LivePlane {
             published: Mutex::new(Published {
                 compiler,
@@ -196,12 +197,13 @@ impl Running {
             slow: slow_stats,
             templates: templates.clone(),
             hops: Arc::clone(&hops),
-            neighbors: board,
+            board,
             asking: (0..served).map(|_| Mutex::new(0)).collect(),
             channels: channels.clone(),
             ports: entries,
             pool: pool.clone(),
             started: started_at,
+            clock,
         });
         // From here on an error stops what has been started.
         let mut running = Running {
@@ -212,7 +214,6 @@ impl Running {
             workers: Vec::with_capacity(served),
             slow: Some(slow),
         };
-        let clock = Clock::start();
         let seed = random()?;
         for (index, (queues, reader)) in queues.into_iter().zip(readers).enumerate() {
             let me = WorkerId(index as u16);

@@ -23,13 +23,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use entry::Network;
 pub use table::{BYTES_PER_TEMPLATE, Bound, EXTENSION_MS, Templates};
 
-use crate::types::{RealId, ServiceId};
+use crate::types::{RealId, ServiceId, Tick};
 
 /// The clients of a virtual service that are one to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +67,15 @@ impl AllTemplates {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many templates that are not over each real server has. Looks through all of both.
+    pub fn count(&self, now: Tick) -> HashMap<RealId, u64> {
+        let mut counts = self.v4.count(now);
+        for (real, more) in self.v6.count(now) {
+            *counts.entry(real).or_default() += more;
+        }
+        counts
     }
 
     /// Removes all templates that `gone` says so of, by virtual service and real server.

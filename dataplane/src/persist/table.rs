@@ -15,6 +15,7 @@
 //! A template evicted, or swept, in the very moment in which another worker restarts its timer is
 //! gone; the next connection is scheduled afresh.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -253,6 +254,17 @@ impl<A: Network> Templates<A> {
             true => EXTENSION_MS - now.since(bond.deadline) % EXTENSION_MS,
         };
         Some(Template { key, real: bond.real, remaining_ms, flows })
+    }
+
+    /// How many templates that are not over each real server has. Looks through the whole table.
+    pub fn count(&self, now: Tick) -> HashMap<RealId, u64> {
+        let mut counts = HashMap::new();
+        if !self.is_empty() {
+            for template in (0..self.places()).filter_map(|place| self.scan(place, now)) {
+                *counts.entry(template.real).or_default() += 1;
+            }
+        }
+        counts
     }
 
     fn find(&self, key: &NetworkKey<A>) -> Option<(&Entry<A>, Owner)> {

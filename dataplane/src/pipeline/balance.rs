@@ -7,6 +7,7 @@ use crate::flow::{
 };
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
+use crate::snapshot::spec::Reuse;
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
 use crate::types::{PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
@@ -93,6 +94,15 @@ impl Service {
     }
 }
 
+/// Whether a SYN on a flow in this state is scheduled afresh.
+fn is_reused(snapshot: &Snapshot, state: State) -> bool {
+    match state {
+        State::Closed => snapshot.switches.reuse >= Reuse::AfterReset,
+        State::Closing => snapshot.switches.reuse >= Reuse::AfterClose,
+        State::SynReceived | State::Established | State::Udp => false,
+    }
+}
+
 /// Why a packet has no real server.
 pub(super) enum NoTarget {
     Drop(DropReason),
@@ -139,17 +149,34 @@ impl<B: PacketBuf> Pipeline<B> {
             Some(found) => found,
             None => self.look_up(env, flow)?,
         };
-        let change = K::shard_mut(self).touch(found, flow.event, env.now);
         let entry = K::shard(self).get(found);
         let (real, flags) = (entry.real, entry.flags);
-        if change != Transition::Same {
-            self.count_change(real, flags, change)?;
-        }
         if env.snapshot.real(real).is_none() {
-            self.orphan::<K, P, O>(env, found);
-            return None;
+            return self.missed(env, flow, found);
+        }
+        let change = K::shard_mut(self).touch(found, flow.event, env.now);
+        if change != Transition::Same || flow.event == FlowEvent::Syn {
+            self.count_change(env, flow, (real, flags), change)?;
         }
         Some(real)
+    }
+
+    /// The packet of a flow whose real server is not there. Where the flow waits for it, the packet
+    /// is dropped by that, and leaves the flow as it was, unless it opens another connection.
+    #[inline(never)]
+    fn missed<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf<K>,
+        found: FlowRef,
+    ) -> Option<RealId> {
+        let entry = K::shard(self).get(found);
+        let (real, state) = (entry.real, entry.state);
+        if self.orphan::<K, P, O>(env, found) {
+            return None;
+        }
+        let opens = flow.event == FlowEvent::Syn && is_reused(env.snapshot, state);
+        (!opens).then_some(real)
     }
 
     #[inline(never)]
@@ -164,11 +191,18 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    /// A flow's state changed; `None` when its next packet opens another connection.
+    /// A flow's state changed, or a SYN came; `None` when the packet opens another connection, to
+    /// be scheduled.
     #[inline(never)]
-    fn count_change(&self, real: RealId, flags: Flags, change: Transition) -> Option<()> {
-        if change == Transition::NewConnection {
-            return None;
+    fn count_change<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf<K>,
+        (real, flags): (RealId, Flags),
+        change: Transition,
+    ) -> Option<()> {
+        if flow.event == FlowEvent::Syn {
+            return self.reopen(env, flow, (real, flags), change);
         }
         if change.became_inactive() && !flags.has(Flags::REPLICA) {
             if let Some(stats) = self.stats.real(real) {
@@ -179,13 +213,46 @@ impl<B: PacketBuf> Pipeline<B> {
         Some(())
     }
 
-    /// Only the loss of its own real server moves a flow.
+    /// A SYN on a flow that is there: `None` when it is to be scheduled. Follows `ip_vs_in` and
+    /// `is_new_conn_expected` of LVS: where the real server drains, and flows end with their real
+    /// servers, any SYN is.
+    fn reopen<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf<K>,
+        (real, flags): (RealId, Flags),
+        change: Transition,
+    ) -> Option<()> {
+        let drains = env.snapshot.real(real).is_some_and(|r| r.quiescent);
+        if drains && env.snapshot.switches.expire_nodest_conn {
+            return None;
+        }
+        if let Transition::NewConnection { from } = change {
+            if is_reused(env.snapshot, from) {
+                return None;
+            }
+            // The same real server has a connection more.
+            self.remember(env, flow, real, flags);
+        }
+        Some(())
+    }
+
+    /// Only the loss of its own real server moves a flow: true when it is removed. Where flows wait
+    /// for their real server, it is when its timer would have run out since the first packet missed
+    /// it; packets that are dropped keep no flow alive.
     #[inline(never)]
-    pub(super) fn orphan<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) {
+    pub(super) fn orphan<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) -> bool {
+        let entry = K::shard(self).get(flow);
+        if let Some(absent) = env.snapshot.absent(entry.real) {
+            if env.now.since(absent.missed(env.now)) < K::shard(self).span(entry.state) {
+                return false;
+            }
+        }
         if let Some(removed) = K::shard_mut(self).remove(flow) {
             self.settle(env, &removed);
             self.stats.event(Event::FlowsOrphaned).add(1);
         }
+        true
     }
 
     /// Schedules a packet that has no flow in this shard.
@@ -203,7 +270,7 @@ impl<B: PacketBuf> Pipeline<B> {
             self.stats.event(Event::MissNotSyn).add(1);
             // A hash finds the real server another director, or this one before its restart,
             // chose. Without one, the answer is that of LVS's director: a reset (never to a reset).
-            if !service.scheduler.kind().is_hash() {
+            if !service.scheduler.kind().is_hash() && !self.picks_up(env, flow.event) {
                 return Err(match flow.event {
                     FlowEvent::Rst => NoTarget::Drop(DropReason::ErrorSuppressed),
                     _ => NoTarget::Reset,
@@ -231,6 +298,11 @@ impl<B: PacketBuf> Pipeline<B> {
             self.note_full(service, real, env.now);
         }
         Ok(real)
+    }
+
+    /// Whether any scheduler takes up a connection in the middle.
+    const fn picks_up<P, O>(&self, env: &Env<'_, P, O>, event: FlowEvent) -> bool {
+        env.snapshot.switches.sloppy_tcp && matches!(event, FlowEvent::Ack | FlowEvent::Fin)
     }
 
     pub(super) fn pick(

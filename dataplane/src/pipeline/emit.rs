@@ -34,7 +34,7 @@ impl<B: PacketBuf> Pipeline<B> {
     ) {
         let snapshot = env.snapshot;
         let Some(real) = snapshot.real(target) else {
-            return self.drop_packet(DropReason::NoRealServer, buf);
+            return self.drop_packet(DropReason::RealServerGone, buf);
         };
         // RFC 1812 5.3.1, RFC 8200 3: a packet whose TTL would reach 0 is not forwarded.
         if ip.ttl() <= 1 {

@@ -36,7 +36,9 @@ impl<B: PacketBuf> Pipeline<B> {
         };
         let shard = I::Key::shard(self);
         let found = shard.find(&key, shard.hash(&key), env.now).map(|flow| flow.real);
-        if let Some(real) = found.filter(|real| Self::is_homed(env.snapshot, *real, service)) {
+        // A flow keeps its slot from others, and its real server if another virtual service has its
+        // L4 port now.
+        if let Some(real) = found.filter(|real| env.snapshot.real(*real).is_some()) {
             return self.forward(env, ingress, buf, ip, real);
         }
         let next = (self.me.0 + 1) % self.workers;

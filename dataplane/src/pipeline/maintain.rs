@@ -69,7 +69,9 @@ impl<B: PacketBuf> Pipeline<B> {
         K::shard_mut(self).sweep(
             env.now,
             budget as usize,
-            |flow| env.snapshot.real(flow.real).is_some(),
+            |flow| {
+                env.snapshot.real(flow.real).is_some() || env.snapshot.absent(flow.real).is_some()
+            },
             |gone| removed.push(gone),
         );
         for gone in &removed {

@@ -35,9 +35,15 @@ impl Persistence {
     }
 }
 
-/// The template's key of a flow, if its service is persistent.
-fn network_of<K: Key>(snapshot: &Snapshot, key: &K) -> Option<NetworkKey<K::Address>> {
-    let service = key.find_service(snapshot)?;
+/// The template's key of a flow to `real`, if its service is persistent. The service is the real
+/// server's: the flow's L4 port may have been given to another since.
+fn network_of<K: Key>(
+    snapshot: &Snapshot,
+    key: &K,
+    real: RealId,
+) -> Option<NetworkKey<K::Address>> {
+    let of_port = || key.find_service(snapshot);
+    let service = snapshot.real(real).map(|r| r.service).or_else(of_port)?;
     let persistence = snapshot.service(service)?.persistence.as_ref()?;
     Some(persistence.network(service, key))
 }
@@ -106,7 +112,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// Takes a flow that has left the table off its template.
     #[inline(never)]
     pub(super) fn release_bound<K: Key, P, O>(&self, env: &Env<'_, P, O>, removed: &Removed<K>) {
-        if let Some(key) = network_of(env.snapshot, &removed.key) {
+        if let Some(key) = network_of(env.snapshot, &removed.key, removed.real) {
             K::templates(self).release(&key, removed.real, env.now);
         }
     }

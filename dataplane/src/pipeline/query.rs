@@ -178,7 +178,7 @@ impl<B: PacketBuf> Pipeline<B> {
         for template in (start..end).filter_map(|place| K::templates(self).scan(place, env.now)) {
             let Some(service) = env.snapshot.service(template.key.service) else { continue };
             let Some(vip) = K::address(service.key.vip) else { continue };
-            let ports = (0, service.key.port);
+            let ports = (0, service.key.ports.first());
             let key = K::new(template.key.network, vip, ports, service.key.protocol);
             if !wanted.matches(&key, template.real) {
                 continue;

@@ -1,19 +1,21 @@
-//! Telling everyone which addresses are ours: gratuitous ARP when an address or a link is new,
-//! and when another station claims one.
+//! Telling everyone which addresses are ours: gratuitous ARP, or an unsolicited neighbor
+//! advertisement, when an address or a link is new, and when another station claims one.
 //!
 //! # RFCs
 //! RFC 5227 2.3 announces twice, two seconds apart; three times, one second apart, is told as fast
 //! and survives one more loss. RFC 5227 2.4 (c), for hosts that must keep their address: defend
-//! it, but no more often than once in DEFEND_INTERVAL.
+//! it, but no more often than once in DEFEND_INTERVAL. RFC 4861 7.2.6 allows as many
+//! (MAX_NEIGHBOR_ADVERTISEMENT), RETRANS_TIMER apart, to all nodes. The advertisement's source is
+//! the address itself: a real server may not know any other of the director's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::Millis;
 use super::limit::{Gate, Pace};
 use super::output::Context;
-use crate::packet::arp;
 use crate::packet::buf::{BufPool, PacketBuf};
+use crate::packet::{arp, ndp};
 use crate::types::{Mac, PortId};
 
 /// How often an address is announced.
@@ -25,7 +27,7 @@ const DEFEND_INTERVAL: u64 = 10_000;
 /// Between two warnings about one address, in milliseconds.
 const WARN_INTERVAL: u64 = 60_000;
 
-type Key = (PortId, Ipv4Addr);
+type Key = (PortId, IpAddr);
 
 #[derive(Debug)]
 struct Announced {
@@ -122,7 +124,7 @@ impl Announcer {
     pub(super) fn claimed<B: PacketBuf, P: BufPool<B>>(
         &mut self,
         port: PortId,
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: Mac,
         cx: &mut Context<'_, B, P>,
     ) {
@@ -133,9 +135,14 @@ impl Announcer {
         if let Some(missed) = claim.warn.pass(cx.now) {
             let name = cx.own.port_name(port);
             if cx.own.is_vip(address) {
+                let advice = if address.is_ipv4() {
+                    "in ARP; a real server must not: set arp_ignore = 1 and arp_announce = 2"
+                } else {
+                    "in neighbor discovery; a real server must not: give it the VIP on lo only"
+                };
                 log::warn!(
-                    "{mac} on port {name} uses VIP {address} in ARP ({missed} such messages not \
-                     logged); a real server must not: set arp_ignore = 1 and arp_announce = 2"
+                    "{mac} on port {name} uses VIP {address} {advice} ({missed} such messages not \
+                     logged)"
                 );
             } else {
                 log::warn!(
@@ -157,5 +164,8 @@ fn announce<B: PacketBuf, P: BufPool<B>>(
     mac: Mac,
     cx: &mut Context<'_, B, P>,
 ) {
-    cx.send_arp(port, Mac::BROADCAST, &arp::Packet::announcement(mac, address));
+    match address {
+        IpAddr::V4(a) => cx.send_arp(port, Mac::BROADCAST, &arp::Packet::announcement(mac, a)),
+        IpAddr::V6(a) => cx.send_ndp(port, mac, Mac::ZERO, &ndp::Message::announcement(mac, a, a)),
+    };
 }

@@ -8,6 +8,8 @@
 //! - A request for one of our addresses is answered even when the sender is in none of our
 //!   networks, as a VIP often is in none.
 
+use std::net::IpAddr;
+
 use super::announce::Announcer;
 use super::neighbor::Heard;
 use super::neighbors::Neighbors;
@@ -32,11 +34,12 @@ pub(super) fn receive<B: PacketBuf, P: BufPool<B>>(
     let Some(own_mac) = cx.own.mac(port).filter(|_| !cx.own.is_own_mac(packet.sha)) else {
         return Err(DropReason::ArpIgnored);
     };
-    if cx.own.answers_for(port, packet.spa) {
-        announcer.claimed(port, packet.spa, packet.sha, cx);
+    let spa = IpAddr::V4(packet.spa);
+    if cx.own.answers_for(port, spa) {
+        announcer.claimed(port, spa, packet.sha, cx);
         return Err(DropReason::ArpConflict);
     }
-    let for_us = cx.own.answers_for(port, packet.tpa);
+    let for_us = cx.own.answers_for(port, packet.tpa.into());
     // RFC 5227 1.1: nothing is learnt from a probe, whose sender's address is zero.
     let taught = !packet.is_probe() && {
         let how = match packet.operation {
@@ -44,7 +47,7 @@ pub(super) fn receive<B: PacketBuf, P: BufPool<B>>(
             Operation::Reply if for_us && packet.tha == own_mac => Heard::Answer,
             _ => Heard::Aside,
         };
-        neighbors.hear(port, packet.spa, packet.sha, how, cx)
+        neighbors.hear(port, spa, packet.sha, how, cx)
     };
     if packet.operation == Operation::Request && for_us {
         // RFC 826: "Send the packet to the (new) target hardware address".

@@ -1,4 +1,5 @@
-//! The slow path: ARP, neighbors, ICMP and TCP resets; all that is not worth a worker's time.
+//! The slow path: ARP, neighbor discovery, neighbors, multicast listening, ICMP of both families
+//! and TCP resets; all that is not worth a worker's time.
 //!
 //! Workers punt packets to it ([`crate::types::PuntReason`] says what for); it hands complete
 //! frames back, to be sent by a worker that serves their port. It owns the neighbor table and
@@ -15,7 +16,8 @@
 //! Every punted packet ends in exactly one outcome ([`is_balanced`]):
 //!
 //! ```text
-//! slow_path_taken = arp_replies + arp_learned + echo_replies + icmp_errors + tcp_resets
+//! slow_path_taken = arp_replies + arp_learned + ndp_replies + ndp_learned + mld_queries
+//!                 + echo_replies + icmp_errors + tcp_resets
 //!                 + neighbor_forwarded + neighbor_waiting + sum(dropped but inbox_full)
 //! ```
 //!
@@ -28,41 +30,64 @@
 //! announcements leave in small batches. Nothing grows by what comes from the wire.
 //!
 //! # RFCs
-//! RFC 826, 5227, 5494 (ARP); 4861 (neighbor states and timers); 1122, 1812, 792, 1191 (ICMP);
-//! 9293 (TCP resets).
+//! RFC 826, 5227, 5494 (ARP); 4861 (neighbor discovery, neighbor states and timers); 4862
+//! (duplicate address detection); 3810, 3590 (MLD); 1122, 1812, 792, 1191 (ICMP); 4443, 8201
+//! (ICMPv6); 9293 (TCP resets).
 #![forbid(unsafe_code)]
 
 mod announce;
+mod answer;
 mod arp;
+mod dad;
 mod icmp;
+mod icmp6;
 mod limit;
+mod mld;
+mod ndp;
 mod neighbor;
 mod neighbors;
 mod output;
 mod own;
+mod path_mtu;
 mod random;
 mod time;
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-pub use icmp::PathMtu;
 pub use neighbors::{MAX_WAIT, MAX_WAITING, NeighborView};
+pub use path_mtu::PathMtu;
 pub use time::Millis;
 
 use announce::Announcer;
+use dad::Dad;
 use icmp::Icmp;
+use icmp6::Icmp6;
+use mld::Listener;
 use neighbors::Neighbors;
 use output::{Context, Outcome};
-use own::Own;
+use own::{NotReady, Own};
 use random::Random;
 
 use crate::packet::buf::{BufPool, PacketBuf};
-use crate::packet::icmpv4::Error;
+use crate::packet::ethernet::{EtherType, Frame};
+use crate::packet::{icmpv4, icmpv6};
 use crate::snapshot::neighbors::{Links, NextHops};
 use crate::stats::{Counts, DropReason, Event, Stats};
-use crate::types::{PortId, Punt, PuntReason};
+use crate::types::{AddressState, PortId, Punt, PuntReason};
 
-/// ARP, neighbors, ICMP and TCP resets.
+/// An IPv6 address of a port as listings show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressView {
+    /// The port.
+    pub port: PortId,
+    /// A DIP, or the port's link-local address.
+    pub address: Ipv6Addr,
+    /// Whether it may be used.
+    pub state: AddressState,
+}
+
+/// ARP, neighbor discovery, neighbors, multicast listening, ICMP and TCP resets.
 ///
 /// `out(port, frame)` in its calls takes a complete frame, to be sent by a worker that serves
 /// `port`.
@@ -72,7 +97,10 @@ pub struct SlowPath<B: PacketBuf, P: BufPool<B>> {
     own: Own,
     neighbors: Neighbors<B>,
     announcer: Announcer,
+    dad: Dad,
+    listener: Listener,
     icmp: Icmp,
+    icmp6: Icmp6,
 }
 
 /// The surroundings of one call, borrowed beside the parts that do the work.
@@ -88,30 +116,45 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     pub fn new(pool: P, next_hops: Arc<NextHops>, stats: Arc<Stats>, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let icmp = Icmp::new(&mut random);
+        let listener = Listener::new(Random::new(random.between(0, u64::MAX)));
         SlowPath {
             pool,
             stats,
             own: Own::default(),
             neighbors: Neighbors::new(next_hops, random),
             announcer: Announcer::new(),
+            dad: Dad::new(),
+            listener,
             icmp,
+            icmp6: Icmp6::new(),
         }
     }
 
     /// Takes up a new configuration. Neighbors that stay keep their state, others are asked for at
-    /// once; addresses that are new are announced. Packets waiting for a neighbor that is gone are
-    /// dropped (`neighbor_unresolved`).
+    /// once; addresses that are new are announced, IPv6 addresses of ports once they were probed.
+    /// Packets waiting for a neighbor that is gone are dropped (`neighbor_unresolved`).
     pub fn configure(&mut self, links: &Links, now: Millis, out: &mut impl FnMut(PortId, B)) {
-        self.own = Own::of(links);
+        self.own = Own::of(links, NotReady::new());
+        self.dad.configure(self.own.probed(), now);
+        self.own.set_not_ready(self.dad.not_ready());
         let mut cx = context!(self, now, out);
+        // Before the probes, which are answered to a group (RFC 4862 5.4.2).
+        self.listener.configure(&cx);
+        self.listener.poll(&mut cx);
         self.announcer.configure(&cx);
         self.neighbors.configure(&links.neighbors, &mut cx);
         self.poll(now, out);
     }
 
-    /// The link of a port came up: announces all its addresses again, and asks its neighbors.
+    /// The link of a port came up: probes its IPv6 addresses again, announces the others, tells its
+    /// groups, and asks its neighbors.
     pub fn link_up(&mut self, port: PortId, now: Millis, out: &mut impl FnMut(PortId, B)) {
+        self.dad.link_up(port, now);
+        self.own.set_not_ready(self.dad.not_ready());
+        self.listener.report_again(port, now);
         let mut cx = context!(self, now, out);
+        self.listener.poll(&mut cx);
+        self.announcer.configure(&cx);
         self.announcer.link_up(port, now);
         self.neighbors.link_up(port, &mut cx);
         self.poll(now, out);
@@ -123,22 +166,41 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.stats.event(Event::SlowPathTaken).add(1);
         let mut cx = context!(self, now, out);
         let cx = &mut cx;
+        let ipv6 = is_ipv6(&buf);
         let outcome = match reason {
             PuntReason::Arp => {
                 arp::receive(&mut self.neighbors, &mut self.announcer, ingress, buf, cx).into()
             }
-            PuntReason::Ndp | PuntReason::Mld => Outcome::Dropped(DropReason::SlowPathUnknown),
+            PuntReason::Ndp => {
+                let (neighbors, announcer) = (&mut self.neighbors, &mut self.announcer);
+                let mut parts = ndp::Parts { neighbors, announcer, dad: &mut self.dad };
+                ndp::receive(&mut parts, ingress, buf, cx).into()
+            }
+            PuntReason::Mld => self.listener.receive(ingress, &buf, cx).into(),
+            PuntReason::Echo if ipv6 => self.icmp6.echo(ingress, buf, cx).into(),
             PuntReason::Echo => self.icmp.echo(ingress, buf, cx).into(),
+            PuntReason::IcmpToDirector if ipv6 => {
+                Outcome::Dropped(self.icmp6.note_message(&buf, &self.own))
+            }
             PuntReason::IcmpToDirector => Outcome::Dropped(self.icmp.note_message(&buf, &self.own)),
             PuntReason::Resolve { neighbor, port } => {
                 self.neighbors.resolve(neighbor, port, buf, cx)
             }
+            PuntReason::TtlExceeded if ipv6 => {
+                self.icmp6.error(icmpv6::Error::TimeExceeded, ingress, buf, cx).into()
+            }
             PuntReason::TtlExceeded => {
-                self.icmp.error(Error::TimeExceeded, ingress, buf, cx).into()
+                self.icmp.error(icmpv4::Error::TimeExceeded, ingress, buf, cx).into()
+            }
+            PuntReason::FragmentationNeeded { mtu } if ipv6 => {
+                let error = icmpv6::Error::PacketTooBig { mtu: mtu.into() };
+                self.icmp6.error(error, ingress, buf, cx).into()
             }
             PuntReason::FragmentationNeeded { mtu } => {
-                self.icmp.error(Error::FragmentationNeeded { mtu }, ingress, buf, cx).into()
+                let error = icmpv4::Error::FragmentationNeeded { mtu };
+                self.icmp.error(error, ingress, buf, cx).into()
             }
+            PuntReason::TcpReset if ipv6 => self.icmp6.reset(ingress, buf, cx).into(),
             PuntReason::TcpReset => self.icmp.reset(ingress, buf, cx).into(),
         };
         match outcome {
@@ -147,21 +209,53 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
             Outcome::Waits => {}
         }
         self.neighbors.poll(cx);
+        if reason == PuntReason::Ndp {
+            // An address may be another's by now.
+            self.own.set_not_ready(self.dad.not_ready());
+        }
         self.count_waiting();
     }
 
-    /// Does what is due: requests, probes, announcements, the end of waiting. To be called at
+    /// Does what is due: requests, probes, announcements, reports, the end of waiting. To be called at
     /// [`SlowPath::next_deadline`]; early or late does no harm.
     pub fn poll(&mut self, now: Millis, out: &mut impl FnMut(PortId, B)) {
         let mut cx = context!(self, now, out);
+        if self.dad.poll(&mut cx) {
+            self.addresses_ready(now);
+        }
+        let mut cx = context!(self, now, out);
+        self.listener.poll(&mut cx);
         self.neighbors.poll(&mut cx);
         self.announcer.poll(&mut cx);
         self.count_waiting();
     }
 
+    /// Addresses were found to be nobody else's: they are announced, and groups told by those ports
+    /// that had no address to tell them from.
+    fn addresses_ready(&mut self, now: Millis) {
+        let had = self.own.link_locals();
+        self.own.set_not_ready(self.dad.not_ready());
+        for port in self.own.link_locals().difference(&had) {
+            self.listener.report_again(*port, now);
+        }
+        self.announcer.configure(&context!(self, now, &mut |_, _: B| {}));
+    }
+
     /// When [`SlowPath::poll`] next has something to do.
     pub fn next_deadline(&self) -> Option<Millis> {
-        [self.neighbors.next_deadline(), self.announcer.next_deadline()].into_iter().flatten().min()
+        let parts = [
+            self.neighbors.next_deadline(),
+            self.announcer.next_deadline(),
+            self.dad.next_deadline(),
+            self.listener.next_deadline(),
+        ];
+        parts.into_iter().flatten().min()
+    }
+
+    /// The IPv6 addresses of all ports, by port.
+    pub fn addresses(&self) -> Vec<AddressView> {
+        let view = |((port, address), state)| AddressView { port, address, state };
+        self.dad.all().map(view).collect()
     }
 
     /// All neighbors, by slot.
@@ -177,7 +271,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     /// Path MTUs to real servers heard of since the last call, each RIP once. Forged ones look
     /// the same; see [`PathMtu::real`].
     pub fn take_path_mtu_updates(&mut self) -> Vec<PathMtu> {
-        self.icmp.take_path_mtus()
+        self.icmp.path_mtus.take().chain(self.icmp6.path_mtus.take()).collect()
     }
 
     /// Drops all waiting packets, counted `shutdown`. More are not expected, but do no harm.
@@ -191,12 +285,19 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     }
 }
 
+fn is_ipv6(buf: &impl PacketBuf) -> bool {
+    Frame::new(buf.data()).is_ok_and(|frame| frame.ethertype() == EtherType::IPV6)
+}
+
 /// Whether every punted packet has exactly one outcome: the module's invariant, for the slow
 /// path's own counters. Between calls it always holds.
 pub fn is_balanced(counts: &Counts) -> bool {
-    const DONE: [Event; 7] = [
+    const DONE: [Event; 10] = [
         Event::ArpReplies,
         Event::ArpLearned,
+        Event::NdpReplies,
+        Event::NdpLearned,
+        Event::MldQueries,
         Event::EchoReplies,
         Event::IcmpErrors,
         Event::TcpResets,

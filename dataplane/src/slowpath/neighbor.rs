@@ -1,4 +1,4 @@
-//! The state machine of one neighbor: RFC 4861 section 7.3 and appendix C, used for ARP.
+//! The state machine of one neighbor: RFC 4861 section 7.3 and appendix C, used for ARP too.
 //!
 //! Pure: it is told what was heard and sent and what time it is, and says what to ask.
 //!
@@ -13,6 +13,8 @@
 //!   that we reach it: it gives or changes the address to send to, but does not confirm it
 //!   (RFC 4861 7.2.3, 7.2.5). It does not bring a failed neighbor back either; it makes us ask it
 //!   at once. So a neighbor that sends but does not answer stays failed instead of flapping.
+//! - An advertisement whose solicited flag is set confirms only what was asked: one that comes
+//!   unasked counts as unsolicited. RFC 4861 7.2.5 believes the flag alone.
 
 use super::Millis;
 use super::random::Random;
@@ -39,7 +41,7 @@ pub(super) const LOCK_TIME: u64 = 1_000;
 /// A request the neighbor is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// To everyone.
+    /// To everyone (ARP), or to the group of those who may have the address (IPv6).
     Broadcast,
     /// To its last known address.
     Unicast(Mac),
@@ -52,8 +54,20 @@ pub(super) enum Heard {
     Answer,
     /// In something else it sent.
     Aside,
-    /// In a gratuitous ARP.
+    /// In a gratuitous ARP, or in a neighbor solicitation (RFC 4861 7.2.3): what is known is to be
+    /// overwritten.
     Gratuitous,
+}
+
+/// What a neighbor advertisement says (RFC 4861 4.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Advertised {
+    /// Target link-layer address.
+    pub(super) mac: Option<Mac>,
+    /// It answers a solicitation.
+    pub(super) solicited: bool,
+    /// What was known is to be overwritten.
+    pub(super) overrides: bool,
 }
 
 /// One next hop.
@@ -245,6 +259,53 @@ impl Neighbor {
                     self.learn(mac, now);
                 }
                 changes
+            }
+        }
+    }
+
+    /// The neighbor advertises itself (RFC 4861 7.2.5). Whether that taught or confirmed anything.
+    pub(super) fn advertised(
+        &mut self,
+        what: Advertised,
+        now: Millis,
+        random: &mut Random,
+    ) -> bool {
+        let answers = what.solicited && self.outstanding;
+        match (self.state, self.mac, what.mac) {
+            (NeighborState::Static, ..) => false,
+            // "In any of these cases [no entry] ... no action"; one that failed is asked again.
+            (NeighborState::Incomplete | NeighborState::Failed, _, Some(mac)) if answers => {
+                self.confirm(mac, now, random);
+                true
+            }
+            (NeighborState::Incomplete, _, Some(mac)) => {
+                self.learn(mac, now);
+                true
+            }
+            (NeighborState::Failed, _, Some(_)) => self.nudge(now),
+            // "If ... no Target Link-Layer Address option is included, the receiving node SHOULD
+            // silently discard the received advertisement."
+            (NeighborState::Incomplete | NeighborState::Failed, _, None) | (_, None, _) => false,
+            // I. "If the Override flag is clear and the supplied link-layer address differs": the
+            // address in the cache stays, but is no longer taken for confirmed.
+            (state, Some(known), Some(mac)) if mac != known && !what.overrides => {
+                let shaken = state == NeighborState::Reachable;
+                if shaken {
+                    self.stale(now);
+                }
+                shaken
+            }
+            // II. It overrides, or says nothing new.
+            (_, Some(known), mac) => {
+                let mac = mac.unwrap_or(known);
+                if answers {
+                    self.confirm(mac, now, random);
+                } else if mac != known {
+                    // A late answer from the old address must not undo this.
+                    self.outstanding = false;
+                    self.learn(mac, now);
+                }
+                answers || mac != known
             }
         }
     }

@@ -4,19 +4,19 @@
 //! an entry, so it cannot be filled from outside.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use super::Millis;
 use super::limit::{Gate, Pace};
-use super::neighbor::{Ask, Heard, Neighbor};
+use super::neighbor::{Advertised, Ask, Heard, Neighbor};
 use super::output::{Context, Outcome};
+use super::own::Source;
 use super::random::Random;
-use crate::packet::arp;
 use crate::packet::buf::{BufPool, PacketBuf};
-use crate::packet::ethernet;
+use crate::packet::{arp, ethernet, ndp};
 use crate::snapshot::neighbors::{NeighborSpec, NextHop, NextHops};
 use crate::stats::{DropReason, Event, Stats};
 use crate::types::{Mac, NeighborId, NeighborState, PortId};
@@ -25,8 +25,9 @@ use crate::types::{Mac, NeighborId, NeighborState, PortId};
 pub const MAX_WAITING: usize = 3;
 /// How long a packet waits at most, in milliseconds.
 pub const MAX_WAIT: u64 = 3_000;
-/// Until a request that found no buffer is tried again, in milliseconds.
-const NO_BUFFER_RETRY: u64 = 100;
+/// Until a request that found no buffer, or no address to ask from yet, is tried again, in
+/// milliseconds.
+const RETRY: u64 = 100;
 
 /// A neighbor as listings show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub struct NeighborView {
     /// Port it is behind.
     pub port: PortId,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The Ethernet address frames for it are sent to now.
     pub mac: Option<Mac>,
     /// Its state.
@@ -55,7 +56,7 @@ struct Waiting<B> {
 
 struct Entry<B> {
     port: PortId,
-    address: Ipv4Addr,
+    address: IpAddr,
     neighbor: Neighbor,
     waiting: ArrayVec<Waiting<B>, MAX_WAITING>,
     published: Option<NextHop>,
@@ -65,10 +66,10 @@ struct Entry<B> {
 }
 
 impl<B> Entry<B> {
-    fn new(spec: &NeighborSpec, address: Ipv4Addr, now: Millis) -> Entry<B> {
+    fn new(spec: &NeighborSpec, now: Millis) -> Entry<B> {
         Entry {
             port: spec.port,
-            address,
+            address: spec.address,
             neighbor: spec.fixed.map_or_else(|| Neighbor::new(now), Neighbor::fixed),
             waiting: ArrayVec::new(),
             published: None,
@@ -78,7 +79,7 @@ impl<B> Entry<B> {
     }
 
     fn is(&self, spec: &NeighborSpec) -> bool {
-        self.port == spec.port && IpAddr::V4(self.address) == spec.address
+        self.port == spec.port && self.address == spec.address
     }
 
     fn deadline(&self) -> Option<Millis> {
@@ -90,7 +91,7 @@ impl<B> Entry<B> {
 /// All configured next hops.
 pub(super) struct Neighbors<B> {
     entries: BTreeMap<NeighborId, Entry<B>>,
-    by_address: HashMap<(PortId, Ipv4Addr), NeighborId>,
+    by_address: HashMap<(PortId, IpAddr), NeighborId>,
     timers: BTreeSet<(Millis, NeighborId)>,
     next_hops: Arc<NextHops>,
     random: Random,
@@ -149,10 +150,8 @@ impl<B: PacketBuf> Neighbors<B> {
             self.remove(id, cx);
         }
         for spec in wanted.into_values() {
-            let IpAddr::V4(address) = spec.address else { continue };
-            self.by_address.insert((spec.port, address), spec.id);
-            let new = || Entry::new(spec, address, cx.now);
-            let entry = self.entries.entry(spec.id).or_insert_with(new);
+            self.by_address.insert((spec.port, spec.address), spec.id);
+            let entry = self.entries.entry(spec.id).or_insert_with(|| Entry::new(spec, cx.now));
             match (spec.fixed, entry.neighbor.state()) {
                 (Some(mac), _) => entry.neighbor = Neighbor::fixed(mac),
                 (None, NeighborState::Static) => entry.neighbor = Neighbor::new(cx.now),
@@ -239,7 +238,7 @@ impl<B: PacketBuf> Neighbors<B> {
     pub(super) fn hear<P: BufPool<B>>(
         &mut self,
         port: PortId,
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: Mac,
         how: Heard,
         cx: &mut Context<'_, B, P>,
@@ -247,6 +246,23 @@ impl<B: PacketBuf> Neighbors<B> {
         let Some(&id) = self.by_address.get(&(port, address)) else { return false };
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         let taught = entry.neighbor.hear(mac, how, cx.now, &mut self.random);
+        if taught {
+            self.settle(id, cx);
+        }
+        taught
+    }
+
+    /// A station on `port` advertises `address`. Whether that taught or confirmed a neighbor.
+    pub(super) fn advertised<P: BufPool<B>>(
+        &mut self,
+        port: PortId,
+        address: Ipv6Addr,
+        what: Advertised,
+        cx: &mut Context<'_, B, P>,
+    ) -> bool {
+        let Some(&id) = self.by_address.get(&(port, address.into())) else { return false };
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let taught = entry.neighbor.advertised(what, cx.now, &mut self.random);
         if taught {
             self.settle(id, cx);
         }
@@ -268,25 +284,23 @@ impl<B: PacketBuf> Neighbors<B> {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(ask) = entry.neighbor.fire(cx.now) else { return };
         let (port, address) = (entry.port, entry.address);
-        // RFC 826: a request tells its sender's addresses; the answer goes there.
-        let source = cx.own.mac(port).zip(cx.own.address_towards(port, address));
-        let Some((sha, spa)) = source else {
-            let name = cx.own.port_name(port);
-            log::warn!(
-                "neighbor {address}: port {name} has no IPv4 or Ethernet address to ask from; give it \
-                 an address of the neighbor's network, or configure a static neighbor"
-            );
-            return entry.neighbor.give_up();
-        };
-        let dst = match ask {
-            Ask::Broadcast => Mac::BROADCAST,
-            Ask::Unicast(mac) => mac,
-        };
-        if cx.send_arp(port, dst, &arp::Packet::request(sha, spa, address)) {
-            self.pace.count();
-            entry.neighbor.asked(cx.now);
-        } else {
-            entry.neighbor.postpone(cx.now.after(NO_BUFFER_RETRY));
+        match send_ask(port, address, ask, cx) {
+            Source::Ready(true) => {
+                self.pace.count();
+                entry.neighbor.asked(cx.now);
+            }
+            Source::Ready(false) | Source::Later => {
+                entry.neighbor.postpone(cx.now.after(RETRY));
+            }
+            Source::None => {
+                let name = cx.own.port_name(port);
+                let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+                log::warn!(
+                    "neighbor {address}: port {name} has no {family} or Ethernet address to ask from; \
+                     give it an address of the neighbor's network, or configure a static neighbor"
+                );
+                entry.neighbor.give_up();
+            }
         }
     }
 
@@ -327,6 +341,35 @@ impl<B: PacketBuf> Neighbors<B> {
         for entry in self.entries.values_mut() {
             self.waiting -= drop_all(entry, DropReason::Shutdown, stats);
         }
+    }
+}
+
+/// Asks a neighbor for its Ethernet address; whether there was a buffer for it.
+fn send_ask<B: PacketBuf, P: BufPool<B>>(
+    port: PortId,
+    address: IpAddr,
+    ask: Ask,
+    cx: &mut Context<'_, B, P>,
+) -> Source<bool> {
+    let Some(mac) = cx.own.mac(port) else { return Source::None };
+    // A question tells its sender's addresses; the answer goes there.
+    match address {
+        IpAddr::V4(address) => cx.own.source4(port, address).map(|own| {
+            let dst = match ask {
+                Ask::Broadcast => Mac::BROADCAST,
+                Ask::Unicast(neighbor) => neighbor,
+            };
+            cx.send_arp(port, dst, &arp::Packet::request(mac, own, address))
+        }),
+        IpAddr::V6(address) => cx.own.source6(port, address).map(|own| match ask {
+            Ask::Broadcast => {
+                let question = ndp::Message::solicitation(mac, own, address);
+                cx.send_ndp(port, mac, Mac::ZERO, &question)
+            }
+            Ask::Unicast(neighbor) => {
+                cx.send_ndp(port, mac, neighbor, &ndp::Message::probe(mac, own, address))
+            }
+        }),
     }
 }
 

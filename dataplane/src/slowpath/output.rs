@@ -2,9 +2,9 @@
 
 use super::Millis;
 use super::own::Own;
-use crate::packet::arp;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::MIN_FRAME_LEN;
+use crate::packet::{arp, ndp};
 use crate::stats::{DropReason, Event, Stats};
 use crate::types::{Mac, PortId};
 
@@ -67,6 +67,29 @@ impl<B: PacketBuf, P: BufPool<B>> Context<'_, B, P> {
         }
         buf.data_mut().get_mut(..frame.len())?.copy_from_slice(frame);
         Some(buf)
+    }
+
+    /// Sends a message of neighbor discovery the director thought of itself, to `neighbor` unless
+    /// it is to a group. False when there is no buffer for it.
+    pub(super) fn send_ndp(
+        &mut self,
+        port: PortId,
+        src: Mac,
+        neighbor: Mac,
+        message: &ndp::Message,
+    ) -> bool {
+        let mut frame = [0; ndp::MAX_FRAME_LEN];
+        let len = message.emit_frame(src, neighbor, &mut frame);
+        let sent = len.is_ok_and(|len| self.send_new(port, &frame[..len]));
+        self.stats.event(Event::NdpRequests).add(sent.into());
+        sent
+    }
+
+    /// Sends a frame the director thought of itself. False when there is no buffer for it.
+    pub(super) fn send_new(&mut self, port: PortId, frame: &[u8]) -> bool {
+        let Some(buf) = self.new_frame(frame) else { return false };
+        self.send(port, buf);
+        true
     }
 
     /// Sends an ARP request the director thought of itself. False when there is no buffer for it.

@@ -52,6 +52,7 @@ counter_list! {
         NoService = "no_service": "To a VIP, but no virtual service has this protocol and L4 port.",
         ProtocolUnsupported = "protocol_unsupported": "To a VIP or DIP with a protocol that is not served.",
         NoRealServer = "no_real_server": "The virtual service has no real server that takes new flows.",
+        RealServerGone = "real_server_gone": "The flow waits for its real server, which was removed (expire_nodest_conn = false).",
         NoHeadroom = "no_headroom": "No room in front of the packet for the outer header.",
         TooLong = "too_long": "The packet with its outer header would be longer than 65535 bytes, or an IPv6 packet of at most 1280 than the egress port takes.",
         NoBuffer = "no_buffer": "The packet buffer pool is empty, or its buffers too small for the egress MTU.",

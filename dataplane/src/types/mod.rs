@@ -11,6 +11,7 @@ mod mac;
 mod method;
 mod neighbor;
 mod netmask;
+mod ports;
 mod punt;
 mod tick;
 
@@ -24,5 +25,6 @@ pub use mac::{Mac, ParseMacError};
 pub use method::{ForwardMethod, IdleMode, SchedulerKind};
 pub use neighbor::NeighborState;
 pub use netmask::Netmask;
+pub use ports::{Ports, ServiceAddress};
 pub use punt::{Punt, PuntReason};
 pub use tick::Tick;

@@ -20,7 +20,8 @@ use dataplane::snapshot::spec::{
 };
 use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
 use dataplane::types::{
-    Mac, Netmask, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick, WorkerId,
+    Mac, Netmask, PortId, Protocol, Punt, PuntReason, RealId, ServiceAddress, ServiceKey, Tick,
+    WorkerId,
 };
 
 use crate::buffer::{Census, Counted, Pool};
@@ -198,7 +199,8 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
         "udp6" => (Protocol::Udp, VIP6.into()),
         protocol => (protocol.parse().unwrap(), VIP.into()),
     };
-    let port = head.next().unwrap().parse().unwrap();
+    let address: ServiceAddress = format!("{VIP}:{}", head.next().unwrap()).parse().unwrap();
+    let ports = address.ports;
     let scheduler = head.next().unwrap().parse().unwrap();
     let real = |text: &str| {
         let mut words = text.split_whitespace();
@@ -218,7 +220,7 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
         RealSpec { address, weight, method, gre, thresholds }
     };
     ServiceSpec {
-        key: ServiceKey { protocol, vip, port },
+        key: ServiceKey { protocol, vip, ports },
         scheduler,
         options: head.fold(ServiceOptions::default(), |options, word| match word {
             persistent if persistent.starts_with("p=") => {

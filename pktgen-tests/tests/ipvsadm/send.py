@@ -18,23 +18,32 @@ def checksum(data):
 
 
 def packet(kind, client, port, vip, vip_port, size):
-    source, target = socket.inet_aton(client), socket.inet_aton(vip)
+    family = socket.AF_INET6 if ":" in vip else socket.AF_INET
+    source, target = socket.inet_pton(family, client), socket.inet_pton(family, vip)
     if kind == "udp":
-        protocol = 17
+        protocol, at = 17, 6
         body = struct.pack("!HHHH", port, vip_port, 8 + size, 0) + b"x" * size
     else:
-        protocol = 6
+        protocol, at = 6, 16
         body = struct.pack("!HHIIBBHHH", port, vip_port, 1, 1, 0x50, FLAGS[kind], 1024, 0, 0)
         body += b"x" * size
-        pseudo = source + target + struct.pack("!BBH", 0, protocol, len(body))
-        body = body[:16] + struct.pack("!H", checksum(pseudo + body)) + body[18:]
+    pseudo = source + target + struct.pack("!II", len(body), protocol)
+    # IPv4 does not want one of UDP.
+    if protocol == 6 or family == socket.AF_INET6:
+        body = body[:at] + struct.pack("!H", checksum(pseudo + body)) + body[at + 2 :]
+    if family == socket.AF_INET6:
+        return struct.pack("!IHBB", 6 << 28, len(body), protocol, 64) + source + target + body
     head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 1, 0, 64, protocol, 0, source, target)
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
 
 
-raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+# The kernel takes both with their headers.
+raw = {
+    family: socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    for family in {socket.AF_INET6 if ":" in argument else socket.AF_INET for argument in sys.argv[1:]}
+}
 for argument in sys.argv[1:]:
     kind, client, port, vip, vip_port, count, size = argument.split(",")
     sent = packet(kind, client, int(port), vip, int(vip_port), int(size))
     for _ in range(int(count)):
-        raw.sendto(sent, (vip, 0))
+        raw[socket.AF_INET6 if ":" in vip else socket.AF_INET].sendto(sent, (vip, 0))

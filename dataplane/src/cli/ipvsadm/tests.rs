@@ -36,6 +36,7 @@ fn real(last: u8, forward: ForwardMethod) -> RealRow {
         upper_threshold: 0,
         lower_threshold: 0,
         state: Reachability::Reachable,
+        templates: None,
         traffic: Traffic {
             connections: 9,
             packets: 12,
@@ -228,6 +229,78 @@ TCP 100:00 ESTABLISHED 198.51.100.10:65535 192.0.2.100:80     192.0.2.22:80
 }
 
 #[test]
+fn ipv6_stands_in_brackets() {
+    let rip = |text: &str, forward| RealRow { real: text.parse().unwrap(), ..real(0, forward) };
+    let mut all = rows();
+    let six = ServiceRow {
+        address: "[2001:db8::100]:80".parse().unwrap(),
+        persistence: Some(Duration::from_secs(60)),
+        persistence_netmask: Some(Netmask::V6(64)),
+        reals: vec![
+            rip("2001:db8:3:1111:2222:3333:4444:5555", ForwardMethod::Ipip),
+            rip("2001:db8::22", ForwardMethod::Dr),
+            rip("fd00::1", ForwardMethod::Gre),
+            rip("192.0.2.21", ForwardMethod::Gre),
+        ],
+        ..all[1].clone()
+    };
+    all.insert(0, six);
+    let view = View { columns: Columns::Connections, exact: false, sorted: true, names: None };
+    let listed = view.all(&all, 4096);
+    let text: Vec<_> = listed.lines().skip(8).collect();
+    // Where an address is longer than its column, the others move.
+    assert_eq!(
+        text,
+        [
+            "UDP  192.0.2.100:53 sh (sh-port) persistent 300 mask 255.255.255.0 ops",
+            "TCP  [2001:db8::100]:80 wlc persistent 60 mask 64",
+            "  -> 192.0.2.21:80                Tunnel  1      3          4         ",
+            "  -> [fd00::1]:80                 Tunnel  1      3          4         ",
+            "  -> [2001:db8::22]:80            Route   1      3          4         ",
+            "  -> [2001:db8:3:1111:2222:3333:4444:5555]:80 Tunnel  1      3          4         ",
+        ]
+    );
+    let saved = save(&all[..1], None);
+    assert!(saved.starts_with("-A -t [2001:db8::100]:80 -s wlc -p 60 -M 64\n"), "{saved}");
+    assert!(saved.contains(" -r [fd00::1]:80 -i -w 1 --tun-type gre"), "{saved}");
+    assert!(save(&all[..1], Some(&Few)).starts_with("-A -t [www.example.com]:http -s wlc"));
+    let lines: Vec<_> = saved.lines().map(|line| read(line).unwrap()).collect();
+    let Request::ServiceAdd(add) = service(&lines[0], target(&lines[0]).unwrap()).unwrap() else {
+        panic!("no service")
+    };
+    assert_eq!((add.address, add.persistence_netmask), (all[0].address, Some(Netmask::V6(64))));
+    let none = ServiceRow { reals: Vec::new(), ..all[0].clone() };
+    for (line, row) in lines[1..].iter().zip(["192.0.2.21", "fd00::1"]) {
+        let Request::ServerAdd(add) = server(line, &none).unwrap() else { panic!("no server") };
+        assert_eq!(add.real.to_string(), row);
+    }
+}
+
+#[test]
+fn netmasks_and_families_fit_together() {
+    let mask = |line: &str| read(line).map(|line| line.netmask);
+    let prefix = |length| Ok(Some(Netmask::V6(length)));
+    assert_eq!(mask("-A -t [2001:db8::1]:80 -p 9 -M 48"), prefix(48));
+    assert_eq!(mask("-A -t [2001:db8::1]:80 -p 9 -M 48x"), prefix(48), "as atoi(3)");
+    assert_eq!(mask("-A -M 64 -t [2001:db8::1]:80 -p 9"), Ok(None), "lost, as in the original");
+    for wrong in ["0", "129", "255.255.255.0", "x", "-1", "300"] {
+        let wrong = mask(&format!("-A -t [2001:db8::1]:80 -p 9 -M {wrong}")).unwrap_err();
+        assert_eq!((wrong.message.as_str(), wrong.status), ("illegal ipv6 netmask specified", 2));
+    }
+    let mixed = |line: &str| read(line).map_err(|wrong| (wrong.message, wrong.status)).map(|_| ());
+    let only = "Different address family is allowed only for tunneling servers".to_owned();
+    for line in [
+        "-a -t [2001:db8::1]:80 -r 192.0.2.21",
+        "-e -t 192.0.2.100:80 -r 2001:db8::21 -g",
+        "-a -r 192.0.2.21 -t [2001:db8::1]:80 -m",
+    ] {
+        assert_eq!(mixed(line), Err((only.clone(), 2)), "{line}");
+    }
+    assert_eq!(mixed("-a -t [2001:db8::1]:80 -r 192.0.2.21 -i"), Ok(()));
+    assert_eq!(mixed("-d -t [2001:db8::1]:80 -r 192.0.2.21"), Ok(()), "there is none: said later");
+}
+
+#[test]
 fn what_shunt_has_not_got_is_said() {
     let row = rows().remove(1);
     for (line, what) in [
@@ -254,6 +327,7 @@ fn word() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => option,
         2 => "192\\.0\\.2\\.[0-9]{1,3}(:[0-9]{1,6})?",
+        1 => "\\[?(2001:db8|192)[:.]{1,2}[0-9a-f:]{1,4}\\]?(:[0-9]{1,6})?",
         1 => "[0-9]{1,12}",
         1 => "\\PC{0,8}",
         1 => "-{0,2}\\PC{0,6}",

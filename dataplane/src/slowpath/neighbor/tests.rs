@@ -220,6 +220,7 @@ enum Op {
     Wait(u64),
     Fire { sent: bool },
     Hear(bool, u8),
+    Advertised(Option<bool>, bool, bool),
     Nudge,
     Doubt,
 }
@@ -229,6 +230,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => (0u64..40_000).prop_map(Op::Wait),
         6 => prop::bool::weighted(0.9).prop_map(|sent| Op::Fire { sent }),
         3 => (any::<bool>(), 0u8..3).prop_map(|(a, how)| Op::Hear(a, how)),
+        3 => any::<(Option<bool>, bool, bool)>().prop_map(|(a, s, o)| Op::Advertised(a, s, o)),
         1 => Just(Op::Nudge),
         1 => Just(Op::Doubt),
     ];
@@ -261,6 +263,13 @@ proptest! {
                     let after = (n.state(), n.mac(), n.confirmed(), n.due());
                     prop_assert!(taught || before == after);
                 }
+                Op::Advertised(a, solicited, overrides) => {
+                    let mac = a.map(|a| if a { A } else { B });
+                    let before = (n.state(), n.mac(), n.confirmed(), n.due());
+                    let taught = n.advertised(says(mac, solicited, overrides), now, &mut random);
+                    let after = (n.state(), n.mac(), n.confirmed(), n.due());
+                    prop_assert!(taught || before == after);
+                }
                 Op::Nudge => {
                     n.nudge(now);
                 }
@@ -272,4 +281,70 @@ proptest! {
             prop_assert!(n.due() <= Some(now.after(REACHABLE_TIME.1)));
         }
     }
+}
+
+fn says(mac: Option<Mac>, solicited: bool, overrides: bool) -> Advertised {
+    Advertised { mac, solicited, overrides }
+}
+
+/// RFC 4861 7.2.5, case by case; `asked` tells whether an answer is due.
+#[test]
+fn what_an_advertisement_does() {
+    use NeighborState::{Failed, Incomplete, Probe, Reachable, Stale, Static};
+    let (s, o) = (true, true);
+    let (b, a, none) = (Some(B), Some(A), None);
+    for (state, what, asked, taught, then, used) in [
+        (Static, says(b, s, o), true, false, Static, a),
+        // Incomplete: nothing without an address; the override flag does not matter.
+        (Incomplete, says(none, s, o), true, false, Incomplete, none),
+        (Incomplete, says(b, s, !o), true, true, Reachable, b),
+        (Incomplete, says(b, s, o), true, true, Reachable, b),
+        (Incomplete, says(b, !s, !o), true, true, Stale, b),
+        (Incomplete, says(b, s, o), false, true, Stale, b),
+        // I: another address, and it does not override.
+        (Reachable, says(b, s, !o), true, true, Stale, a),
+        (Reachable, says(b, !s, !o), false, true, Stale, a),
+        (Stale, says(b, s, !o), true, false, Stale, a),
+        (Probe, says(b, !s, !o), true, false, Probe, a),
+        // II: it overrides, or it is the same address, or there is none.
+        (Reachable, says(b, s, o), true, true, Reachable, b),
+        (Reachable, says(b, !s, o), false, true, Stale, b),
+        (Reachable, says(a, !s, o), false, false, Reachable, a),
+        (Reachable, says(none, !s, o), false, false, Reachable, a),
+        (Stale, says(a, s, !o), true, true, Reachable, a),
+        (Stale, says(a, !s, o), true, false, Stale, a),
+        (Probe, says(none, s, !o), true, true, Reachable, a),
+        (Probe, says(none, !s, !o), true, false, Probe, a),
+        (Probe, says(b, !s, o), true, true, Stale, b),
+        // Nobody asked: as if the flag were not set.
+        (Stale, says(b, s, o), false, true, Stale, b),
+        (Probe, says(a, s, o), false, false, Probe, a),
+        // A failed one is believed only when it answers.
+        (Failed, says(b, s, !o), true, true, Reachable, b),
+        (Failed, says(none, s, o), true, false, Failed, none),
+        (Failed, says(a, !s, o), true, false, Failed, none),
+    ] {
+        let (mut n, now) = in_state(state);
+        n.outstanding = asked;
+        n.asked = n.asked.or(Some(Millis(now)));
+        let got = n.advertised(what, Millis(now), &mut random());
+        let context = format!("{state} {what:?} asked {asked}");
+        assert_eq!((got, n.state(), n.mac()), (taught, then, used), "{context}");
+        if then == Reachable && taught {
+            assert_eq!(n.confirmed(), Some(Millis(now)), "{context}");
+        }
+        if then == Stale && taught {
+            assert_eq!(n.due(), Some(Millis(now + DELAY_FIRST_PROBE)), "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_one_that_advertises_itself_is_asked_at_once() {
+    let (mut n, now) = in_state(NeighborState::Failed);
+    while n.due() < Some(Millis(now + 20_000)) {
+        step(&mut n);
+    }
+    assert!(n.advertised(says(Some(B), false, true), Millis(now + 17_000), &mut random()));
+    assert_eq!((n.state(), n.due()), (NeighborState::Failed, Some(Millis(now + 17_000))));
 }
