@@ -58,7 +58,7 @@ fn scene(reason: DropReason) -> Option<Director> {
             after(&from6(1).ext(60, &options).ext(0, &options).udp(1, 53).finish())
         }
         ExtensionLimit => after(&from6(1).ext(60, &[65; 7]).udp(1, 53).finish()),
-        RoutingHeader => after(&from6(1).ext(43, &[2, 1, 0, 0, 0, 0, 0]).udp(1, 53).finish()),
+        RoutingHeader => after(&from6(1).ext(43, &[0, 2, 1, 0, 0, 0, 0]).udp(1, 53).finish()),
         NdpInvalid => after(&from6(1).icmp6(135, 0, 0).payload(&[0; 16]).finish()),
         TooShort => after(&syn(1)[..20]),
         BadIpv4Header => after(&with_ip(syn(1), |ip| ip[3] = 19)),

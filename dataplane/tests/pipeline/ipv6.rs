@@ -108,7 +108,7 @@ fn one_packet_one_verdict() {
         ("no next header", from6(1).protocol(59).finish(), Dropped(ProtocolUnsupported)),
         ("to another host", to(client6(2)).tcp(1, 80, Flags::SYN, 1).finish(), Dropped(NotLocal)),
         ("to the VIP of IPv4, mapped", to(VIP.to_ipv6_mapped()).tcp(1, 80, Flags::SYN, 1).finish(), Dropped(NotLocal)),
-        ("routing header", ext(43, &[2, 1, 0, 0, 0, 0, 0]).finish(), Dropped(RoutingHeader)),
+        ("routing header", ext(43, &[0, 2, 1, 0, 0, 0, 0]).finish(), Dropped(RoutingHeader)),
         ("nine extension headers", (0..9).fold(from6(1), |b, _| b.ext(60, &options)).udp(1, 53).finish(), Dropped(ExtensionLimit)),
         ("hop-by-hop options late", from6(1).ext(60, &options).ext(0, &options).udp(1, 53).finish(), Dropped(BadExtension)),
         ("for another station", { let mut f = syn6(1); f[5] ^= 1; f }, Dropped(NotOurMac)),
