@@ -288,7 +288,7 @@ fn ipv4_too_long_for_ipv6_is_cut_before_it_goes_in() {
         let outcome = director.receive_one(&packet);
         assert_eq!(outcome.verdict(), Verdict::Forwarded6(REAL));
         assert_eq!(outcome.event(Event::FragmentsSent), 3, "{method}");
-        let mut whole = Vec::new();
+        let mut whole: Vec<u8> = Vec::new();
         for seen in &outcome.sent {
             assert!(seen.ip_len() <= 1500);
             let ip = seen.ip();
