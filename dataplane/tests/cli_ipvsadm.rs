@@ -102,6 +102,53 @@ fn what_shunt_has_not_got_is_refused_on_one_line() {
 }
 
 #[test]
+fn a_range_of_ports_takes_the_place_of_a_firewall_mark() {
+    let fixture = Fixture::new();
+    let (_, _, hint) = fixture.ipvsadm("-A -f 5");
+    assert_eq!(hint.lines().count(), 1);
+    assert!(hint.contains("-t VIP:8000-8999") && hint.contains("-t VIP:0 -p"), "{hint}");
+
+    fixture.ipvsadm("-C");
+    assert_eq!(fixture.ipvsadm("-A -t 192.0.2.101:8000-8999 -s rr -p 60"), DONE);
+    assert_eq!(fixture.ipvsadm("-a -t 192.0.2.101:8000-8999 -r 192.0.2.21"), DONE);
+    assert_eq!(fixture.ipvsadm("-A -u 192.0.2.101:0 -s rr -p 60"), DONE);
+    assert_eq!(
+        fixture.ipvsadm("-A -t 192.0.2.101:0 -s rr").2,
+        "Zero port specified for non-persistent service\n"
+    );
+    let listed = fixture.ipvsadm("-Ln").1;
+    assert_eq!(
+        listed.lines().skip(3).collect::<Vec<_>>(),
+        [
+            "TCP  192.0.2.101:8000-8999 rr persistent 60",
+            "  -> 192.0.2.21:8000-8999         Route   1      4          5         ",
+            "UDP  192.0.2.101:0 rr persistent 60",
+        ]
+    );
+    // What is saved can be restored here; the original does not know ranges.
+    let saved = fixture.ipvsadm("-S -n").1;
+    assert_eq!(
+        saved,
+        "-A -t 192.0.2.101:8000-8999 -s rr -p 60\n\
+         -a -t 192.0.2.101:8000-8999 -r 192.0.2.21 -g -w 1\n\
+         -A -u 192.0.2.101:0 -s rr -p 60\n"
+    );
+    fixture.ipvsadm("-C");
+    assert_eq!(fixture.fed("-R", &saved), DONE);
+    assert_eq!(fixture.ipvsadm("-S -n").1, saved);
+    let (status, _, refused) = fixture.ipvsadm("-A -t 192.0.2.101:8500-9500");
+    assert_eq!(status, 255);
+    assert!(
+        refused.contains("192.0.2.101:8500-9500 overlaps")
+            && refused.contains("tcp 192.0.2.101:8000-8999; ranges"),
+        "{refused}"
+    );
+    assert_eq!(fixture.ipvsadm("-d -t 192.0.2.101:8000-8999 -r 192.0.2.21"), DONE);
+    assert_eq!(fixture.ipvsadm("-D -t 192.0.2.101:8000-8999"), DONE);
+    assert_eq!(fixture.ipvsadm("-D -t 192.0.2.101:8000"), refusal("No such service"));
+}
+
+#[test]
 fn a_restore_goes_on_and_says_that_lines_are_missing() {
     let fixture = Fixture::new();
     let lines = "\

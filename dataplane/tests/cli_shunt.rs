@@ -175,7 +175,10 @@ lan   192.0.2.21  02:00:00:00:00:21  reachable   1.2s ago        0
     );
     let ports = fixture.ok("port list");
     assert!(
-        ports.contains("lan   up     10000  1500  02:00:00:00:00:01  192.0.2.10/24"),
+        ports.contains(
+            "lan   up     10000  1500  02:00:00:00:00:01  \
+             192.0.2.10/24, 2001:db8:2::10/64 (duplicate), fe80::ff:fe00:1  "
+        ),
         "{ports}"
     );
     assert_eq!(fixture.json("port list")[0]["rx_missed"], 1);

@@ -220,6 +220,11 @@ const CASES: &[(&str, &str, &str)] = &[
     // [scheduling]
     (
         "maglev_size = 65537",
+        "conn_reuse_mode = 3",
+        "9:1: scheduling.conn_reuse_mode: found 3, allowed are 0 to 2",
+    ),
+    (
+        "maglev_size = 65537",
         "maglev_size = 65536",
         "9:1: scheduling.maglev_size: maglev_size 65536 is not allowed: it must be a prime from 2 to 16777213; the \
          nearest is 65537",
@@ -312,7 +317,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     ("192.0.2.100:53", "192.0.2.1:53", "36:1: service.address: VIP 192.0.2.1 is a gateway of port"),
     ("192.0.2.100:53", "224.0.0.1:53", "VIP 224.0.0.1 is a multicast address; expected a host's"),
-    ("192.0.2.100:53", "192.0.2.100:0", "found 192.0.2.100:0, allowed L4 ports are 1 to 65535"),
+    ("192.0.2.100:53", "192.0.2.100:0-53", "36:11: service.address: found \"192.0.2.100:0-53\", "),
+    ("192.0.2.100:53", "192.0.2.100:53-52", "or 0 for all"),
     ("scheduler = \"wlc\"", "scheduler = \"mh\"", ""),
     // [[service.real]]
     (
@@ -447,7 +453,7 @@ const CASES6: &[(&str, &str, &str)] = &[
         "[fe80::100]:80",
         "17:1: service.address: VIP fe80::100 is a link-local",
     ),
-    ("[2001:db8:2::100]:80", "[2001:db8:2::100]:0", "allowed L4 ports are 1 to 65535"),
+    ("[2001:db8:2::100]:80", "[2001:db8:2::100]:80-79", "expected an address and L4 port such as"),
     (
         "[2001:db8:2::100]:80\"",
         "[2001:db8:2::100]:80\"\npersistence = \"300s\"\npersistence_netmask = \"255.255.255.0\"",
@@ -586,4 +592,53 @@ fn thousands_of_mistakes_are_cut_short() {
 fn a_missing_file_is_named() {
     let error = dataplane::config::load("/nonexistent/shunt.toml".as_ref()).unwrap_err();
     assert!(error.to_string().starts_with("cannot read /nonexistent/shunt.toml: "), "{error}");
+}
+
+/// Services of these addresses, each with the same real server.
+fn of_addresses(addresses: &[&str]) -> String {
+    let port = "[[port]]\nname = \"lan\"\nvdev = \"net_null0\"\naddress = [\"192.0.2.10/24\"]\n";
+    let service = |address: &&str| {
+        let (protocol, address) = address.split_once(' ').unwrap();
+        format!("[[service]]\nprotocol = {protocol:?}\naddress = {address:?}\n")
+    };
+    port.to_owned() + &addresses.iter().map(service).collect::<String>()
+}
+
+#[test]
+fn ranges_of_ports_do_not_overlap() {
+    for good in [
+        &["tcp 192.0.2.100:8000-8999", "tcp 192.0.2.100:9000-9999"][..],
+        &["tcp 192.0.2.100:8000-8999", "tcp 192.0.2.100:8000", "tcp 192.0.2.100:8999"],
+        &["tcp 192.0.2.100:8000-8999", "udp 192.0.2.100:8000-8999"],
+        &["tcp 192.0.2.100:8000-8999", "tcp 192.0.2.101:8500-9500"],
+        &["tcp 192.0.2.100:0", "tcp 192.0.2.100:8000-8999", "tcp 192.0.2.100:1-7999"],
+    ] {
+        let parsed = Config::parse(&of_addresses(good), "f");
+        let config = parsed.unwrap_or_else(|error| panic!("{good:?}: {error}"));
+        assert_eq!(Config::parse(&config.to_toml(), "f").unwrap(), config);
+    }
+    let overlap = |addresses: &[&str], expected: &[&str]| {
+        let error = Config::parse(&of_addresses(addresses), "f").unwrap_err().to_string();
+        assert_eq!(error.lines().collect::<Vec<_>>(), expected, "{addresses:?}");
+    };
+    let message = "service.address: virtual service tcp 192.0.2.100:8500-9500 overlaps virtual \
+                   service tcp 192.0.2.100:8000-8999; ranges of L4 ports must not";
+    overlap(
+        &["tcp 192.0.2.100:8000-8999", "tcp 192.0.2.100:8500-9500"],
+        &[&format!("f:10:1: {message}")],
+    );
+    // The later one is to blame, and each with one that it overlaps.
+    overlap(
+        &["tcp 192.0.2.100:8999-9500", "tcp 192.0.2.100:1-9000", "tcp 192.0.2.100:5-6"],
+        &[
+            "f:10:1: service.address: virtual service tcp 192.0.2.100:1-9000 overlaps virtual \
+             service tcp 192.0.2.100:8999-9500; ranges of L4 ports must not",
+            "f:13:1: service.address: virtual service tcp 192.0.2.100:5-6 overlaps virtual \
+             service tcp 192.0.2.100:1-9000; ranges of L4 ports must not",
+        ],
+    );
+    overlap(
+        &["tcp 192.0.2.100:0", "tcp 192.0.2.100:0"],
+        &["f:10:1: service.address: virtual service tcp 192.0.2.100:0 is configured twice"],
+    );
 }

@@ -219,6 +219,8 @@ fn differences_are_named_and_those_that_need_a_restart_marked() {
     new.control.group = None;
     new.timeouts.udp = Duration::from_secs(60);
     new.scheduling.hash_key = None;
+    new.scheduling.expire_nodest_conn = false;
+    new.scheduling.conn_reuse_mode = 0;
     new.ports.remove(1);
     new.neighbors[0].mac = Mac([2, 0, 0, 0, 0, 0x24]);
     new.services[0].scheduler = SchedulerKind::Rr;
@@ -233,6 +235,8 @@ fn differences_are_named_and_those_that_need_a_restart_marked() {
             "~ dataplane.workers: [1] -> [1, 2] (needs a restart)",
             "~ control.group: \"shunt\" -> unset (needs a restart)",
             "~ timeouts.udp: \"300s\" -> \"60s\"",
+            "~ scheduling.conn_reuse_mode: 2 -> 0",
+            "~ scheduling.expire_nodest_conn: true -> false",
             "~ scheduling.hash_key: (secret) -> unset",
             "- port wan (needs a restart)",
             "~ neighbor 192.0.2.23 on port lan: mac 02:00:00:00:00:23 -> 02:00:00:00:00:24",
@@ -319,7 +323,7 @@ fn any_service(port: u16) -> impl Strategy<Value = Service> {
                 .and_then(|(_, bits)| bits)
                 .map(|bits| Netmask::V4(Ipv4Addr::from_bits(u32::MAX << (32 - bits)))),
             reals,
-            ..Service::new(protocol, SocketAddr::from(([192, 0, 2, 100], port)), scheduler)
+            ..Service::new(protocol, SocketAddr::from(([192, 0, 2, 100], port)).into(), scheduler)
         },
     )
 }

@@ -139,6 +139,47 @@ fn real_servers_are_added_edited_listed_and_removed() {
 }
 
 #[test]
+fn a_service_of_several_ports_is_named_by_all_of_them() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let op = |op: &str, address: &str| {
+        format!(r#"{{"op":"service.{op}","protocol":"tcp","address":"{address}"}}"#)
+    };
+    client.ok(&op("add", "192.0.2.100:0"));
+    client.ok(&op("add", "192.0.2.100:8000-8999"));
+    let (code, message) = client.error(&op("add", "192.0.2.100:8999-9000"));
+    assert_eq!(code, "invalid");
+    assert_eq!(
+        message,
+        "service.address: virtual service tcp 192.0.2.100:8999-9000 overlaps virtual service tcp \
+         192.0.2.100:8000-8999; ranges of L4 ports must not"
+    );
+    assert_eq!(client.error(&op("add", "192.0.2.100:8000-8999")).0, "exists");
+    let rows = client.ok(&op("list", "192.0.2.100:8000-8999"));
+    assert_eq!(
+        (rows.as_array().unwrap().len(), &rows[0]["address"]),
+        (1, &json!("192.0.2.100:8000-8999"))
+    );
+    assert_eq!(client.ok(r#"{"op":"service.list"}"#).as_array().unwrap().len(), 3);
+    assert_eq!(client.error(&op("del", "192.0.2.100:8000")).0, "not_found");
+    client.ok(&op("del", "192.0.2.100:8000-8999"));
+    client.ok(&op("del", "192.0.2.100:0"));
+    assert_eq!(fixture.plane.last().services.len(), 1);
+}
+
+#[test]
+fn templates_are_shown_where_there_may_be_some() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let first = |client: &mut Client| client.ok(r#"{"op":"service.list"}"#)[0]["reals"][0].clone();
+    assert_eq!(first(&mut client).get("templates"), None);
+    let of = r#""protocol":"tcp","address":"192.0.2.100:80""#;
+    client.ok(&format!(r#"{{"op":"service.edit",{of},"persistence":"60s"}}"#));
+    assert_eq!(first(&mut client)["templates"], 6);
+    assert_eq!(client.ok(r#"{"op":"server.list"}"#)[0]["templates"], 6);
+}
+
+#[test]
 fn options_of_services_are_edited_one_by_one() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
@@ -260,7 +301,9 @@ fn ipv6_is_said_and_taken_as_it_is_in_the_file() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
     let of = r#""protocol":"tcp","address":"[2001:db8::100]:80""#;
-    client.ok(&format!(r#"{{"op":"service.add",{of},"persistence":"60s","persistence_netmask":"64"}}"#));
+    client.ok(&format!(
+        r#"{{"op":"service.add",{of},"persistence":"60s","persistence_netmask":"64"}}"#
+    ));
     client.ok(&format!(r#"{{"op":"server.add",{of},"real":"10.8.0.9","forward":"ipip"}}"#));
     let spec = fixture.plane.last();
     let service = spec.services.last().unwrap();

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dataplane::dpdk::{self, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue};
-use dataplane::flow::{Seed, Shard};
+use dataplane::flow::{Seed, Shard, Shard6};
 use dataplane::packet::arp;
 use dataplane::packet::buf::{BufPool, PacketBuf};
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
-use dataplane::persist::Templates;
-use dataplane::pipeline::{BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Settings};
+use dataplane::persist::AllTemplates;
+use dataplane::pipeline::{BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Settings, Tables};
 use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{Compiler, Limits};
 use dataplane::snapshot::neighbors::{NextHop, NextHops};
@@ -54,7 +54,7 @@ fn vip(n: u8) -> Ipv4Addr {
 /// One virtual service a forwarding method, each with one real server.
 fn spec() -> Spec {
     let service = |n: u8, protocol, method, address: [u8; 4]| ServiceSpec {
-        key: ServiceKey { protocol, vip: vip(n).into(), port: 80 },
+        key: ServiceKey { protocol, vip: vip(n).into(), ports: 80.into() },
         scheduler: SchedulerKind::Wlc,
         options: Default::default(),
         reals: vec![RealSpec {
@@ -184,8 +184,9 @@ fn ring(pool: &Mempool, name: &str) -> (Port, RxQueue, TxQueue) {
 fn pipeline(stats: &Arc<Stats>) -> Pipeline<Mbuf> {
     let settings = Settings { me: WorkerId(0), workers: 1, ports: 1, seed: 42 };
     let shard = Shard::new(1000, Seed::new(7)).unwrap();
-    let (loads, templates) = (Arc::new(LoadBoard::new(1, 8)), Arc::new(Templates::new(1, 1)));
-    Pipeline::new(&settings, Arc::clone(stats), loads, templates, shard)
+    let shard6 = Shard6::new(1000, Seed::new(7)).unwrap();
+    let tables = Tables { shard, shard6, templates: AllTemplates::new(1, 1) };
+    Pipeline::new(&settings, Arc::clone(stats), Arc::new(LoadBoard::new(1, 8)), tables)
 }
 
 fn a_million_packets_against_every_limit(pool: &Mempool) {

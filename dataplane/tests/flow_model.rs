@@ -249,7 +249,7 @@ impl<K: ModelKey> Model<K> {
             (_, Event::Other | Event::Datagram) => (from, false),
             (_, Event::Rst) => (State::Closed, true),
             (State::Closed | State::Closing, Event::Syn) => {
-                assert_eq!(transition, Transition::NewConnection);
+                assert!(matches!(transition, Transition::NewConnection { .. }));
                 assert!(*self.table.get(place) == flow);
                 return self.insert(n, State::SynReceived);
             }

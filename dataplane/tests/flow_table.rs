@@ -233,10 +233,16 @@ fn a_connection_lives_as_in_lvs() {
     assert_eq!(step(&mut shard, Event::Syn), (Same, 900_000));
     assert_eq!(step(&mut shard, Event::Fin), (changed(Established, Closing), 120_000));
     assert_eq!(step(&mut shard, Event::Ack), (Same, 120_000));
-    assert_eq!(step(&mut shard, Event::Syn), (Transition::NewConnection, 119_000));
+    assert_eq!(
+        step(&mut shard, Event::Syn),
+        (Transition::NewConnection { from: State::Closing }, 119_000)
+    );
     assert_eq!(step(&mut shard, Event::Rst), (changed(Closing, Closed), 10_000));
     assert_eq!(step(&mut shard, Event::Ack), (Same, 10_000));
-    assert_eq!(step(&mut shard, Event::Syn), (Transition::NewConnection, 9_000));
+    assert_eq!(
+        step(&mut shard, Event::Syn),
+        (Transition::NewConnection { from: State::Closed }, 9_000)
+    );
     // The caller schedules and inserts over it.
     let again = insert(&mut shard, 1, State::opening(Event::Syn), NOW);
     assert_eq!(again.evicted.unwrap().state, Closed);

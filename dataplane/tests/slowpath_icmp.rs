@@ -5,13 +5,13 @@ mod slowpath_common;
 
 use std::net::Ipv4Addr;
 
-use dataplane::packet::buf::{PacketBuf, TestBuf};
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::slowpath::{Millis, PathMtu, SlowPath};
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::{Mac, PortId, Punt, PuntReason};
 use etherparse::{Icmpv4Type, SlicedPacket, TransportSlice, icmpv4};
+use slowpath_common::chained::{Chained, ChainedPool};
 use slowpath_common::*;
 
 const TTL: PuntReason = PuntReason::TtlExceeded;
@@ -342,55 +342,6 @@ fn nothing_is_sent_by_a_port_that_is_not_there() {
         bench.punt(PortId(7), reason, &syn().finish());
         assert!(bench.sent.is_empty());
         assert_eq!(bench.dropped(DropReason::SlowPathUnknown), 1);
-    }
-}
-
-/// A packet of which only the first bytes lie in the first segment, as a chained mbuf's.
-struct Chained {
-    bytes: Vec<u8>,
-    first: usize,
-}
-
-impl PacketBuf for Chained {
-    fn data(&self) -> &[u8] {
-        &self.bytes[..self.first.min(self.bytes.len())]
-    }
-    fn data_mut(&mut self) -> &mut [u8] {
-        let end = self.first.min(self.bytes.len());
-        &mut self.bytes[..end]
-    }
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-    fn prepend(&mut self, _: usize) -> bool {
-        false
-    }
-    fn trim_front(&mut self, _: usize) -> bool {
-        false
-    }
-    fn truncate(&mut self, len: usize) -> bool {
-        let ok = len >= self.first;
-        if ok {
-            self.bytes.truncate(len);
-        }
-        ok
-    }
-    fn append(&mut self, n: usize) -> bool {
-        // A fresh one has all its bytes in one segment.
-        self.bytes.resize(self.bytes.len() + n, 0);
-        true
-    }
-    fn copy_to(&self, offset: usize, out: &mut [u8]) -> bool {
-        let test = TestBuf::new(&self.bytes);
-        test.copy_to(offset, out)
-    }
-}
-
-struct ChainedPool;
-
-impl dataplane::packet::buf::BufPool<Chained> for ChainedPool {
-    fn alloc(&self) -> Option<Chained> {
-        Some(Chained { bytes: Vec::new(), first: usize::MAX })
     }
 }
 

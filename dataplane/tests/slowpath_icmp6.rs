@@ -8,10 +8,11 @@ use std::net::Ipv6Addr;
 use dataplane::packet::build::Build;
 use dataplane::packet::ipv6;
 use dataplane::packet::tcp::Flags;
-use dataplane::slowpath::PathMtu;
+use dataplane::slowpath::{Millis, PathMtu, SlowPath};
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{Mac, PortId, PuntReason};
+use dataplane::types::{Mac, PortId, Punt, PuntReason};
 use etherparse::{Icmpv6Type, SlicedPacket, TransportSlice, icmpv6};
+use slowpath_common::chained::{Chained, ChainedPool};
 use slowpath_common::six::*;
 use slowpath_common::*;
 
@@ -335,4 +336,35 @@ fn nothing_is_sent_by_a_port_that_is_not_there() {
         assert!(bench.sent.is_empty());
         assert_eq!(bench.dropped(DropReason::SlowPathUnknown), 1);
     }
+}
+
+#[test]
+fn packets_in_several_segments() {
+    let bench = Bench::empty();
+    let mut slow = SlowPath::new(ChainedPool, bench.hops.clone(), bench.stats.clone(), 1);
+    let mut sent = Vec::new();
+    let mut out = |_: PortId, buf: Chained| sent.push(buf.bytes);
+    slow.configure(&links6(0), Millis(0), &mut |_, _| {});
+    let mut punt = |reason, bytes: Vec<u8>| {
+        let buf = Chained { bytes, first: 128 };
+        slow.punt(Punt { ingress: WAN, reason, buf }, Millis(0), &mut out);
+    };
+    let long = syn6().payload(&[3; 1440]).finish();
+    punt(PuntReason::Echo, ping(VIP6, &[9; 1301]).finish());
+    punt(MTU, long.clone());
+    punt(PuntReason::TcpReset, long.clone());
+    let mut damaged = ping(VIP6, &[9; 1301]).finish();
+    damaged[1300] ^= 1;
+    punt(PuntReason::Echo, damaged);
+    bench.check();
+    assert_eq!(bench.dropped(DropReason::BadIcmpChecksum), 1);
+
+    let echo = read(&sent[0], (WAN_MAC, ROUTER), (VIP6, CIP6));
+    assert_eq!(icmp(&echo).payload(), [9; 1301]);
+    let error = read(&sent[1], (WAN_MAC, ROUTER), (VIP6, CIP6));
+    assert_eq!(icmp(&error).payload(), &long[14..128], "quotes what lies in one piece");
+    let reset = read(&sent[2], (WAN_MAC, ROUTER), (VIP6, CIP6));
+    let Some(TransportSlice::Tcp(tcp)) = &reset.transport else { panic!("{reset:?}") };
+    assert_eq!(tcp.acknowledgment_number(), 1_000 + 1 + 1440);
+    assert_eq!(sent.len(), 3);
 }

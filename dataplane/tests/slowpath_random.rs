@@ -1,4 +1,5 @@
 //! Any course of events: nothing panics, every packet has one outcome, what waits is bounded.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod slowpath_common;
 

@@ -152,10 +152,23 @@ impl Lab {
     /// `count` requests by the client, each by a connection of its own: who answered, or `"-"` and
     /// curl's exit code.
     pub fn fetch(&self, url: &str, count: u32) -> Vec<String> {
+        self.fetch_by("", url, count)
+    }
+
+    /// The same with further options of curl.
+    pub fn fetch_by(&self, options: &str, url: &str, count: u32) -> Vec<String> {
         let each = format!("{url}?[1-{count}]");
         let format = "%header{x-served-by} %{remote_ip} %{http_code} %{exitcode}\n";
         let mut curl = self.command("client", "curl");
-        curl.args(["-s", "--max-time", "20", "-H", "Connection: close", "-o", "/dev/null"]);
+        curl.args(options.split_whitespace()).args([
+            "-s",
+            "--max-time",
+            "20",
+            "-H",
+            "Connection: close",
+            "-o",
+            "/dev/null",
+        ]);
         curl.args(["-w", format, &each]);
         let host = url.trim_start_matches("http://");
         let vip = match host.strip_prefix('[') {

@@ -86,8 +86,8 @@ fn compared(line: &str) -> String {
     line.to_owned()
 }
 
-fn of_lvs(lab: &Lab, lines: &str) -> String {
-    lab.exec("rs3", &["sh", "-c", LVS]).ok();
+fn of_lvs(lab: &Lab, lines: &str, sysctls: &str) -> String {
+    lab.exec("rs3", &["sh", "-c", &format!("{LVS}\n{sysctls}")]).ok();
     let transcript = file("transcript");
     lab.exec("rs3", &["unshare", "--mount", &transcript, "-", &file(lines)]).ok()
 }
@@ -104,13 +104,19 @@ fn of_shunt(lab: &Lab, lines: &str, config: &Config) -> String {
 
 /// Runs the lines of a file on both.
 fn compare(lines: &str) {
+    compare_with(lines, "", "");
+}
+
+/// The same, with these settings of LVS, and these of `[scheduling]`.
+fn compare_with(lines: &str, sysctls: &str, scheduling: &str) {
     if can_run() {
-        compare_in(&Lab::up(Reals::All, 1), lines, &Config::new().with(NEIGHBORS));
+        let config = Config::new().with(NEIGHBORS).with(&format!("[scheduling]\n{scheduling}"));
+        compare_in(&Lab::up(Reals::All, 1), lines, sysctls, &config);
     }
 }
 
-fn compare_in(lab: &Lab, lines: &str, config: &Config) {
-    let lvs = blocks(&of_lvs(lab, lines));
+fn compare_in(lab: &Lab, lines: &str, sysctls: &str, config: &Config) {
+    let lvs = blocks(&of_lvs(lab, lines, sysctls));
     let shunt = blocks(&of_shunt(lab, lines, config));
     assert!(!lvs.is_empty());
     assert_eq!(lvs.len(), shunt.len());
@@ -133,12 +139,39 @@ fn it_prints_and_returns_what_the_real_one_does() {
 fn so_it_does_about_ipv6() {
     if can_run() {
         let config = Config::new().ipv6().with(NEIGHBORS).with(NEIGHBORS6);
-        compare_in(&Lab::up6(Reals::All), "ipv6.txt", &config);
+        compare_in(&Lab::up6(Reals::All), "ipv6.txt", "", &config);
     }
 }
 
 #[test]
-#[ignore = "persistence has not been compared with a real LVS yet"]
 fn persistence_is_printed_as_by_the_real_one() {
     compare("persistence.txt");
+}
+
+/// With what becomes of flows: `expire_nodest_conn`, `conn_reuse_mode`, `sloppy_tcp`.
+fn compare_switches(nodest: bool, reuse: u8, sloppy: bool) {
+    let vs = "sysctl -qw net.ipv4.vs";
+    let (on, lax) = (u8::from(nodest), u8::from(sloppy));
+    compare_with(
+        "switches.txt",
+        &format!(
+            "{vs}.expire_nodest_conn={on}\n{vs}.conn_reuse_mode={reuse}\n{vs}.sloppy_tcp={lax}"
+        ),
+        &format!("expire_nodest_conn = {nodest}\nconn_reuse_mode = {reuse}\nsloppy_tcp = {sloppy}"),
+    );
+}
+
+#[test]
+fn flows_fare_as_by_default_here() {
+    compare_switches(true, 2, false);
+}
+
+#[test]
+fn flows_fare_as_by_default_there() {
+    compare_switches(false, 1, false);
+}
+
+#[test]
+fn flows_fare_as_with_all_the_other_way() {
+    compare_switches(true, 0, true);
 }

@@ -63,6 +63,56 @@ for _ in range(20):
 }
 
 #[test]
+fn persistent_clients_stay_over_both_workers() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::up(Reals::Dr, 2);
+    let config = Config::two_workers()
+        .service("tcp", "192.0.2.100:80", "rr", BOTH)
+        .service("tcp", "192.0.2.101:80", "rr", BOTH)
+        .service("tcp", "192.0.2.102:80", "rr", BOTH);
+    let director = Director::start(&lab, &config);
+    for (vip, mask) in [("192.0.2.100", "255.255.255.255"), ("192.0.2.101", "255.255.255.0")] {
+        let address = format!("{vip}:80");
+        let options = ["--persistence", "300s", "--persistence-netmask", mask];
+        director.shunt(&[&["service", "edit", "tcp", &address], &options[..]].concat()).ok();
+    }
+    // Each connection is from another L4 port, so the NIC's hash spreads them over both queues.
+    let fetch = |client: &str, vip: &str| {
+        let bind = format!("--interface {client}");
+        let served = lab.fetch_by(&bind, &format!("http://{vip}/"), 40);
+        served.into_iter().collect::<BTreeSet<_>>()
+    };
+    let clients = ["198.51.100.11", "198.51.100.12", "198.51.100.13", "198.51.100.14"];
+    let servers: Vec<_> = clients.iter().map(|client| fetch(client, "192.0.2.100")).collect();
+    assert!(servers.iter().all(|servers| servers.len() == 1), "one each: {servers:?}");
+    let all: BTreeSet<_> = servers.iter().flatten().cloned().collect();
+    assert_eq!(all, BTreeSet::from(["rs1".to_owned(), "rs2".to_owned()]), "but not all the same");
+    for (client, before) in clients.iter().zip(&servers) {
+        assert_eq!(fetch(client, "192.0.2.100"), *before, "{client} comes back");
+    }
+    let network: BTreeSet<_> = clients.iter().flat_map(|c| fetch(c, "192.0.2.101")).collect();
+    assert_eq!(network.len(), 1, "clients of a network are one: {network:?}");
+    assert_eq!(fetch(clients[0], "192.0.2.102").len(), 2, "without persistence they are spread");
+
+    // A template for each client, one for the network.
+    let rows = director.json(&["service", "list"]);
+    let templates = |vip: &str| {
+        let services = rows.as_array().expect("rows").iter();
+        let row = services.filter(|row| row["address"] == format!("{vip}:80")).next_back();
+        let reals = row.and_then(|row| row["reals"].as_array()).expect("real servers");
+        reals.iter().map(|real| real["templates"].as_u64().unwrap_or(0)).sum::<u64>()
+    };
+    assert_eq!((templates("192.0.2.100"), templates("192.0.2.101")), (4, 1), "{rows}");
+    let stats = director.stats();
+    for worker in stats["workers"].as_array().expect("workers") {
+        assert!(worker["events"]["flows_created"].as_u64() > Some(50), "{stats}");
+    }
+    director.assert_balanced();
+}
+
+#[test]
 fn a_port_with_fewer_queues_is_served_by_fewer_workers() {
     if !can_run() {
         return;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use dataplane::flow::{Seed, Shard};
+use dataplane::flow::{Seed, Shard, Shard6};
 use dataplane::packet::buf::PacketBuf;
-use dataplane::persist::Templates;
+use dataplane::persist::AllTemplates;
 use dataplane::pipeline::{
     BURST, Env, FlowMatch, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryKind, SCAN_BUDGET,
-    Settings,
+    Settings, Tables,
 };
 use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{Compiler, Limits};
@@ -41,6 +41,8 @@ pub struct Setup {
     pub reals: usize,
     /// Flows the table holds.
     pub capacity: usize,
+    /// The same for IPv6.
+    pub capacity6: usize,
 }
 
 impl Default for Setup {
@@ -51,6 +53,7 @@ impl Default for Setup {
             services: 1,
             reals: 2,
             capacity: 1 << 20,
+            capacity6: 1,
         }
     }
 }
@@ -71,7 +74,7 @@ impl Setup {
             thresholds: Default::default(),
         };
         let service = |protocol, n: usize| ServiceSpec {
-            key: ServiceKey { protocol, vip: vip(n).into(), port: vip_port(protocol) },
+            key: ServiceKey { protocol, vip: vip(n).into(), ports: vip_port(protocol).into() },
             scheduler: self.scheduler,
             options: Default::default(),
             reals: (0..self.reals).map(real).collect(),
@@ -137,13 +140,9 @@ impl<B: PacketBuf> Director<B> {
         let shard = Shard::new(setup.capacity, Seed::new(seed)).expect("memory for the flow table");
         let settings = Settings { me: WorkerId(0), workers: 1, ports: 1, seed };
         let loads = Arc::new(LoadBoard::new(1, reals));
-        let mut pipeline = Pipeline::new(
-            &settings,
-            Arc::clone(&stats),
-            loads,
-            Arc::new(Templates::new(1, 1)),
-            shard,
-        );
+        let shard6 = Shard6::new(setup.capacity6, Seed::new(seed)).expect("memory for IPv6 flows");
+        let tables = Tables { shard, shard6, templates: AllTemplates::new(1, 1) };
+        let mut pipeline = Pipeline::new(&settings, Arc::clone(&stats), loads, tables);
         pipeline.configure(&snapshot);
         Director { pipeline, snapshot, hops, stats }
     }

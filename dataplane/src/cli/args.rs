@@ -11,7 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{DEFAULT_SOCKET, Gre, Text};
 use crate::control::plane::FlowFilter;
 use crate::control::protocol::{ServiceRef, ServiceSelect};
-use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind};
+use crate::types::{
+    ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress,
+};
 
 /// Controls Shunt, a layer-4 load balancer for direct server return.
 ///
@@ -83,9 +85,10 @@ pub(super) struct ServiceArg {
     /// Transport protocol
     #[arg(value_parser = protocols())]
     pub(super) protocol: Protocol,
-    /// VIP and L4 port, such as 192.0.2.100:80 or [2001:db8::100]:80
-    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddr>)]
-    pub(super) address: SocketAddr,
+    /// VIP and L4 port, such as 192.0.2.100:80 or [2001:db8::100]:80; ports as
+    /// 192.0.2.100:8000-8999, all as 192.0.2.100:0
+    #[arg(value_name = "VIP:PORT", value_parser = text::<ServiceAddress>)]
+    pub(super) address: ServiceAddress,
 }
 
 impl From<&ServiceArg> for ServiceRef {
@@ -101,8 +104,8 @@ pub(super) struct SelectArg {
     #[arg(value_parser = protocols())]
     pub(super) protocol: Option<Protocol>,
     /// Only this VIP and L4 port, such as 192.0.2.100:80 or [2001:db8::100]:80
-    #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddr>)]
-    pub(super) address: Option<SocketAddr>,
+    #[arg(value_name = "VIP:PORT", value_parser = text::<ServiceAddress>)]
+    pub(super) address: Option<ServiceAddress>,
 }
 
 impl From<&SelectArg> for ServiceSelect {

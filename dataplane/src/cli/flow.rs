@@ -10,6 +10,7 @@ use crate::control::plane::{FlowFilter, FlowPage, FlowRow, NeighborRow, PortRow}
 use crate::control::protocol::{
     FlowFlush, FlowList, FlowRef, Flushed, MAX_PAGE, NoArguments, Request,
 };
+use crate::types::AddressState;
 
 pub(super) fn flow(context: &Context, command: &FlowCommand) -> Result<(), Failure> {
     match command {
@@ -155,6 +156,24 @@ pub(super) fn neighbor(context: &Context, command: &NeighborCommand) -> Result<(
     out(&table.text())
 }
 
+/// DIPs, then the link-local address; with its state where that is not plain use.
+fn addresses(row: &PortRow) -> String {
+    let state = |address: &str| {
+        let known = row.ipv6.iter().find(|known| known.address.to_string() == address);
+        match known.map(|known| known.state).filter(|state| *state != AddressState::Ready) {
+            Some(state) => format!(" ({state})"),
+            None => String::new(),
+        }
+    };
+    let bare = |dip: &str| dip.split_once('/').map_or(dip, |(bare, _)| bare).to_owned();
+    let dips: Vec<_> = row.addresses.iter().map(|dip| bare(dip)).collect();
+    let others = row.ipv6.iter().map(|known| known.address.to_string());
+    let others = others.filter(|address| !dips.contains(address));
+    let dips = row.addresses.iter().map(|dip| format!("{dip}{}", state(&bare(dip))));
+    let all = dips.chain(others.map(|address| format!("{address}{}", state(&address))));
+    all.collect::<Vec<_>>().join(", ")
+}
+
 pub(super) fn port(context: &Context, command: &PortCommand) -> Result<(), Failure> {
     let PortCommand::List = command;
     let answer = context.client()?.call(&Request::PortList(NoArguments {}))?;
@@ -203,13 +222,14 @@ pub(super) fn port(context: &Context, command: &PortCommand) -> Result<(), Failu
         traffic.row(name.chain(counters.iter().map(u64::to_string)));
         let workers: Vec<_> = row.workers.iter().map(ToString::to_string).collect();
         let gateways: Vec<_> = row.gateways.iter().map(ToString::to_string).collect();
+        let shown = addresses(&row);
         about.row([
             row.name,
             if row.link { "up" } else { "down" }.to_owned(),
             row.speed_mbps.map_or_else(|| "-".to_owned(), |speed| speed.to_string()),
             row.mtu.to_string(),
             row.mac.to_string(),
-            row.addresses.join(", "),
+            shown,
             if gateways.is_empty() { "-".to_owned() } else { gateways.join(", ") },
             row.queues.to_string(),
             workers.join(", "),

@@ -101,7 +101,7 @@ impl Config {
             timeouts: spec::Timeouts { tcp, tcp_fin, udp },
             hash_key: self.scheduling.hash_key.unwrap_or(DEFAULT_HASH_KEY),
             maglev_size: self.scheduling.maglev_size,
-            expire_quiescent_template: self.scheduling.expire_quiescent_template,
+            switches: self.scheduling.switches(),
         }
     }
 
@@ -133,7 +133,7 @@ fn real_spec(real: &Real) -> RealSpec {
 
 fn service_spec(service: &Service) -> ServiceSpec {
     let netmask =
-        service.persistence_netmask.unwrap_or_else(|| Netmask::one_client(service.address.ip()));
+        service.persistence_netmask.unwrap_or_else(|| Netmask::one_client(service.address.vip));
     ServiceSpec {
         key: service.key(),
         scheduler: service.scheduler,

@@ -2,7 +2,7 @@
 //!
 //! `docs/configuration.md` describes every key; `tests/config_docs.rs` holds the two together.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use super::text;
 use crate::schedule::DEFAULT_MAGLEV_SIZE;
 use crate::snapshot::spec::{self, Prefixed};
 use crate::types::{
-    ForwardMethod, IdleMode, Mac, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceKey,
+    ForwardMethod, IdleMode, Mac, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress,
+    ServiceKey,
 };
 
 /// Everything the configuration file says.
@@ -128,7 +129,7 @@ impl Default for Timeouts {
 /// It is public, so whoever fears aimed traffic configures another.
 pub const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt/hash-key/1";
 
-/// `[scheduling]`: what all hash schedulers share.
+/// `[scheduling]`: what all hash schedulers share, and what LVS has as sysctls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scheduling {
@@ -139,6 +140,29 @@ pub struct Scheduling {
     pub maglev_size: u32,
     /// Whether persistence ends when the weight of a real server becomes 0.
     pub expire_quiescent_template: bool,
+    /// Whether flows end with their real server, or wait for it.
+    pub expire_nodest_conn: bool,
+    /// When a SYN on a flow that is there is a new connection: 0 never, 1 after a reset, 2 after a
+    /// reset or a FIN.
+    pub conn_reuse_mode: u8,
+    /// Whether any scheduler takes up a TCP connection in the middle.
+    pub sloppy_tcp: bool,
+}
+
+impl Scheduling {
+    /// What LVS has sysctls for.
+    pub(super) const fn switches(&self) -> spec::Switches {
+        spec::Switches {
+            expire_quiescent_template: self.expire_quiescent_template,
+            expire_nodest_conn: self.expire_nodest_conn,
+            reuse: match self.conn_reuse_mode {
+                0 => spec::Reuse::Never,
+                1 => spec::Reuse::AfterReset,
+                _ => spec::Reuse::AfterClose,
+            },
+            sloppy_tcp: self.sloppy_tcp,
+        }
+    }
 }
 
 impl Default for Scheduling {
@@ -147,6 +171,9 @@ impl Default for Scheduling {
             hash_key: None,
             maglev_size: DEFAULT_MAGLEV_SIZE,
             expire_quiescent_template: false,
+            expire_nodest_conn: true,
+            conn_reuse_mode: 2,
+            sloppy_tcp: false,
         }
     }
 }
@@ -201,9 +228,9 @@ pub struct Neighbor {
 pub struct Service {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// VIP and L4 port.
+    /// VIP and L4 ports.
     #[serde(with = "text::value")]
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
     /// Scheduler; `wlc` when absent, as `ipvsadm` has it.
     #[serde(default = "default_scheduler")]
     pub scheduler: SchedulerKind,
@@ -231,7 +258,7 @@ pub const fn default_scheduler() -> SchedulerKind {
 
 impl Service {
     /// A virtual service with nothing but its scheduler.
-    pub fn new(protocol: Protocol, address: SocketAddr, scheduler: SchedulerKind) -> Service {
+    pub fn new(protocol: Protocol, address: ServiceAddress, scheduler: SchedulerKind) -> Service {
         Service {
             protocol,
             address,
@@ -244,9 +271,10 @@ impl Service {
         }
     }
 
-    /// Protocol, VIP and L4 port: what tells it from others.
-    pub fn key(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, vip: self.address.ip(), port: self.address.port() }
+    /// Protocol, VIP and L4 ports: what tells it from others.
+    pub const fn key(&self) -> ServiceKey {
+        let ServiceAddress { vip, ports } = self.address;
+        ServiceKey { protocol: self.protocol, vip, ports }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use crate::snapshot::spec::Prefixed;
-use crate::types::Netmask;
+use crate::types::{Netmask, ServiceAddress};
 
 /// A value with a text form.
 pub(crate) trait Text: Sized {
@@ -57,6 +57,20 @@ impl Text for SocketAddr {
     fn read(text: &str) -> Result<SocketAddr, String> {
         // A zone would be lost: nothing here has one.
         text.parse().ok().filter(|_| !text.contains('%')).ok_or_else(|| unlike::<Self>(text))
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for ServiceAddress {
+    const WANTED: &'static str = "an address and L4 port such as \"192.0.2.100:80\" or \
+                                  \"[2001:db8::100]:80\", a range of them such as \
+                                  \"192.0.2.100:8000-8999\", or 0 for all";
+
+    fn read(text: &str) -> Result<ServiceAddress, String> {
+        text.parse().map_err(|()| unlike::<Self>(text))
     }
 
     fn write(&self) -> String {

@@ -1,6 +1,7 @@
 //! The running configuration, and every operation on it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,6 +19,9 @@ use crate::types::{ForwardMethod, Mac, ServiceKey};
 
 /// Rows of a page of flows when none are asked for.
 const DEFAULT_PAGE: usize = 100;
+
+/// How many templates of persistence each real server has.
+type Templates = HashMap<(ServiceKey, IpAddr), u64>;
 
 /// Most changes of one request that are logged one by one.
 const LOGGED: usize = 100;
@@ -244,6 +248,7 @@ impl Controller {
 
     fn services(&self, select: &ServiceSelect) -> Vec<ServiceRow> {
         let config = self.config();
+        let templates = self.templates(&config, select);
         let row = |service: &Service| {
             let key = service.key();
             let (traffic, rate) = self.tally.since((key, None), self.plane.service_traffic(&key));
@@ -257,7 +262,11 @@ impl Controller {
                 persistence_netmask: service.persistence_netmask,
                 traffic,
                 rate,
-                reals: service.reals.iter().map(|r| self.real_row(&key, r)).collect(),
+                reals: service
+                    .reals
+                    .iter()
+                    .map(|r| self.real_row(service, r, &templates))
+                    .collect(),
             }
         };
         config.services.iter().filter(|s| select.matches(&s.key())).map(row).collect()
@@ -265,20 +274,32 @@ impl Controller {
 
     fn servers(&self, select: &ServiceSelect) -> Vec<ServerRow> {
         let config = self.config();
+        let templates = self.templates(&config, select);
         let services = config.services.iter().filter(|s| select.matches(&s.key()));
         let rows = services.flat_map(|service| {
             service.reals.iter().map(|real| ServerRow {
                 protocol: service.protocol,
                 address: service.address,
-                server: self.real_row(&service.key(), real),
+                server: self.real_row(service, real, &templates),
             })
         });
         rows.collect()
     }
 
-    fn real_row(&self, key: &ServiceKey, real: &Real) -> RealRow {
-        let (traffic, state) = self.plane.real_traffic(key, real.address);
-        let (traffic, rate) = self.tally.since((*key, Some(real.address)), traffic);
+    /// Templates by real server, if any of the virtual services that match has persistence.
+    fn templates(&self, config: &Config, select: &ServiceSelect) -> Templates {
+        let mut services = config.services.iter().filter(|s| select.matches(&s.key()));
+        match services.any(|s| s.persistence.is_some()) {
+            true => self.plane.templates(),
+            false => Templates::new(),
+        }
+    }
+
+    fn real_row(&self, service: &Service, real: &Real, templates: &Templates) -> RealRow {
+        let key = service.key();
+        let (traffic, state) = self.plane.real_traffic(&key, real.address);
+        let (traffic, rate) = self.tally.since((key, Some(real.address)), traffic);
+        let bound = || templates.get(&(key, real.address)).copied().unwrap_or_default();
         RealRow {
             real: real.address,
             forward: real.forward,
@@ -287,6 +308,7 @@ impl Controller {
             upper_threshold: real.upper_threshold,
             lower_threshold: real.lower_threshold,
             state,
+            templates: service.persistence.map(|_| bound()),
             traffic,
             rate,
         }
@@ -395,7 +417,7 @@ fn timeouts_set(timeouts: &mut Timeouts, set: &TimeoutsSet) {
     timeouts.udp = set.udp.unwrap_or(timeouts.udp);
 }
 
-fn no_server(address: std::net::IpAddr, key: ServiceKey) -> Error {
+fn no_server(address: IpAddr, key: ServiceKey) -> Error {
     let message = format!("virtual service {key} has no real server {address}");
     Error::new(ErrorCode::NotFound, message)
 }

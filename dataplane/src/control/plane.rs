@@ -3,13 +3,14 @@
 //! `daemon.rs` implements [`Plane`] over workers and slow path; tests implement it over nothing.
 //! The row types are also what the socket speaks and what the command line prints.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, Traffic};
-use crate::types::{Mac, NeighborState, Protocol, ServiceKey, Tuple};
+use crate::types::{AddressState, Mac, NeighborState, Protocol, ServiceKey, Tuple};
 
 /// The running data plane. All calls may come from several threads at once; none of them makes a
 /// worker wait.
@@ -28,6 +29,10 @@ pub trait Plane: Send + Sync {
     fn service_traffic(&self, key: &ServiceKey) -> Traffic;
     /// Traffic of one real server of one virtual service, and whether its next hop is reachable.
     fn real_traffic(&self, key: &ServiceKey, real: IpAddr) -> (Traffic, Reachability);
+    /// Templates of persistence that bind clients to each real server of each virtual service;
+    /// those that have none are left out. It takes time in proportion to the templates there is
+    /// room for.
+    fn templates(&self) -> HashMap<(ServiceKey, IpAddr), u64>;
     /// Ports.
     fn ports(&self) -> Vec<PortRow>;
     /// Neighbors.
@@ -210,6 +215,15 @@ pub struct NeighborRow {
     pub waiting: u32,
 }
 
+/// One IPv6 address of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRow {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// Whether it may be used.
+    pub state: AddressState,
+}
+
 /// One port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRow {
@@ -230,6 +244,9 @@ pub struct PortRow {
     pub mtu: u16,
     /// DIPs with prefix length.
     pub addresses: Vec<String>,
+    /// Its IPv6 addresses, the link-local one too, and whether they may be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6: Vec<AddressRow>,
     /// Gateways.
     pub gateways: Vec<IpAddr>,
     /// RX and TX queue pairs in use.

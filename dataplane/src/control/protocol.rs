@@ -16,7 +16,9 @@ use super::plane::{
 };
 use crate::config::{self, Change, Gre, is_zero, text_option, text_value};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceKey};
+use crate::types::{
+    ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress, ServiceKey,
+};
 
 /// Version of the protocol, the `v` of a request. It grows when an old client would misread an
 /// answer; new operations and new keys in answers do not count.
@@ -31,15 +33,16 @@ pub const MAX_PAGE: usize = 4096;
 pub struct ServiceRef {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// VIP and L4 port.
+    /// VIP and L4 ports.
     #[serde(with = "text_value")]
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
 }
 
 impl ServiceRef {
     /// As the configuration and the data plane know it.
-    pub fn key(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, vip: self.address.ip(), port: self.address.port() }
+    pub const fn key(&self) -> ServiceKey {
+        let ServiceAddress { vip, ports } = self.address;
+        ServiceKey { protocol: self.protocol, vip, ports }
     }
 }
 
@@ -49,9 +52,9 @@ impl ServiceRef {
 pub struct ServiceAdd {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// VIP and L4 port.
+    /// VIP and L4 ports.
     #[serde(with = "text_value")]
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
     /// Scheduler, `wlc` when absent.
     #[serde(default = "config::default_scheduler")]
     pub scheduler: SchedulerKind,
@@ -75,9 +78,9 @@ pub struct ServiceAdd {
 pub struct ServiceEdit {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// VIP and L4 port.
+    /// VIP and L4 ports.
     #[serde(with = "text_value")]
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
     /// The new scheduler. Flags that are not its own are dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SchedulerKind>,
@@ -102,9 +105,9 @@ pub struct ServiceSelect {
     /// Transport protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// VIP and L4 port.
+    /// VIP and L4 ports, the same as configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<SocketAddr>,
+    pub address: Option<ServiceAddress>,
 }
 
 impl ServiceSelect {
@@ -121,9 +124,9 @@ impl ServiceSelect {
 pub struct ServerRef {
     /// The virtual service's protocol.
     pub protocol: Protocol,
-    /// The virtual service's VIP and L4 port.
+    /// The virtual service's VIP and L4 ports.
     #[serde(with = "text_value")]
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
     /// RIP.
     #[serde(with = "text_value")]
     pub real: IpAddr,
@@ -135,9 +138,9 @@ pub struct ServerRef {
 pub struct ServerAdd {
     /// The virtual service's protocol.
     pub protocol: Protocol,
-    /// The virtual service's VIP and L4 port.
+    /// The virtual service's VIP and L4 ports.
     #[serde(with = "text_value")]
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
     /// RIP.
     #[serde(with = "text_value")]
     pub real: IpAddr,
@@ -165,9 +168,9 @@ pub struct ServerAdd {
 pub struct ServerEdit {
     /// The virtual service's protocol.
     pub protocol: Protocol,
-    /// The virtual service's VIP and L4 port.
+    /// The virtual service's VIP and L4 ports.
     #[serde(with = "text_value")]
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
     /// RIP.
     #[serde(with = "text_value")]
     pub real: IpAddr,
@@ -390,7 +393,7 @@ pub struct ServiceRow {
     /// Transport protocol.
     pub protocol: Protocol,
     /// VIP and L4 port.
-    pub address: SocketAddr,
+    pub address: ServiceAddress,
     /// Scheduler.
     pub scheduler: SchedulerKind,
     /// Flags of the scheduler.
@@ -436,6 +439,10 @@ pub struct RealRow {
     pub lower_threshold: u32,
     /// Whether its next hop answers.
     pub state: Reachability,
+    /// Templates of persistence that bind clients to it, as `PersistConn` of `ipvsadm`; absent when
+    /// its virtual service has no persistence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub templates: Option<u64>,
     /// What went to it, since `service.zero` if that was asked for.
     #[serde(flatten)]
     pub traffic: Traffic,
@@ -449,8 +456,8 @@ pub struct RealRow {
 pub struct ServerRow {
     /// The virtual service's protocol.
     pub protocol: Protocol,
-    /// The virtual service's VIP and L4 port.
-    pub address: SocketAddr,
+    /// The virtual service's VIP and L4 ports.
+    pub address: ServiceAddress,
     /// The real server.
     #[serde(flatten)]
     pub server: RealRow,

@@ -136,7 +136,7 @@ mod tests {
 
     fn subject() -> Subject {
         let vip = IpAddr::from([192, 0, 2, 100]);
-        (ServiceKey { protocol: Protocol::Tcp, vip, port: 80 }, None)
+        (ServiceKey { protocol: Protocol::Tcp, vip, ports: 80.into() }, None)
     }
 
     fn traffic(packets: u64) -> Traffic {

@@ -20,14 +20,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::plane::{LivePlane, PortEntry, Published};
-use self::slow::{NeighborBoard, SlowThread};
+use self::slow::{SlowBoard, SlowThread};
 use crate::config::{self, Config};
 use crate::control::plane::Plane;
 use crate::control::{Controller, Rates, Server, ServerSettings};
 use crate::dpdk::{self, Eal, LcoreHandle, Mempool, Port, PortConfig};
-use crate::flow::{Seed, Shard};
-use crate::persist::Templates;
-use crate::pipeline::{LoadBoard, Pipeline, Settings};
+use crate::flow::{Seed, Shard, Shard6};
+use crate::persist::AllTemplates;
+use crate::pipeline::{LoadBoard, Pipeline, Settings, Tables};
 use crate::slowpath::SlowPath;
 use crate::snapshot::compile::{Compiler, Limits};
 use crate::snapshot::neighbors::NextHops;
@@ -131,7 +131,7 @@ impl Running {
             reals: plane.max_real_servers,
             neighbors: plane.max_neighbors,
         };
-        let mut compiler = Compiler::new(limits);
+        let mut compiler = Compiler::new(limits).with_labels(random()?);
         let compiled =
             compiler.compile(&spec, 1, |_| true).context("cannot use the configuration")?;
         let snapshot = Arc::new(compiled.snapshot);
@@ -147,10 +147,9 @@ impl Running {
         let slow_stats = Arc::new(Stats::new(0, 0, 0));
         let hops = Arc::new(NextHops::new(plane.max_neighbors as usize));
         let loads = Arc::new(LoadBoard::new(served, plane.max_real_servers as usize));
-        let templates =
-            Arc::new(Templates::new(plane.persistence_entries as usize, random()? as u64));
+        let templates = AllTemplates::new(plane.persistence_entries as usize, random()? as u64);
         let channels = Channels::new(served);
-        let board = Arc::new(NeighborBoard::default());
+        let board = Arc::new(SlowBoard::default());
         let stop_workers = Arc::new(AtomicBool::new(false));
         let stop_slow = Arc::new(AtomicBool::new(false));
 
@@ -185,6 +184,7 @@ impl Running {
                 worker.push(pair);
             }
         }
+        let clock = Clock::start();
         let live = Arc::new(LivePlane {
             published: Mutex::new(Published {
                 compiler,
@@ -195,14 +195,15 @@ impl Running {
             publisher,
             workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),
             slow: slow_stats,
-            templates: Arc::clone(&templates),
+            templates: templates.clone(),
             hops: Arc::clone(&hops),
-            neighbors: board,
+            board,
             asking: (0..served).map(|_| Mutex::new(0)).collect(),
             channels: channels.clone(),
             ports: entries,
             pool: pool.clone(),
             started: started_at,
+            clock,
         });
         // From here on an error stops what has been started.
         let mut running = Running {
@@ -213,7 +214,6 @@ impl Running {
             workers: Vec::with_capacity(served),
             slow: Some(slow),
         };
-        let clock = Clock::start();
         let seed = random()?;
         for (index, (queues, reader)) in queues.into_iter().zip(readers).enumerate() {
             let me = WorkerId(index as u16);
@@ -225,12 +225,13 @@ impl Running {
             };
             let shard = Shard::new(plane.flows_per_worker as usize, Seed::new(random()?))
                 .context("dataplane.flows_per_worker")?;
+            let shard6 = Shard6::new(plane.flows6_per_worker as usize, Seed::new(random()?))
+                .context("dataplane.flows6_per_worker")?;
             let pipeline = Pipeline::new(
                 &settings,
                 Arc::clone(&stats[index]),
                 Arc::clone(&loads),
-                Arc::clone(&templates),
-                shard,
+                Tables { shard, shard6, templates: templates.clone() },
             );
             let worker = Worker::new(
                 pipeline,

@@ -1,17 +1,17 @@
 //! The running data plane, as the control plane sees it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::slow::NeighborBoard;
+use super::slow::SlowBoard;
 use crate::control::plane::{
     ApplyError, Busy, FlowFilter, FlowPage, FlowRow, NeighborRow, Plane, PortRow, Reachability,
     StatsReport, WorkerRow,
 };
 use crate::dpdk::{Mempool, Port};
-use crate::persist::Templates;
+use crate::persist::AllTemplates;
 use crate::pipeline::{FlowMatch, Query, QueryKind, QueryReply, SCAN_BUDGET};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileError, Compiler};
@@ -19,8 +19,8 @@ use crate::snapshot::neighbors::{NextHop, NextHops};
 use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, RealStats, ServiceStats, Stats, Traffic};
-use crate::types::{PortId, RealId, ServiceKey};
-use crate::worker::{Channels, Ticket};
+use crate::types::{PortId, RealId, ServiceKey, Tuple};
+use crate::worker::{Channels, Clock, Ticket};
 
 /// How long workers and slow path may take to take up a configuration, or to answer a question.
 /// They do it between bursts, so this is only ever reached by one that is stuck.
@@ -54,15 +54,17 @@ pub(super) struct LivePlane {
     pub(super) publisher: Publisher<Snapshot>,
     pub(super) workers: Vec<(u32, Arc<Stats>)>,
     pub(super) slow: Arc<Stats>,
-    pub(super) templates: Arc<Templates>,
+    pub(super) templates: AllTemplates,
     pub(super) hops: Arc<NextHops>,
-    pub(super) neighbors: Arc<NeighborBoard>,
+    pub(super) board: Arc<SlowBoard>,
     pub(super) channels: Channels,
     /// Held while a worker is asked, one question at a time: the last question's ticket.
     pub(super) asking: Vec<Mutex<Ticket>>,
     pub(super) ports: Vec<PortEntry>,
     pub(super) pool: Mempool,
     pub(super) started: Instant,
+    /// The workers'.
+    pub(super) clock: Clock,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -145,7 +147,12 @@ impl LivePlane {
     /// The filter in terms of slots, and the snapshot they belong to.
     fn wanted(&self, filter: &FlowFilter) -> (FlowMatch, Arc<Snapshot>) {
         let snapshot = Arc::clone(&locked(&self.published).snapshot);
-        let reals = filter.real.map(|rip| snapshot.reals_at(rip).collect());
+        let slots = |rip| {
+            let mut slots: Vec<_> = snapshot.reals_at(rip).chain(snapshot.absent_at(rip)).collect();
+            slots.sort_unstable();
+            slots
+        };
+        let reals = filter.real.map(slots);
         let wanted = FlowMatch {
             protocol: filter.protocol,
             client: filter.client,
@@ -177,8 +184,8 @@ impl Plane for LivePlane {
         let new_services: HashSet<_> = compiled.new_services.iter().collect();
         let new_reals: HashSet<_> = compiled.new_reals.iter().collect();
         if !new_services.is_empty() || !new_reals.is_empty() {
-            self.templates.forget(|key, real| {
-                new_services.contains(&key.service) || new_reals.contains(&real)
+            self.templates.forget(|service, real| {
+                new_services.contains(&service) || new_reals.contains(&real)
             });
         }
         for id in &compiled.new_services {
@@ -199,7 +206,7 @@ impl Plane for LivePlane {
         drop(published);
         let taken = self.publisher.publish(generation, &snapshot, PATIENCE);
         if !unbound.is_empty() {
-            self.templates.forget(|key, _| unbound.contains(&key.service));
+            self.templates.forget(|service, _| unbound.contains(&service));
         }
         taken.map(|()| generation).map_err(|late| {
             let who = match late.reader {
@@ -276,13 +283,24 @@ impl Plane for LivePlane {
         (traffic, reachability)
     }
 
+    fn templates(&self) -> HashMap<(ServiceKey, IpAddr), u64> {
+        let snapshot = Arc::clone(&locked(&self.published).snapshot);
+        let mut clock = self.clock;
+        let counts = self.templates.count(clock.now());
+        let named = counts.into_iter().filter_map(|(real, count)| {
+            let real = snapshot.real(real)?;
+            Some(((snapshot.service(real.service)?.key, real.address), count))
+        });
+        named.collect()
+    }
+
     fn ports(&self) -> Vec<PortRow> {
         let snapshot = Arc::clone(&locked(&self.published).snapshot);
         self.ports.iter().enumerate().map(|(i, entry)| self.port_row(i, entry, &snapshot)).collect()
     }
 
     fn neighbors(&self) -> Vec<NeighborRow> {
-        self.neighbors.read()
+        self.board.neighbors()
     }
 
     fn flows(&self, filter: &FlowFilter, cursor: u64, limit: usize) -> Result<FlowPage, Busy> {
@@ -302,12 +320,12 @@ impl Plane for LivePlane {
             };
             let (query, next) = self.query(worker, query)?;
             page.flows.extend(query.rows.iter().map(|row| FlowRow {
-                protocol: row.key.protocol,
+                protocol: row.key.protocol(),
                 state: if row.template { "NONE" } else { row.state.name() }.to_owned(),
                 expires_ms: row.remaining_ms,
-                client: SocketAddr::from((row.key.client, row.key.client_port)),
-                vip: SocketAddr::from((row.key.vip, row.key.vip_port)),
-                real: snapshot.real(row.real).map(|r| r.address),
+                client: SocketAddr::new(row.key.client(), row.key.client_port()),
+                vip: SocketAddr::new(row.key.vip(), row.key.vip_port()),
+                real: snapshot.rip(row.real),
                 worker: worker as u16,
                 replica: row.replica,
                 template: row.template,
@@ -365,6 +383,7 @@ impl LivePlane {
             speed_mbps: link.and_then(|l| l.speed_mbps),
             mtu: entry.port.mtu(),
             addresses: spec.iter().flat_map(|s| &s.addresses).map(ToString::to_string).collect(),
+            ipv6: self.board.addresses(id),
             gateways: spec.map(|s| s.gateways.clone()).unwrap_or_default(),
             queues: entry.queues,
             workers: (0..entry.queues).collect(),

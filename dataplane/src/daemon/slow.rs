@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::control::plane::NeighborRow;
+use crate::control::plane::{AddressRow, NeighborRow};
 use crate::dpdk::{Mbuf, Mempool, Port};
 use crate::pipeline::LoadBoard;
-use crate::slowpath::{Millis, SlowPath};
+use crate::slowpath::{AddressView, Millis, SlowPath};
 use crate::snapshot::Snapshot;
 use crate::snapshot::publish::Reader;
 use crate::stats::{DropReason, Event, Stats};
@@ -20,22 +20,37 @@ const BATCH: usize = 64;
 const NAP: Duration = Duration::from_micros(500);
 /// Connection counts are summed this often; workers may use sums up to 10 ms old.
 const LOADS_EVERY: Duration = Duration::from_millis(5);
-/// The listing of neighbors is brought up to date this often.
+/// The listing of neighbors and addresses is brought up to date this often.
 const LIST_EVERY: Duration = Duration::from_millis(100);
 /// Links are looked at this often.
 const LINKS_EVERY: Duration = Duration::from_secs(1);
 
-/// The neighbors as last listed.
+/// What the slow path tells of itself.
 #[derive(Debug, Default)]
-pub(super) struct NeighborBoard(Mutex<Vec<NeighborRow>>);
+struct Listing {
+    neighbors: Vec<NeighborRow>,
+    addresses: Vec<AddressView>,
+}
 
-impl NeighborBoard {
-    pub(super) fn read(&self) -> Vec<NeighborRow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// The slow path as last listed.
+#[derive(Debug, Default)]
+pub(super) struct SlowBoard(Mutex<Listing>);
+
+impl SlowBoard {
+    /// All neighbors.
+    pub(super) fn neighbors(&self) -> Vec<NeighborRow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).neighbors.clone()
     }
 
-    fn write(&self, rows: Vec<NeighborRow>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rows;
+    /// The IPv6 addresses of a port.
+    pub(super) fn addresses(&self, port: PortId) -> Vec<AddressRow> {
+        let listing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = |v: &AddressView| AddressRow { address: v.address, state: v.state };
+        listing.addresses.iter().filter(|v| v.port == port).map(row).collect()
+    }
+
+    fn write(&self, listing: Listing) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listing;
     }
 }
 
@@ -47,7 +62,7 @@ pub(super) struct SlowThread {
     pub(super) stats: Arc<Stats>,
     pub(super) workers: Vec<Arc<Stats>>,
     pub(super) loads: Arc<LoadBoard>,
-    pub(super) board: Arc<NeighborBoard>,
+    pub(super) board: Arc<SlowBoard>,
     pub(super) ports: Vec<Port>,
     pub(super) started: Instant,
     pub(super) stop: Arc<AtomicBool>,
@@ -106,7 +121,7 @@ impl SlowThread {
         self.slow.poll(now, &mut send);
     }
 
-    /// ARP first, all of it up to a batch; then a batch of the rest.
+    /// ARP and neighbor discovery first, all of it up to a batch; then a batch of the rest.
     fn punts(&mut self) -> usize {
         let now = self.now();
         let mut handled = 0;
@@ -142,15 +157,16 @@ impl SlowThread {
     fn list(&self) {
         let now = self.now();
         let names = &self.reader.current().links.ports;
-        let rows = self.slow.neighbors().into_iter().map(|n| NeighborRow {
+        let neighbors = self.slow.neighbors().into_iter().map(|n| NeighborRow {
             port: names.get(n.port.index()).map(|p| p.name.clone()).unwrap_or_default(),
-            address: n.address.into(),
+            address: n.address,
             mac: n.mac,
             state: n.state,
             confirmed_ms: n.confirmed.map(|at| now.since(at)),
             waiting: n.waiting as u32,
         });
-        self.board.write(rows.collect());
+        let addresses = self.slow.addresses();
+        self.board.write(Listing { neighbors: neighbors.collect(), addresses });
     }
 
     fn finish(&mut self) {

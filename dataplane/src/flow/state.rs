@@ -29,7 +29,8 @@
 //! - A RST in SynReceived closes. LVS ignores it; but it is what the owner of a forged source
 //!   address answers to the real server's SYN-ACK, and such flows should not hold a slot and
 //!   a connection count for the minute of a half-open one.
-//! - A SYN on a closing flow is scheduled afresh instead of following the old real server.
+//! - Where a SYN on a closing flow goes is not decided here (`conn_reuse_mode` of LVS): the caller
+//!   is told that it opens another connection.
 //! - A segment with SYN and ACK is not a SYN. No client of a virtual service sends one; it is
 //!   backscatter of a SYN flood under the VIP's name. It moves no state, and neither does
 //!   a segment with none of SYN, ACK, FIN, RST, which LVS takes for the end of the connection.
@@ -164,7 +165,7 @@ impl State {
     }
 
     /// Whether a packet leaves the flow in this state and restarts its timer, as nearly every one
-    /// does.
+    /// does. A SYN does not count: what it means depends on the flow's real server too.
     #[inline(always)]
     pub(super) const fn stays(self, signal: u8) -> bool {
         STAYS[signal as usize & 0x3f] >> self as u8 & 1 != 0
@@ -192,7 +193,8 @@ impl std::fmt::Display for State {
     }
 }
 
-/// For each signal, a bit for each state that it leaves as it is and whose timer it restarts.
+/// For each signal but SYN, a bit for each state that it leaves as it is and whose timer it
+/// restarts.
 const STAYS: [u8; 64] = {
     let mut stays = [0; 64];
     let mut signal = 0;
@@ -200,7 +202,7 @@ const STAYS: [u8; 64] = {
         let mut s = 0;
         while s < State::COUNT {
             if let Step::To(next) = State::ALL[s].step(EVENTS[signal]) {
-                if next as usize == s {
+                if next as usize == s && !matches!(EVENTS[signal], Event::Syn) {
                     stays[signal] |= 1 << s;
                 }
             }
@@ -237,7 +239,10 @@ pub enum Transition {
     },
     /// A SYN on a flow that was closing: the caller schedules it and
     /// [inserts](super::Table::insert) it over the old one, which stays as it is until then.
-    NewConnection,
+    NewConnection {
+        /// The old one's state.
+        from: State,
+    },
 }
 
 impl Transition {
@@ -247,7 +252,7 @@ impl Transition {
     pub const fn became_inactive(self) -> bool {
         match self {
             Transition::Changed { from, to } => from.is_active() && !to.is_active(),
-            Transition::Same | Transition::NewConnection => false,
+            Transition::Same | Transition::NewConnection { .. } => false,
         }
     }
 }
@@ -361,7 +366,8 @@ mod tests {
     fn a_flow_stays_where_the_table_says_so() {
         for signal in 0..64 {
             for state in State::ALL {
-                let stays = state.step(Event::of_signal(signal)) == Step::To(state);
+                let event = Event::of_signal(signal);
+                let stays = event != Event::Syn && state.step(event) == Step::To(state);
                 assert_eq!(state.stays(signal), stays, "{state} {signal:#04x}");
             }
         }

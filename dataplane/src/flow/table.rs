@@ -421,7 +421,7 @@ impl<K: Key> Table<K> {
                 self.relist(number, from, to);
                 Transition::Changed { from, to }
             }
-            Step::New => Transition::NewConnection,
+            Step::New => Transition::NewConnection { from },
             Step::Ignore => Transition::Same,
         }
     }
@@ -489,7 +489,7 @@ impl<K: Key> Table<K> {
     }
 
     /// How long a flow in this state lasts without a packet, in milliseconds.
-    pub(super) const fn span(&self, state: State) -> u32 {
+    pub const fn span(&self, state: State) -> u32 {
         self.spans.of(state)
     }
 

@@ -15,7 +15,7 @@ const HEADERS: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
 /// hop off the hop limit (RFC 8200 3). Ethernet padding stays: the frame is as long as it came.
 #[inline]
 pub fn forward<B: PacketBuf>(buf: &mut B, src_mac: Mac, dst_mac: Mac) -> Result<(), ForwardError> {
-    let frame = buf.data_mut().first_chunk_mut::<HEADERS>().ok_or(ForwardError::NotIpv4)?;
+    let frame = buf.data_mut().first_chunk_mut::<HEADERS>().ok_or(ForwardError::NoIpHeader)?;
     frame[..6].copy_from_slice(&dst_mac.0);
     frame[6..12].copy_from_slice(&src_mac.0);
     ipv6::decrement_hop_limit(&mut frame[ethernet::HEADER_LEN..]);
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn refuses_what_is_no_packet() {
         let mut buf = TestBuf::new(&[0; 53]);
-        assert_eq!(forward(&mut buf, PORT, REAL), Err(ForwardError::NotIpv4));
+        assert_eq!(forward(&mut buf, PORT, REAL), Err(ForwardError::NoIpHeader));
         assert_eq!(buf.data(), [0; 53]);
     }
 }

@@ -194,7 +194,7 @@ impl DualTunnel {
     ) -> Result<(), ForwardError> {
         let inner_header = if inner.v6 { ipv6::HEADER_LEN } else { ipv4::MIN_HEADER_LEN };
         if buf.data().len() < ethernet::HEADER_LEN + inner_header {
-            return Err(ForwardError::NotIpv4);
+            return Err(ForwardError::NoIpHeader);
         }
         let overhead = usize::from(self.overhead());
         let total_len = overhead + inner.total_len as usize;

@@ -38,5 +38,5 @@ pub enum ForwardError {
     /// The first segment does not hold Ethernet and IP header, of IPv4 or IPv6: the packet was not
     /// parsed.
     #[error("first segment without an IP header")]
-    NotIpv4,
+    NoIpHeader,
 }

@@ -129,7 +129,7 @@ pub(super) fn encapsulate<const FRONT: usize, B: PacketBuf>(
     const { assert!(FRONT >= ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN) };
     let overhead = FRONT - ethernet::HEADER_LEN;
     if buf.data().len() < ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN {
-        return Err(ForwardError::NotIpv4);
+        return Err(ForwardError::NoIpHeader);
     }
     let total_len = ip.total_len.checked_add(overhead as u16).ok_or(ForwardError::TooLong)?;
     if !buf.prepend(overhead) {

@@ -5,7 +5,8 @@
 //! `flows` counts, and names the real server it counts for: flows of one that the network was
 //! bound to before are none of the new one's.
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::NetworkKey;
@@ -25,7 +26,69 @@ pub(super) enum Stage {
     Lost = 3,
 }
 
-/// The word `owner`: client network, virtual service, version and stage, from the top. A version
+/// A client network: an address under a netmask.
+pub trait Network: Copy + Eq + fmt::Debug {
+    /// What of it does not fit the word `owner`.
+    type Rest: Default + fmt::Debug;
+
+    /// All of its 32 bits, or as many of a hash of it under `seed`.
+    fn bits(self, seed: u64) -> u32;
+    /// Whether a place whose word has these bits is of this network.
+    fn is_in(self, rest: &Self::Rest) -> bool;
+    /// Writes what does not fit the word.
+    fn put(self, rest: &Self::Rest);
+    /// The network of a place whose word has `bits`.
+    fn of(bits: u32, rest: &Self::Rest) -> Self;
+}
+
+/// Digits of pi: no multiplication by zero, whatever the seed.
+const PI: u64 = 0x243f_6a88_85a3_08d3;
+
+impl Network for Ipv4Addr {
+    type Rest = ();
+
+    fn bits(self, _: u64) -> u32 {
+        self.to_bits()
+    }
+
+    fn is_in(self, (): &()) -> bool {
+        true
+    }
+
+    fn put(self, (): &()) {}
+
+    fn of(bits: u32, (): &()) -> Ipv4Addr {
+        Ipv4Addr::from_bits(bits)
+    }
+}
+
+/// Two networks of one bucket may have the same bits: then one is told from the other by the rest,
+/// and while both are being claimed at once, one starts again.
+impl Network for Ipv6Addr {
+    type Rest = [AtomicU64; 2];
+
+    fn bits(self, seed: u64) -> u32 {
+        let (high, low) = ((self.to_bits() >> 64) as u64, self.to_bits() as u64);
+        let product = u128::from(high ^ seed) * u128::from(low ^ seed.rotate_left(32) ^ PI);
+        (product as u64 ^ (product >> 64) as u64) as u32
+    }
+
+    fn is_in(self, rest: &[AtomicU64; 2]) -> bool {
+        Self::of(0, rest) == self
+    }
+
+    fn put(self, [high, low]: &[AtomicU64; 2]) {
+        high.store((self.to_bits() >> 64) as u64, SeqCst);
+        low.store(self.to_bits() as u64, SeqCst);
+    }
+
+    fn of(_: u32, [high, low]: &[AtomicU64; 2]) -> Ipv6Addr {
+        let (high, low) = (high.load(SeqCst), low.load(SeqCst));
+        Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))
+    }
+}
+
+/// The word `owner`: client network (or a hash of it), virtual service, version and stage, from the top. A version
 /// grows by one with each claim, so that a word read twice means the same template both times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owner(pub(super) u64);
@@ -35,9 +98,9 @@ const VERSION_MASK: u64 = 0xfffc;
 
 impl Owner {
     /// The bits that stand for a key.
-    pub(super) fn key_bits(key: &NetworkKey) -> Option<u64> {
+    pub(super) fn key_bits<A: Network>(key: &NetworkKey<A>, seed: u64) -> Option<u64> {
         let service = u16::try_from(key.service.0).ok()?;
-        Some(u64::from(key.network.to_bits()) << 32 | u64::from(service) << 16)
+        Some(u64::from(key.network.bits(seed)) << 32 | u64::from(service) << 16)
     }
 
     pub(super) const fn stage(self) -> Stage {
@@ -65,11 +128,8 @@ impl Owner {
         Owner(key_bits | version | Stage::Claimed as u64)
     }
 
-    pub(super) const fn key(self) -> NetworkKey {
-        NetworkKey {
-            service: ServiceId((self.0 >> 16) as u16 as u32),
-            network: Ipv4Addr::from_bits((self.0 >> 32) as u32),
-        }
+    const fn service(self) -> ServiceId {
+        ServiceId((self.0 >> 16) as u16 as u32)
     }
 }
 
@@ -91,14 +151,22 @@ impl Bond {
 }
 
 /// A place for a template.
-#[derive(Debug, Default)]
-pub(super) struct Entry {
+#[derive(Debug)]
+pub(super) struct Entry<A: Network> {
     owner: AtomicU64,
     bond: AtomicU64,
     flows: AtomicU64,
+    rest: A::Rest,
 }
 
-impl Entry {
+impl<A: Network> Default for Entry<A> {
+    fn default() -> Entry<A> {
+        let word = || AtomicU64::new(0);
+        Entry { owner: word(), bond: word(), flows: word(), rest: A::Rest::default() }
+    }
+}
+
+impl<A: Network> Entry<A> {
     pub(super) fn owner(&self) -> Owner {
         Owner(self.owner.load(SeqCst))
     }
@@ -116,8 +184,25 @@ impl Entry {
         self.bond.compare_exchange(from.word(), to.word(), SeqCst, SeqCst).is_ok()
     }
 
+    /// Whether it is in this stage, of this key, whose bits are `key_bits`.
+    pub(super) fn is(
+        &self,
+        owner: Owner,
+        key: &NetworkKey<A>,
+        key_bits: u64,
+        stage: Stage,
+    ) -> bool {
+        owner.is(key_bits, stage) && key.network.is_in(&self.rest)
+    }
+
+    /// Whose it is. What is read is of one template if `owner` is the word before and after.
+    pub(super) fn key(&self, owner: Owner) -> NetworkKey<A> {
+        NetworkKey { service: owner.service(), network: A::of((owner.0 >> 32) as u32, &self.rest) }
+    }
+
     /// Only by the worker that claimed it.
-    pub(super) fn fill(&self, bond: Bond) {
+    pub(super) fn fill(&self, key: &NetworkKey<A>, bond: Bond) {
+        key.network.put(&self.rest);
         self.bond.store(bond.word(), SeqCst);
         self.flows.store(u64::from(bond.real.0) << 32, SeqCst);
     }

@@ -15,9 +15,11 @@
 //! A template evicted, or swept, in the very moment in which another worker restarts its timer is
 //! gone; the next connection is scheduled afresh.
 
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::entry::{Bond, Entry, Owner, Stage};
+use super::entry::{Bond, Entry, Network, Owner, Stage};
 use super::{NetworkKey, Template};
 use crate::types::{RealId, Tick};
 
@@ -26,7 +28,7 @@ use crate::types::{RealId, Tick};
 pub const EXTENSION_MS: u32 = 60_000;
 
 /// Memory for each template there is room for.
-pub const BYTES_PER_TEMPLATE: usize = 2 * size_of::<Entry>();
+pub const BYTES_PER_TEMPLATE: usize = 2 * size_of::<Entry<Ipv4Addr>>();
 
 /// Places of a bucket.
 const WAYS: usize = 16;
@@ -49,20 +51,20 @@ pub enum Bound {
     Failed,
 }
 
-/// All templates of a director.
+/// All templates of a director, of one family.
 #[derive(Debug)]
-pub struct Templates {
-    buckets: Box<[[Entry; WAYS]]>,
+pub struct Templates<A: Network = Ipv4Addr> {
+    buckets: Box<[[Entry<A>; WAYS]]>,
     seed: u64,
     len: AtomicUsize,
     /// Where the next sweep goes on.
     cursor: AtomicUsize,
 }
 
-impl Templates {
+impl<A: Network> Templates<A> {
     /// Room for about `capacity` templates, at least one bucket of them. `seed` keeps outsiders
     /// from aiming at a bucket.
-    pub fn new(capacity: usize, seed: u64) -> Templates {
+    pub fn new(capacity: usize, seed: u64) -> Templates<A> {
         let buckets = capacity.saturating_mul(2).div_ceil(WAYS).max(1);
         Templates {
             buckets: (0..buckets).map(|_| std::array::from_fn(|_| Entry::default())).collect(),
@@ -88,7 +90,7 @@ impl Templates {
     }
 
     /// The real server a network is bound to; the timer stays as it is.
-    pub fn bound(&self, key: &NetworkKey, now: Tick) -> Option<RealId> {
+    pub fn bound(&self, key: &NetworkKey<A>, now: Tick) -> Option<RealId> {
         let (entry, _) = self.find(key)?;
         let bond = entry.bond();
         (!entry.is_over(bond, now)).then_some(bond.real)
@@ -97,7 +99,7 @@ impl Templates {
     /// The real server a network is bound to, if it is `usable`; the timer starts again.
     pub fn restart(
         &self,
-        key: &NetworkKey,
+        key: &NetworkKey<A>,
         span: u32,
         now: Tick,
         usable: impl Fn(RealId) -> bool,
@@ -120,13 +122,13 @@ impl Templates {
     /// again then.
     pub fn bind(
         &self,
-        key: &NetworkKey,
+        key: &NetworkKey<A>,
         real: RealId,
         span: u32,
         now: Tick,
         usable: impl Fn(RealId) -> bool,
     ) -> Bound {
-        let Some(key_bits) = Owner::key_bits(key) else { return Bound::Failed };
+        let Some(key_bits) = Owner::key_bits(key, self.seed) else { return Bound::Failed };
         let bond = Bond { real, deadline: now.after(span) };
         for _ in 0..TRIES {
             if let Some((entry, owner)) = self.find(key) {
@@ -153,8 +155,8 @@ impl Templates {
             if had_one {
                 self.len.fetch_sub(1, Relaxed);
             }
-            entry.fill(bond);
-            if is_first(bucket, place, key_bits) && entry.pass(claim, claim.at(Stage::Live)) {
+            entry.fill(key, bond);
+            if is_first(bucket, place, key, key_bits) && entry.pass(claim, claim.at(Stage::Live)) {
                 self.len.fetch_add(1, Relaxed);
                 return Bound::New { evicted };
             }
@@ -167,7 +169,7 @@ impl Templates {
     }
 
     /// A flow of the network to `real` has begun.
-    pub fn hold(&self, key: &NetworkKey, real: RealId) {
+    pub fn hold(&self, key: &NetworkKey<A>, real: RealId) {
         if let Some((entry, _)) = self.find(key) {
             if entry.bond().real == real {
                 entry.add_flow(real);
@@ -177,7 +179,7 @@ impl Templates {
 
     /// A flow of the network to `real` is gone. The template of a later time may be met; it counts
     /// one flow too few then, at worst, and is not extended.
-    pub fn release(&self, key: &NetworkKey, real: RealId, now: Tick) {
+    pub fn release(&self, key: &NetworkKey<A>, real: RealId, now: Tick) {
         let Some((entry, _)) = self.find(key) else { return };
         if !entry.sub_flow(real) {
             return;
@@ -203,17 +205,18 @@ impl Templates {
     }
 
     /// Removes all templates that `gone` says so of; how many.
-    pub fn forget(&self, gone: impl Fn(&NetworkKey, RealId) -> bool) -> usize {
+    pub fn forget(&self, gone: impl Fn(&NetworkKey<A>, RealId) -> bool) -> usize {
         if self.is_empty() {
             return 0;
         }
-        let is_gone =
-            |place: &usize| self.remove_if(*place, |_, bond, owner| gone(&owner.key(), bond.real));
+        let is_gone = |place: &usize| {
+            self.remove_if(*place, |entry, bond, owner| gone(&entry.key(owner), bond.real))
+        };
         (0..self.places()).filter(is_gone).count()
     }
 
     /// Removes a network's template.
-    pub fn remove(&self, key: &NetworkKey) {
+    pub fn remove(&self, key: &NetworkKey<A>) {
         if let Some((entry, owner)) = self.find(key) {
             if entry.pass(owner, owner.at(Stage::Empty)) {
                 self.len.fetch_sub(1, Relaxed);
@@ -221,7 +224,7 @@ impl Templates {
         }
     }
 
-    fn remove_if(&self, place: usize, over: impl Fn(&Entry, Bond, Owner) -> bool) -> bool {
+    fn remove_if(&self, place: usize, over: impl Fn(&Entry<A>, Bond, Owner) -> bool) -> bool {
         let Some(entry) = self.buckets.get(place / WAYS).map(|b| &b[place % WAYS]) else {
             return false;
         };
@@ -236,11 +239,12 @@ impl Templates {
     }
 
     /// The template at a place, if there is one that is not over.
-    pub fn scan(&self, place: usize, now: Tick) -> Option<Template> {
+    pub fn scan(&self, place: usize, now: Tick) -> Option<Template<A>> {
         let entry = &self.buckets.get(place / WAYS)?[place % WAYS];
         let owner = entry.owner();
         let bond = entry.bond();
         let flows = entry.flows(bond.real);
+        let key = entry.key(owner);
         let lives = owner.stage() == Stage::Live && entry.owner() == owner;
         if !lives || entry.is_over(bond, now) {
             return None;
@@ -249,18 +253,29 @@ impl Templates {
             false => bond.deadline.remaining(now),
             true => EXTENSION_MS - now.since(bond.deadline) % EXTENSION_MS,
         };
-        Some(Template { key: owner.key(), real: bond.real, remaining_ms, flows })
+        Some(Template { key, real: bond.real, remaining_ms, flows })
     }
 
-    fn find(&self, key: &NetworkKey) -> Option<(&Entry, Owner)> {
-        let key_bits = Owner::key_bits(key)?;
+    /// How many templates that are not over each real server has. Looks through the whole table.
+    pub fn count(&self, now: Tick) -> HashMap<RealId, u64> {
+        let mut counts = HashMap::new();
+        if !self.is_empty() {
+            for template in (0..self.places()).filter_map(|place| self.scan(place, now)) {
+                *counts.entry(template.real).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn find(&self, key: &NetworkKey<A>) -> Option<(&Entry<A>, Owner)> {
+        let key_bits = Owner::key_bits(key, self.seed)?;
         self.bucket(key_bits).iter().find_map(|entry| {
             let owner = entry.owner();
-            owner.is(key_bits, Stage::Live).then_some((entry, owner))
+            entry.is(owner, key, key_bits, Stage::Live).then_some((entry, owner))
         })
     }
 
-    fn bucket(&self, key_bits: u64) -> &[Entry; WAYS] {
+    fn bucket(&self, key_bits: u64) -> &[Entry<A>; WAYS] {
         // The finalizer of MurmurHash3, keyed.
         let mut hash = key_bits ^ self.seed;
         for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
@@ -273,8 +288,8 @@ impl Templates {
 }
 
 /// The place to claim: an empty one, else one that is over, else the one whose time is over first.
-fn victim(bucket: &[Entry; WAYS], now: Tick) -> Option<(usize, Owner)> {
-    let worth = |entry: &Entry, owner: Owner| match owner.stage() {
+fn victim<A: Network>(bucket: &[Entry<A>; WAYS], now: Tick) -> Option<(usize, Owner)> {
+    let worth = |entry: &Entry<A>, owner: Owner| match owner.stage() {
         Stage::Empty => Some(0),
         Stage::Live => {
             let bond = entry.bond();
@@ -291,12 +306,17 @@ fn victim(bucket: &[Entry; WAYS], now: Tick) -> Option<(usize, Owner)> {
 }
 
 /// Whether nobody else has a template, or a claim, of this key; claims are marked as lost.
-fn is_first(bucket: &[Entry; WAYS], mine: usize, key_bits: u64) -> bool {
+fn is_first<A: Network>(
+    bucket: &[Entry<A>; WAYS],
+    mine: usize,
+    key: &NetworkKey<A>,
+    key_bits: u64,
+) -> bool {
     for (_, entry) in bucket.iter().enumerate().filter(|(place, _)| *place != mine) {
         let owner = entry.owner();
         let is_claim = owner.is(key_bits, Stage::Claimed);
         let lost = is_claim && entry.pass(owner, owner.at(Stage::Lost));
-        if !lost && entry.owner().is(key_bits, Stage::Live) {
+        if !lost && entry.is(entry.owner(), key, key_bits, Stage::Live) {
             return false;
         }
         if is_claim && !lost && entry.owner().is(key_bits, Stage::Claimed) {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::Tick;
 
 const SPAN: u32 = 300_000;
 
@@ -38,6 +37,22 @@ fn a_template_lives_for_its_span_and_restarts() {
     assert_eq!(table.len(), 1);
     table.sweep(late.after(SPAN), table.places());
     assert!(table.is_empty());
+}
+
+#[test]
+fn templates_are_counted_by_real_server_until_they_are_over() {
+    let table = Templates::new(100, 1);
+    assert!(table.count(Tick(0)).is_empty());
+    for network in 0..9 {
+        let _ = bind(&table, network, network % 2, Tick(network));
+    }
+    // Bound to another, it is the other's.
+    let moved = table.bind(&key(0), RealId(1), SPAN, Tick(9), |real| real != RealId(0));
+    assert_eq!(moved, Bound::New { evicted: false });
+    assert_eq!(table.count(Tick(9)), HashMap::from([(RealId(0), 4), (RealId(1), 5)]));
+    // One that is not swept yet does not count; one that a flow extends does.
+    table.hold(&key(2), RealId(0));
+    assert_eq!(table.count(Tick(4).after(SPAN)), HashMap::from([(RealId(0), 3), (RealId(1), 3)]));
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! Step three: the real server of a packet, by its flow or by the scheduler.
 
+use super::family::Key;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::{
     Cause, Event as FlowEvent, Flags, FlowRef, Guess, Lookup, Removed, State, Transition,
 };
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
+use crate::snapshot::spec::Reuse;
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{FlowKey, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
+use crate::types::{PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
 
 use super::loads::LoadBoard;
 
@@ -92,6 +94,15 @@ impl Service {
     }
 }
 
+/// Whether a SYN on a flow in this state is scheduled afresh.
+fn is_reused(snapshot: &Snapshot, state: State) -> bool {
+    match state {
+        State::Closed => snapshot.switches.reuse >= Reuse::AfterReset,
+        State::Closing => snapshot.switches.reuse >= Reuse::AfterClose,
+        State::SynReceived | State::Established | State::Udp => false,
+    }
+}
+
 /// Why a packet has no real server.
 pub(super) enum NoTarget {
     Drop(DropReason),
@@ -101,12 +112,12 @@ pub(super) enum NoTarget {
 impl<B: PacketBuf> Pipeline<B> {
     /// Finds or schedules the real server; a packet without one is dealt with here.
     #[inline]
-    pub(super) fn balance<P, O: Output<B>>(
+    pub(super) fn balance<K: Key, P, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         buf: B,
-        flow: &FlowOf,
+        flow: &FlowOf<K>,
         guess: Guess,
     ) -> Option<(B, RealId)> {
         let found = match self.find(env, flow, guess) {
@@ -128,32 +139,49 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// The real server of a flow in this worker's shard, the packet taken into account.
     #[inline(always)]
-    pub(super) fn find<P, O>(
+    pub(super) fn find<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
-        flow: &FlowOf,
+        flow: &FlowOf<K>,
         guess: Guess,
     ) -> Option<RealId> {
-        let found = match self.shard.guessed(guess, &flow.key, env.now) {
+        let found = match K::shard(self).guessed(guess, &flow.key, env.now) {
             Some(found) => found,
             None => self.look_up(env, flow)?,
         };
-        let change = self.shard.touch(found, flow.event, env.now);
-        let entry = self.shard.get(found);
+        let entry = K::shard(self).get(found);
         let (real, flags) = (entry.real, entry.flags);
-        if change != Transition::Same {
-            self.count_change(real, flags, change)?;
-        }
         if env.snapshot.real(real).is_none() {
-            self.orphan(env, found);
-            return None;
+            return self.missed(env, flow, found);
+        }
+        let change = K::shard_mut(self).touch(found, flow.event, env.now);
+        if change != Transition::Same || flow.event == FlowEvent::Syn {
+            self.count_change(env, flow, (real, flags), change)?;
         }
         Some(real)
     }
 
+    /// The packet of a flow whose real server is not there. Where the flow waits for it, the packet
+    /// is dropped by that, and leaves the flow as it was, unless it opens another connection.
     #[inline(never)]
-    fn look_up<P, O>(&mut self, env: &Env<'_, P, O>, flow: &FlowOf) -> Option<FlowRef> {
-        match self.shard.lookup(&flow.key, flow.hash, env.now) {
+    fn missed<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf<K>,
+        found: FlowRef,
+    ) -> Option<RealId> {
+        let entry = K::shard(self).get(found);
+        let (real, state) = (entry.real, entry.state);
+        if self.orphan::<K, P, O>(env, found) {
+            return None;
+        }
+        let opens = flow.event == FlowEvent::Syn && is_reused(env.snapshot, state);
+        (!opens).then_some(real)
+    }
+
+    #[inline(never)]
+    fn look_up<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, flow: &FlowOf<K>) -> Option<FlowRef> {
+        match K::shard_mut(self).lookup(&flow.key, flow.hash, env.now) {
             Lookup::Hit(found) => Some(found),
             Lookup::Miss => None,
             Lookup::Expired(removed) => {
@@ -163,11 +191,18 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    /// A flow's state changed; `None` when its next packet opens another connection.
+    /// A flow's state changed, or a SYN came; `None` when the packet opens another connection, to
+    /// be scheduled.
     #[inline(never)]
-    fn count_change(&self, real: RealId, flags: Flags, change: Transition) -> Option<()> {
-        if change == Transition::NewConnection {
-            return None;
+    fn count_change<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf<K>,
+        (real, flags): (RealId, Flags),
+        change: Transition,
+    ) -> Option<()> {
+        if flow.event == FlowEvent::Syn {
+            return self.reopen(env, flow, (real, flags), change);
         }
         if change.became_inactive() && !flags.has(Flags::REPLICA) {
             if let Some(stats) = self.stats.real(real) {
@@ -178,21 +213,54 @@ impl<B: PacketBuf> Pipeline<B> {
         Some(())
     }
 
-    /// Only the loss of its own real server moves a flow.
+    /// A SYN on a flow that is there: `None` when it is to be scheduled. Follows `ip_vs_in` and
+    /// `is_new_conn_expected` of LVS: where the real server drains, and flows end with their real
+    /// servers, any SYN is.
+    fn reopen<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        flow: &FlowOf<K>,
+        (real, flags): (RealId, Flags),
+        change: Transition,
+    ) -> Option<()> {
+        let drains = env.snapshot.real(real).is_some_and(|r| r.quiescent);
+        if drains && env.snapshot.switches.expire_nodest_conn {
+            return None;
+        }
+        if let Transition::NewConnection { from } = change {
+            if is_reused(env.snapshot, from) {
+                return None;
+            }
+            // The same real server has a connection more.
+            self.remember(env, flow, real, flags);
+        }
+        Some(())
+    }
+
+    /// Only the loss of its own real server moves a flow: true when it is removed. Where flows wait
+    /// for their real server, it is when its timer would have run out since the first packet missed
+    /// it; packets that are dropped keep no flow alive.
     #[inline(never)]
-    pub(super) fn orphan<P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) {
-        if let Some(removed) = self.shard.remove(flow) {
+    pub(super) fn orphan<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, flow: FlowRef) -> bool {
+        let entry = K::shard(self).get(flow);
+        if let Some(absent) = env.snapshot.absent(entry.real) {
+            if env.now.since(absent.missed(env.now)) < K::shard(self).span(entry.state) {
+                return false;
+            }
+        }
+        if let Some(removed) = K::shard_mut(self).remove(flow) {
             self.settle(env, &removed);
             self.stats.event(Event::FlowsOrphaned).add(1);
         }
+        true
     }
 
     /// Schedules a packet that has no flow in this shard.
     #[inline(never)]
-    pub(super) fn schedule<P, O>(
+    pub(super) fn schedule<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
-        flow: &FlowOf,
+        flow: &FlowOf<K>,
     ) -> Result<RealId, NoTarget> {
         let Some(service) = env.snapshot.service(flow.service) else {
             return Err(NoTarget::Drop(DropReason::NoService));
@@ -202,7 +270,7 @@ impl<B: PacketBuf> Pipeline<B> {
             self.stats.event(Event::MissNotSyn).add(1);
             // A hash finds the real server another director, or this one before its restart,
             // chose. Without one, the answer is that of LVS's director: a reset (never to a reset).
-            if !service.scheduler.kind().is_hash() {
+            if !service.scheduler.kind().is_hash() && !self.picks_up(env, flow.event) {
                 return Err(match flow.event {
                     FlowEvent::Rst => NoTarget::Drop(DropReason::ErrorSuppressed),
                     _ => NoTarget::Reset,
@@ -232,11 +300,16 @@ impl<B: PacketBuf> Pipeline<B> {
         Ok(real)
     }
 
+    /// Whether any scheduler takes up a connection in the middle.
+    const fn picks_up<P, O>(&self, env: &Env<'_, P, O>, event: FlowEvent) -> bool {
+        env.snapshot.switches.sloppy_tcp && matches!(event, FlowEvent::Ack | FlowEvent::Fin)
+    }
+
     pub(super) fn pick(
         &mut self,
         service: &Service,
         id: ServiceId,
-        key: &FlowKey,
+        key: &impl Key,
         now: Tick,
     ) -> Option<RealId> {
         let loads = ServiceLoads::of(service, &self.stats, &self.loads, self.me, now);
@@ -267,15 +340,15 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Makes a flow.
-    pub(super) fn remember<P, O>(
+    pub(super) fn remember<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
-        flow: &FlowOf,
+        flow: &FlowOf<K>,
         real: RealId,
         flags: Flags,
     ) {
         let state = State::opening(flow.event);
-        let inserted = self.shard.insert(flow.key, flow.hash, real, state, flags, env.now);
+        let inserted = K::shard_mut(self).insert(flow.key, flow.hash, real, state, flags, env.now);
         if let Some(removed) = inserted.evicted {
             self.settle(env, &removed);
         }
@@ -296,11 +369,17 @@ impl<B: PacketBuf> Pipeline<B> {
             }
         }
         self.stats.event(Event::FlowsCreated).add(1);
-        self.stats.event(Event::Flows).set(self.shard.len() as u64);
+        self.count_flows();
+    }
+
+    fn count_flows(&self) {
+        let flows6 = self.shard6.len() as u64;
+        self.stats.event(Event::Flows).set(self.shard.len() as u64 + flows6);
+        self.stats.event(Event::Flows6).set(flows6);
     }
 
     /// Counts a flow that has left the table.
-    pub(super) fn settle<P, O>(&self, env: &Env<'_, P, O>, removed: &Removed) {
+    pub(super) fn settle<K: Key, P, O>(&self, env: &Env<'_, P, O>, removed: &Removed<K>) {
         if removed.flags.has(Flags::BOUND) {
             self.release_bound(env, removed);
         }
@@ -319,7 +398,7 @@ impl<B: PacketBuf> Pipeline<B> {
             Cause::Replaced => self.stats.event(Event::FlowsReplaced).add(1),
             Cause::Removed => {}
         }
-        self.stats.event(Event::Flows).set(self.shard.len() as u64);
+        self.count_flows();
     }
 
     /// Whether a real server that this worker was told of, or noted, is still configured and this

@@ -1,14 +1,14 @@
 //! Step one: what a frame is, and whether it is for a virtual service.
 
+use super::family::{Key, Packet};
 use super::fast::Info;
 use super::{Env, FlowOf, Output, Pipeline};
-use crate::flow::Event as FlowEvent;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::icmpv4;
 use crate::packet::parse::{Ipv4Packet, L4, ParseError, Parsed, parse};
 use crate::snapshot::{Local, Snapshot};
 use crate::stats::DropReason;
-use crate::types::{FlowKey, Mac, PortId, Protocol, PuntReason};
+use crate::types::{Mac, PortId, Protocol, PuntReason};
 
 impl From<ParseError> for DropReason {
     fn from(error: ParseError) -> DropReason {
@@ -18,9 +18,9 @@ impl From<ParseError> for DropReason {
             ParseError::BadIpv4Checksum => DropReason::BadIpv4Checksum,
             ParseError::BadL4Header => DropReason::BadL4Header,
             ParseError::BadSource => DropReason::BadSource,
-            ParseError::EtherTypeUnknown => DropReason::EtherType,
+            // IPv6 is read by its own parser.
+            ParseError::EtherTypeUnknown | ParseError::Ipv6 => DropReason::EtherType,
             ParseError::Vlan => DropReason::Vlan,
-            ParseError::Ipv6 => DropReason::Ipv6,
         }
     }
 }
@@ -53,6 +53,10 @@ impl<B: PacketBuf> Pipeline<B> {
                 self.punt(env, ingress, PuntReason::Arp, buf);
                 return None;
             }
+            Err(ParseError::Ipv6) => {
+                self.classify6(env, ingress, mac, buf);
+                return None;
+            }
             Err(error) => {
                 self.drop_packet(error.into(), buf);
                 return None;
@@ -72,18 +76,10 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// The flow of a TCP or UDP packet to a virtual service; later fragments have none.
     #[inline(always)]
-    pub(super) fn flow_of(&self, snapshot: &Snapshot, ip: &Ipv4Packet) -> Option<FlowOf> {
-        let (protocol, sport, dport, event) = match ip.l4 {
-            L4::Tcp { sport, dport, flags } => {
-                (Protocol::Tcp, sport, dport, FlowEvent::from_tcp_flags(flags.0))
-            }
-            L4::Udp { sport, dport } => (Protocol::Udp, sport, dport, FlowEvent::Datagram),
-            L4::Icmp { .. } | L4::LaterFragment | L4::Other => return None,
-        };
-        let service = snapshot.find_service(ip.dst, dport, protocol)?;
-        let key =
-            FlowKey { client: ip.src, vip: ip.dst, client_port: sport, vip_port: dport, protocol };
-        Some(FlowOf { key, hash: self.shard.hash(&key), service, event })
+    pub(super) fn flow_of<I: Packet>(&self, snapshot: &Snapshot, ip: &I) -> Option<FlowOf<I::Key>> {
+        let (key, event) = ip.flow()?;
+        let service = key.find_service(snapshot)?;
+        Some(FlowOf { key, hash: I::Key::shard(self).hash(&key), service, event })
     }
 
     /// Everything but whole packets to virtual services.

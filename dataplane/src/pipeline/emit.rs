@@ -2,89 +2,103 @@
 
 use arrayvec::ArrayVec;
 
+use super::family::Packet;
 use super::{BURST, Env, Output, Pipeline};
-use crate::forward::{self, ForwardError, FragmentError};
+use crate::forward::{self, Fit, ForwardError, FragmentError};
 use crate::packet::buf::{BufPool, PacketBuf};
-use crate::packet::parse::Ipv4Packet;
+use crate::packet::ethernet;
 use crate::snapshot::neighbors::NextHop;
 use crate::snapshot::{Real, Tunnel};
 use crate::stats::{DropReason, Event};
 use crate::types::{Mac, PortId, PuntReason, RealId};
 
+impl From<ForwardError> for DropReason {
+    fn from(error: ForwardError) -> DropReason {
+        match error {
+            ForwardError::NoHeadroom => DropReason::NoHeadroom,
+            ForwardError::TooLong | ForwardError::NoIpHeader => DropReason::TooLong,
+        }
+    }
+}
+
 impl<B: PacketBuf> Pipeline<B> {
     /// Forwards a packet as received to a real server of the snapshot.
     #[inline]
-    pub(super) fn forward<P: BufPool<B>, O: Output<B>>(
+    pub(super) fn forward<I: Packet, P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         mut buf: B,
-        ip: &Ipv4Packet,
+        ip: &I,
         target: RealId,
     ) {
         let snapshot = env.snapshot;
         let Some(real) = snapshot.real(target) else {
-            return self.drop_packet(DropReason::NoRealServer, buf);
+            return self.drop_packet(DropReason::RealServerGone, buf);
         };
-        // RFC 1812 5.3.1: a packet whose TTL would reach 0 is not forwarded.
-        if ip.ttl <= 1 {
+        // RFC 1812 5.3.1, RFC 8200 3: a packet whose TTL would reach 0 is not forwarded.
+        if ip.ttl() <= 1 {
             return self.punt(env, ingress, PuntReason::TtlExceeded, buf);
         }
-        let overhead = real.tunnel.as_ref().map_or(0, Tunnel::overhead);
-        let oversize = forward::needs_fragmentation(ip.total_len, overhead, real.mtu);
-        if oversize && ip.fragment.df() {
-            let mtu = real.mtu.saturating_sub(overhead);
-            return self.punt(env, ingress, PuntReason::FragmentationNeeded { mtu }, buf);
+        let dual = match &real.tunnel {
+            Some(Tunnel::Dual(tunnel)) => Some((tunnel, ip.inner(&snapshot.labels))),
+            None | Some(Tunnel::Narrow(_)) => None,
+        };
+        let fit = dual.map_or_else(|| ip.fit(real), |(tunnel, inner)| tunnel.fit(&inner, real.mtu));
+        match fit {
+            Fit::Whole | Fit::FragmentOuter | Fit::FragmentInner { .. } => {}
+            Fit::TooBig { mtu } => {
+                return self.punt(env, ingress, PuntReason::FragmentationNeeded { mtu }, buf);
+            }
+            // Configuration refuses a port whose MTU leads here.
+            Fit::Never => return self.drop_packet(DropReason::TooLong, buf),
         }
         let hop = env.hops.get(real.neighbor);
-        if hop == NextHop::Failed {
-            return self.drop_packet(DropReason::NeighborFailed, buf);
+        let dst = match hop {
+            NextHop::Known(mac) => mac,
+            NextHop::Failed => return self.drop_packet(DropReason::NeighborFailed, buf),
+            NextHop::Unknown if fit == Fit::Whole => Mac::ZERO,
+            // Rare twice over; the slow path resolves every configured neighbor unasked.
+            NextHop::Unknown => return self.drop_packet(DropReason::NeighborUnresolved, buf),
+        };
+        if let (Fit::FragmentInner { mtu }, Some((tunnel, inner))) = (fit, dual) {
+            self.count_forwarded(real, target, ip.total_len());
+            return self.fragment(env, real, buf, mtu, |piece| {
+                let len = piece.len().saturating_sub(ethernet::HEADER_LEN) as u32;
+                tunnel.forward(piece, real.src_mac, dst, &inner.piece(len), 0)
+            });
         }
-        let dst = if let NextHop::Known(mac) = hop { mac } else { Mac::ZERO };
-        match self.rewrite(&mut buf, ip, real, dst) {
-            Ok(()) => {}
-            Err(ForwardError::NoHeadroom) => return self.drop_packet(DropReason::NoHeadroom, buf),
-            Err(ForwardError::TooLong | ForwardError::NotIpv4) => {
-                return self.drop_packet(DropReason::TooLong, buf);
+        let rewritten = match dual {
+            None => ip.rewrite(&mut buf, real, dst, &mut self.ip_id),
+            Some((tunnel, inner)) => {
+                self.ip_id = self.ip_id.wrapping_add(1);
+                tunnel.forward(&mut buf, real.src_mac, dst, &inner, self.ip_id)
             }
+        };
+        if let Err(error) = rewritten {
+            return self.drop_packet(error.into(), buf);
         }
-        let bytes = u64::from(ip.total_len);
-        if let Some(stats) = self.stats.real(target) {
-            stats.packets.add(1);
-            stats.bytes.add(bytes);
-        }
-        if let Some(stats) = self.stats.service(real.service) {
-            stats.packets.add(1);
-            stats.bytes.add(bytes);
-        }
-        match (hop, oversize) {
-            (NextHop::Known(_), false) => self.stage(env, real.port, buf),
-            (NextHop::Known(_), true) => self.fragment(env, real, buf),
-            (_, false) => {
+        self.count_forwarded(real, target, ip.total_len());
+        match (hop, fit) {
+            (NextHop::Known(_), Fit::FragmentOuter) => {
+                self.fragment(env, real, buf, real.mtu, |_| Ok(()));
+            }
+            (NextHop::Known(_), _) => self.stage(env, real.port, buf),
+            _ => {
                 let reason = PuntReason::Resolve { neighbor: real.neighbor, port: real.port };
                 self.punt(env, ingress, reason, buf);
             }
-            // Rare twice over; the slow path resolves every configured neighbor unasked.
-            (_, true) => self.drop_packet(DropReason::NeighborUnresolved, buf),
         }
     }
 
-    #[inline(always)]
-    fn rewrite(
-        &mut self,
-        buf: &mut B,
-        ip: &Ipv4Packet,
-        real: &Real,
-        dst: Mac,
-    ) -> Result<(), ForwardError> {
-        match &real.tunnel {
-            None => forward::dr::forward(buf, real.src_mac, dst),
-            Some(Tunnel::Narrow(tunnel)) => {
-                // Only a packet that may be fragmented uses one up.
-                self.ip_id = self.ip_id.wrapping_add(u16::from(!ip.fragment.df()));
-                tunnel.forward(buf, real.src_mac, dst, ip, self.ip_id)
-            }
-            Some(Tunnel::Dual(_)) => Err(ForwardError::NotIpv4),
+    fn count_forwarded(&self, real: &Real, target: RealId, bytes: u32) {
+        if let Some(stats) = self.stats.real(target) {
+            stats.packets.add(1);
+            stats.bytes.add(bytes.into());
+        }
+        if let Some(stats) = self.stats.service(real.service) {
+            stats.packets.add(1);
+            stats.bytes.add(bytes.into());
         }
     }
 
@@ -118,14 +132,16 @@ impl<B: PacketBuf> Pipeline<B> {
         self.stats.dropped(DropReason::TxFull).add(lost);
     }
 
-    /// Cuts a rewritten frame that is too long and sends the pieces. The packet counts as
-    /// forwarded; pieces the port does not take are counted apart.
+    /// Cuts the IPv4 packet in a frame into pieces of at most `mtu` bytes, and sends each after
+    /// `finish`. The packet counts as forwarded; pieces the port does not take are counted apart.
     #[inline(never)]
     fn fragment<P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         real: &Real,
         buf: B,
+        mtu: u16,
+        mut finish: impl FnMut(&mut B) -> Result<(), ForwardError>,
     ) {
         if real.port.index() >= self.staged.len() {
             return self.drop_packet(DropReason::PortDown, buf);
@@ -133,30 +149,36 @@ impl<B: PacketBuf> Pipeline<B> {
         self.flush_port(env, real.port);
         let mut pieces: ArrayVec<B, BURST> = ArrayVec::new();
         let (stats, pool, out) = (&self.stats, env.pool, &mut *env.out);
-        let (mut sent, mut lost) = (0, 0);
+        let (mut sent, mut lost, mut unfinished) = (0, 0, None);
         let mut send = |pieces: &mut ArrayVec<B, BURST>| {
             let bytes = pieces.iter().map(PacketBuf::len).sum();
             let (s, l) = transmit(out, stats, real.port, pieces, bytes);
             sent += s;
             lost += l;
         };
-        let cut = forward::fragment::fragment(&buf, pool, real.mtu, |piece| {
+        let cut = forward::fragment::fragment(&buf, pool, mtu, |mut piece| {
+            // All are alike: either none can be finished, or all can.
+            if let Err(error) = finish(&mut piece) {
+                unfinished = Some(error);
+                return;
+            }
             if pieces.is_full() {
                 send(&mut pieces);
             }
             pieces.push(piece);
         });
         send(&mut pieces);
-        match cut {
-            Ok(_) => {
+        match (cut, unfinished) {
+            (Ok(_), None) => {
                 stats.event(Event::Forwarded).add(1);
                 stats.event(Event::FragmentsSent).add(sent);
                 stats.event(Event::ExtraTxFull).add(lost);
             }
-            Err(FragmentError::NoBuffer | FragmentError::BufferTooSmall) => {
+            (Ok(_), Some(error)) => self.drop_packet(error.into(), buf),
+            (Err(FragmentError::NoBuffer | FragmentError::BufferTooSmall), _) => {
                 self.drop_packet(DropReason::NoBuffer, buf);
             }
-            Err(_) => self.drop_packet(DropReason::TooManyFragments, buf),
+            (Err(_), _) => self.drop_packet(DropReason::TooManyFragments, buf),
         }
     }
 

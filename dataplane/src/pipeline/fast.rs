@@ -427,7 +427,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let key = FlowKey::from_words(info.head.addresses, info.head.ports);
         let Some(flow) = self.shard.guessed(info.guess, &key, env.now) else { return };
         if env.snapshot.real(self.shard.get(flow).real).is_none() {
-            self.orphan(env, flow);
+            self.orphan::<FlowKey, P, O>(env, flow);
         }
     }
 

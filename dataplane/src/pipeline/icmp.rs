@@ -4,52 +4,41 @@
 //! router on that way which cannot deliver one tells the VIP (RFC 792, RFC 1191), and that message
 //! comes to the director. It quotes the reply, so client and VIP are the other way round.
 
+use super::family::{Key, Packet};
 use super::{Env, Handoff, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
-use crate::packet::icmpv4;
-use crate::packet::parse::Ipv4Packet;
 use crate::schedule::{Cursor, Load};
 use crate::snapshot::Snapshot;
 use crate::stats::DropReason;
-use crate::types::{FlowKey, PortId, Protocol, RealId, ServiceId, WorkerId};
+use crate::types::{PortId, RealId, ServiceId, WorkerId};
 
 /// The flow that an ICMP error's quotation is about.
-fn quoted_flow(frame: &[u8], ip: &Ipv4Packet) -> Option<FlowKey> {
-    let end = (ip.l4_offset() - usize::from(ip.header_len)) + usize::from(ip.total_len);
-    let message = frame.get(ip.l4_offset()..end.min(frame.len()))?;
-    let quoted = icmpv4::quoted(message).ok()?;
-    // A VIP gets errors about its own packets only; any other quotation is made up.
-    if quoted.src != ip.dst {
-        return None;
-    }
-    Some(FlowKey {
-        client: quoted.dst,
-        vip: quoted.src,
-        client_port: quoted.dport,
-        vip_port: quoted.sport,
-        protocol: Protocol::from_number(quoted.protocol)?,
-    })
+fn quoted_flow<I: Packet>(frame: &[u8], ip: &I) -> Option<I::Key> {
+    let (start, end) = ip.message();
+    ip.quoted(frame.get(start..end.min(frame.len()))?)
 }
 
 impl<B: PacketBuf> Pipeline<B> {
     /// An ICMP error to a VIP, which first came to worker `origin`.
-    pub(super) fn icmp_error<P: BufPool<B>, O: Output<B>>(
+    pub(super) fn icmp_error<I: Packet, P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         buf: B,
-        ip: &Ipv4Packet,
+        ip: &I,
         origin: WorkerId,
     ) {
         // A fragment of an error cannot be read whole; nobody sends such.
-        let key = quoted_flow(buf.data(), ip).filter(|_| !ip.fragment.is_fragment());
-        let service = key.and_then(|k| env.snapshot.find_service(k.vip, k.vip_port, k.protocol));
+        let key = quoted_flow(buf.data(), ip).filter(|_| !ip.is_fragment());
+        let service = key.and_then(|k| k.find_service(env.snapshot));
         let (Some(key), Some(service)) = (key, service) else {
             return self.drop_packet(DropReason::IcmpUnknownFlow, buf);
         };
-        let hash = self.shard.hash(&key);
-        let found = self.shard.find(&key, hash, env.now).map(|flow| flow.real);
-        if let Some(real) = found.filter(|real| Self::is_homed(env.snapshot, *real, service)) {
+        let shard = I::Key::shard(self);
+        let found = shard.find(&key, shard.hash(&key), env.now).map(|flow| flow.real);
+        // A flow keeps its slot from others, and its real server if another virtual service has its
+        // L4 port now.
+        if let Some(real) = found.filter(|real| env.snapshot.real(*real).is_some()) {
             return self.forward(env, ingress, buf, ip, real);
         }
         let next = (self.me.0 + 1) % self.workers;
@@ -65,7 +54,7 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Whether the real server is full does not matter: the flow is not a new one.
-    fn would_pick(snapshot: &Snapshot, service: ServiceId, key: &FlowKey) -> Option<RealId> {
+    fn would_pick(snapshot: &Snapshot, service: ServiceId, key: &impl Key) -> Option<RealId> {
         let service = snapshot.service(service)?;
         if !service.scheduler.kind().is_hash() {
             return None;

@@ -1,8 +1,11 @@
 //! What a worker does between bursts: timers, and the end.
 
+use super::family::Key;
 use super::{Env, Output, Pipeline};
+use crate::flow::Table;
 use crate::packet::buf::PacketBuf;
 use crate::stats::{DropReason, Event};
+use crate::types::{FlowKey, FlowKey6};
 
 /// The whole flow table is looked through for expired flows at least this often, milliseconds.
 /// Far below [`crate::types::Tick::MAX_SPAN`], so no deadline ever looks like a future one again.
@@ -10,6 +13,14 @@ pub const SWEEP_PERIOD_MS: u32 = 10_000;
 
 /// Entries looked at in one go: a bound on the gap between two bursts (about 1 µs per 64).
 const SWEEP_BUDGET: u32 = 256;
+
+/// What is due of a table's sweep: entries due since the last time, rounded up; never more than
+/// there are.
+fn due<K: Key>(table: &Table<K>, debt: u32, elapsed: u64) -> u32 {
+    let capacity = table.capacity() as u64;
+    let due = elapsed * capacity / u64::from(SWEEP_PERIOD_MS) + 1;
+    (u64::from(debt) + due).min(capacity) as u32
+}
 
 impl<B: PacketBuf> Pipeline<B> {
     /// Called once a poll round: removes some expired flows, gives up on fragments that waited
@@ -22,17 +33,19 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     fn tick<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>) {
-        // Entries due since the last time, rounded up; never more than there are.
-        let capacity = self.shard.capacity() as u64;
         let elapsed = u64::from(env.now.since(self.swept_at).min(SWEEP_PERIOD_MS));
         self.swept_at = env.now;
-        let due = elapsed * capacity / u64::from(SWEEP_PERIOD_MS) + 1;
-        self.sweep_debt = (u64::from(self.sweep_debt) + due).min(capacity) as u32;
+        self.sweep_debt = due(&self.shard, self.sweep_debt, elapsed);
+        self.sweep_debt6 = due(&self.shard6, self.sweep_debt6, elapsed);
         if self.me.0 == 0 {
             self.sweep_templates(env.now, elapsed as u32);
         }
-        while let Some(held) = self.fragments.take_overdue(env.now) {
-            self.drop_packet(DropReason::FragmentUnknown, held.buf);
+        let overdue = |pipeline: &mut Self| {
+            let narrow = pipeline.fragments.take_overdue(env.now).map(|held| held.buf);
+            narrow.or_else(|| pipeline.fragments6.take_overdue(env.now).map(|held| held.buf))
+        };
+        while let Some(buf) = overdue(self) {
+            self.drop_packet(DropReason::FragmentUnknown, buf);
             self.count_held();
         }
     }
@@ -41,18 +54,24 @@ impl<B: PacketBuf> Pipeline<B> {
     #[inline]
     pub fn sweep<P, O>(&mut self, env: &Env<'_, P, O>) {
         if self.sweep_debt > 0 {
-            self.sweep_some(env);
+            let budget = self.sweep_debt.min(SWEEP_BUDGET);
+            self.sweep_debt -= budget;
+            self.sweep_some::<FlowKey, P, O>(env, budget);
+        } else if self.sweep_debt6 > 0 {
+            let budget = self.sweep_debt6.min(SWEEP_BUDGET);
+            self.sweep_debt6 -= budget;
+            self.sweep_some::<FlowKey6, P, O>(env, budget);
         }
     }
 
-    fn sweep_some<P, O>(&mut self, env: &Env<'_, P, O>) {
-        let budget = self.sweep_debt.min(SWEEP_BUDGET);
-        self.sweep_debt -= budget;
+    fn sweep_some<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, budget: u32) {
         let mut removed = arrayvec::ArrayVec::<_, { SWEEP_BUDGET as usize }>::new();
-        self.shard.sweep(
+        K::shard_mut(self).sweep(
             env.now,
             budget as usize,
-            |flow| env.snapshot.real(flow.real).is_some(),
+            |flow| {
+                env.snapshot.real(flow.real).is_some() || env.snapshot.absent(flow.real).is_some()
+            },
             |gone| removed.push(gone),
         );
         for gone in &removed {
@@ -71,6 +90,9 @@ impl<B: PacketBuf> Pipeline<B> {
     /// Drops what still waits; every packet has its verdict then.
     pub fn shutdown(&mut self) {
         while let Some(held) = self.fragments.take_any() {
+            self.drop_packet(DropReason::Shutdown, held.buf);
+        }
+        while let Some(held) = self.fragments6.take_any() {
             self.drop_packet(DropReason::Shutdown, held.buf);
         }
         self.count_held();

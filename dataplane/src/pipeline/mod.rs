@@ -16,7 +16,9 @@
 
 mod balance;
 mod classify;
+mod classify6;
 mod emit;
+mod family;
 mod fast;
 mod fragments;
 mod icmp;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 pub use balance::Settings;
+pub use fragments::FragmentKey;
 pub use loads::LoadBoard;
 pub use maintain::SWEEP_PERIOD_MS;
 pub use peers::{Handoff, PeerMessage};
@@ -39,9 +42,11 @@ pub use query::{FlowMatch, FlowRecord, Query, QueryKind, QueryReply, SCAN_BUDGET
 use fast::Info;
 use fragments::Fragments;
 
-use crate::flow::{Event as FlowEvent, Seed, Shard};
+use crate::flow::{Event as FlowEvent, Seed, Shard, Shard6};
 use crate::packet::buf::PacketBuf;
-use crate::persist::Templates;
+use crate::packet::parse::Ipv4Packet;
+use crate::packet::parse6::Ipv6Packet;
+use crate::persist::AllTemplates;
 use crate::schedule::Cursor;
 use crate::snapshot::Snapshot;
 use crate::snapshot::neighbors::NextHops;
@@ -80,16 +85,29 @@ pub struct Env<'a, P, O> {
     pub now: Tick,
 }
 
+/// What a worker remembers clients by.
+#[derive(Debug)]
+pub struct Tables {
+    /// Its flows over IPv4.
+    pub shard: Shard,
+    /// Its flows over IPv6.
+    pub shard6: Shard6,
+    /// Which real server clients are bound to; all workers'.
+    pub templates: AllTemplates,
+}
+
 /// One worker's part of the data plane, without the NIC.
 pub struct Pipeline<B> {
     me: WorkerId,
     workers: u16,
     shard: Shard,
+    shard6: Shard6,
     cursors: Box<[Cursor]>,
-    fragments: Fragments<B>,
+    fragments: Fragments<B, Ipv4Packet>,
+    fragments6: Fragments<B, Ipv6Packet>,
     stats: Arc<Stats>,
     loads: Arc<LoadBoard>,
-    templates: Arc<Templates>,
+    templates: AllTemplates,
     staged: Box<[ArrayVec<B, BURST>]>,
     /// What is known of the packets of a burst: [`BURST`] of them, kept to be used again.
     infos: Box<[Info]>,
@@ -97,24 +115,27 @@ pub struct Pipeline<B> {
     ip_id: u16,
     swept_at: Tick,
     sweep_debt: u32,
+    sweep_debt6: u32,
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// Worker `me` of `workers`, with its flow table.
+    /// Worker `me` of `workers`, with its flow tables.
     pub fn new(
         settings: &Settings,
         stats: Arc<Stats>,
         loads: Arc<LoadBoard>,
-        templates: Arc<Templates>,
-        shard: Shard,
+        tables: Tables,
     ) -> Self {
         let Settings { me, workers, ports, seed } = *settings;
+        let Tables { shard, shard6, templates } = tables;
         Pipeline {
             me,
             workers,
             shard,
+            shard6,
             cursors: vec![Cursor::for_worker(me); stats.service_slots()].into_boxed_slice(),
             fragments: Fragments::new(Seed::new(seed)),
+            fragments6: Fragments::new(Seed::new(seed)),
             stats,
             loads,
             templates,
@@ -123,6 +144,7 @@ impl<B: PacketBuf> Pipeline<B> {
             ip_id: first_ip_id(me, workers),
             swept_at: Tick(0),
             sweep_debt: 0,
+            sweep_debt6: 0,
         }
     }
 
@@ -135,6 +157,7 @@ impl<B: PacketBuf> Pipeline<B> {
             ..crate::flow::Timeouts::default()
         };
         self.shard.set_timeouts(&timeouts);
+        self.shard6.set_timeouts(&timeouts);
     }
 
     /// The counters.
@@ -145,6 +168,11 @@ impl<B: PacketBuf> Pipeline<B> {
     /// The flow table.
     pub fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// The flow table for IPv6.
+    pub fn shard6(&self) -> &Shard6 {
+        &self.shard6
     }
 
     #[inline]
@@ -176,8 +204,8 @@ const fn first_ip_id(me: WorkerId, workers: u16) -> u16 {
 
 /// What the flow table needs to know of a packet.
 #[derive(Clone, Copy)]
-struct FlowOf {
-    key: FlowKey,
+struct FlowOf<K = FlowKey> {
+    key: K,
     hash: u64,
     service: ServiceId,
     event: FlowEvent,

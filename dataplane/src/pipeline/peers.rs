@@ -4,13 +4,15 @@
 //! to another; they are handed on, worker by worker, until one has the flow or all were asked.
 //! Such packets are rare, so asking round costs less than a shared table would.
 
+use super::family::{Key, Packet};
 use super::fragments::FragmentKey;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::{Event as FlowEvent, Flags};
 use crate::packet::buf::{BufPool, PacketBuf};
-use crate::packet::parse::{L4, Parsed, parse};
+use crate::packet::parse::{Ipv4Packet, L4};
+use crate::packet::parse6::Ipv6Packet;
 use crate::stats::{DropReason, Event};
-use crate::types::{FlowKey, PortId, RealId, WorkerId};
+use crate::types::{AnyFlowKey, PortId, RealId, WorkerId};
 
 /// A packet that looks for its flow.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub enum PeerMessage<B> {
     /// A flow that began with a fragment: remember it too.
     Replica {
         /// The flow.
-        key: FlowKey,
+        key: AnyFlowKey,
         /// What its first packet was.
         event: FlowEvent,
         /// Its real server.
@@ -73,47 +75,65 @@ impl<B: PacketBuf> Pipeline<B> {
                 self.stats.event(Event::TakenOver).add(1);
                 self.sought(env, packet);
             }
-            PeerMessage::FragmentOwner { fragment, real } => {
-                self.learn_fragment(env, fragment, real);
-            }
-            PeerMessage::Replica { key, event, real } => self.replicate(env, key, event, real),
+            PeerMessage::FragmentOwner { fragment, real } => match fragment {
+                FragmentKey::V4(key) => {
+                    self.learn_fragment::<Ipv4Packet, P, O>(env, key, real);
+                }
+                FragmentKey::V6(key) => {
+                    self.learn_fragment::<Ipv6Packet, P, O>(env, key, real);
+                }
+            },
+            PeerMessage::Replica { key, event, real } => match key {
+                AnyFlowKey::V4(key) => self.replicate(env, key, event, real),
+                AnyFlowKey::V6(key) => self.replicate(env, key, event, real),
+            },
         }
     }
 
     fn sought<P: BufPool<B>, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, packet: Handoff<B>) {
-        let parsed = parse(packet.buf.data(), packet.buf.len(), packet.buf.rx_ip_checksum());
-        let Ok(Parsed::Ipv4(ip)) = parsed else {
-            return self.drop_packet(DropReason::TooShort, packet.buf);
-        };
-        if let L4::Icmp { .. } = ip.l4 {
-            return self.icmp_error(env, packet.ingress, packet.buf, &ip, packet.origin);
+        if let Some(ip) = Ipv4Packet::of(&packet.buf) {
+            self.sought_packet(env, packet, &ip);
+        } else if let Some(ip) = Ipv6Packet::of(&packet.buf) {
+            self.sought_packet(env, packet, &ip);
+        } else {
+            self.drop_packet(DropReason::TooShort, packet.buf);
+        }
+    }
+
+    fn sought_packet<I: Packet, P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        packet: Handoff<B>,
+        ip: &I,
+    ) {
+        if let L4::Icmp { .. } = ip.l4() {
+            return self.icmp_error(env, packet.ingress, packet.buf, ip, packet.origin);
         }
         // The configuration may have changed on the way.
-        let Some(flow) = self.flow_of(env.snapshot, &ip) else {
+        let Some(flow) = self.flow_of(env.snapshot, ip) else {
             return self.drop_packet(DropReason::NoService, packet.buf);
         };
         if packet.origin == self.me {
-            return self.schedule_fragment(env, packet.ingress, packet.buf, &ip, &flow);
+            return self.schedule_fragment(env, packet.ingress, packet.buf, ip, &flow);
         }
-        if let Err(packet) = self.adopt_fragment(env, packet, &ip, &flow) {
+        if let Err(packet) = self.adopt_fragment(env, packet, ip, &flow) {
             self.hand_over(env, packet);
         }
     }
 
-    fn replicate<P, O>(
+    fn replicate<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
-        key: FlowKey,
+        key: K,
         event: FlowEvent,
         real: RealId,
     ) {
-        let service = env.snapshot.find_service(key.vip, key.vip_port, key.protocol);
-        let Some(service) = service else { return };
+        let Some(service) = key.find_service(env.snapshot) else { return };
         if !Self::is_homed(env.snapshot, real, service) {
             return;
         }
-        let flow = FlowOf { key, hash: self.shard.hash(&key), service, event };
-        if self.shard.find(&key, flow.hash, env.now).is_none() {
+        let flow = FlowOf { key, hash: K::shard(self).hash(&key), service, event };
+        if K::shard(self).find(&key, flow.hash, env.now).is_none() {
             self.remember(env, &flow, real, Flags::REPLICA);
         }
     }

@@ -1,17 +1,24 @@
 //! Questions about the flow table that a worker answers between bursts, a bounded part at a time.
 
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+
+use super::family::Key;
 use super::{Env, Pipeline};
 use crate::flow::{Flags, Lookup, State};
 use crate::packet::buf::PacketBuf;
 use crate::stats::Event;
-use crate::types::{FlowKey, Protocol, RealId, Tuple};
-use std::net::IpAddr;
+use crate::types::{AnyFlowKey, FlowKey, FlowKey6, Protocol, RealId, Tuple};
 
 /// Table places looked at for one query: a bound on the gap between two bursts.
 pub const SCAN_BUDGET: usize = 256;
 
-/// Query cursors from here on are places of templates; a shard has fewer.
-const TEMPLATES: u32 = 1 << 31;
+/// Query cursors tell by their first bits which table a place is of; each has fewer.
+const TABLE: u32 = 1 << 30;
+const SHARD6: u32 = TABLE;
+const TEMPLATES: u32 = 2 * TABLE;
+const TEMPLATES6: u32 = 3 * TABLE;
 
 /// Which flows; absent fields match all.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +52,7 @@ impl FlowMatch {
 #[derive(Debug, Clone, Copy)]
 pub struct FlowRecord {
     /// Its key.
-    pub key: FlowKey,
+    pub key: AnyFlowKey,
     /// Slot of its real server.
     pub real: RealId,
     /// Its state.
@@ -83,6 +90,13 @@ pub struct Query {
     pub rows: Vec<FlowRecord>,
 }
 
+impl Query {
+    /// Places to look at.
+    fn places(&self) -> usize {
+        SCAN_BUDGET.min(self.budget).min(self.rows.capacity())
+    }
+}
+
 /// The answer; it carries the question's memory back to be freed.
 #[derive(Debug)]
 pub struct QueryReply {
@@ -93,21 +107,43 @@ pub struct QueryReply {
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// Answers a part of a query: its next `budget` places. After its shard, the first worker goes
+    /// Answers a part of a query: its next `budget` places. After its shards, the first worker goes
     /// on with the templates, which are all workers'.
     pub fn query<P, O>(&mut self, env: &Env<'_, P, O>, mut query: Query) -> QueryReply {
-        let Query { cursor, budget, kind, wanted, rows } = &mut query;
-        rows.clear();
+        query.rows.clear();
+        let (table, place) = (query.cursor / TABLE * TABLE, query.cursor % TABLE);
+        let next = match table {
+            TEMPLATES => self.query_templates::<FlowKey, P, O>(env, place, &mut query),
+            TEMPLATES6 => self.query_templates::<FlowKey6, P, O>(env, place, &mut query),
+            SHARD6 => self.query_shard::<FlowKey6, P, O>(env, place, &mut query),
+            _ => self.query_shard::<FlowKey, P, O>(env, place, &mut query),
+        };
+        let first = self.me.0 == 0;
+        let further = [
+            (SHARD6, !self.shard6.is_empty()),
+            (TEMPLATES, first && !self.templates.v4.is_empty()),
+            (TEMPLATES6, first && !self.templates.v6.is_empty()),
+        ];
+        let after = further.into_iter().find(|(other, there)| *other > table && *there);
+        let after = after.map(|(other, _)| other);
+        QueryReply { next: next.map(|place| table + place).or(after), query }
+    }
+
+    fn query_shard<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        place: u32,
+        query: &mut Query,
+    ) -> Option<u32> {
+        let places = query.places();
+        let Query { kind, wanted, rows, .. } = query;
         let room = rows.capacity();
-        let places = SCAN_BUDGET.min(*budget).min(room);
-        if let Some(place) = cursor.checked_sub(TEMPLATES) {
-            let next = self.query_templates(env, place as usize, places, *kind, wanted, rows);
-            return QueryReply { next: next.map(|place| TEMPLATES + place), query };
-        }
-        let next = self.shard.scan(*cursor, places, |flow| {
+        let mut found = ArrayVec::<K, SCAN_BUDGET>::new();
+        let next = K::shard(self).scan(place, places, |flow| {
             if rows.len() < room && !flow.expired(env.now) && wanted.matches(&flow.key, flow.real) {
+                found.push(flow.key);
                 rows.push(FlowRecord {
-                    key: flow.key,
+                    key: flow.key.into(),
                     real: flow.real,
                     state: flow.state,
                     remaining_ms: flow.deadline.remaining(env.now),
@@ -117,55 +153,48 @@ impl<B: PacketBuf> Pipeline<B> {
             }
         });
         if *kind == QueryKind::Flush {
-            for row in rows.iter() {
-                let hash = self.shard.hash(&row.key);
-                if let Lookup::Hit(flow) = self.shard.lookup(&row.key, hash, env.now) {
-                    if let Some(removed) = self.shard.remove(flow) {
+            for key in &found {
+                let hash = K::shard(self).hash(key);
+                if let Lookup::Hit(flow) = K::shard_mut(self).lookup(key, hash, env.now) {
+                    if let Some(removed) = K::shard_mut(self).remove(flow) {
                         self.settle(env, &removed);
                         self.stats.event(Event::FlowsFlushed).add(1);
                     }
                 }
             }
         }
-        let next = next.or((self.me.0 == 0 && !self.templates.is_empty()).then_some(TEMPLATES));
-        QueryReply { next, query }
+        next
     }
 
-    fn query_templates<P, O>(
+    fn query_templates<K: Key, P, O>(
         &self,
         env: &Env<'_, P, O>,
-        start: usize,
-        places: usize,
-        kind: QueryKind,
-        wanted: &FlowMatch,
-        rows: &mut Vec<FlowRecord>,
+        place: u32,
+        query: &mut Query,
     ) -> Option<u32> {
-        let end = self.templates.places().min(start + places);
-        for template in (start..end).filter_map(|place| self.templates.scan(place, env.now)) {
+        let (start, places) = (place as usize, query.places());
+        let Query { kind, wanted, rows, .. } = query;
+        let end = K::templates(self).places().min(start + places);
+        for template in (start..end).filter_map(|place| K::templates(self).scan(place, env.now)) {
             let Some(service) = env.snapshot.service(template.key.service) else { continue };
-            let IpAddr::V4(vip) = service.key.vip else { continue };
-            let key = FlowKey {
-                client: template.key.network,
-                vip,
-                client_port: 0,
-                vip_port: service.key.port,
-                protocol: service.key.protocol,
-            };
+            let Some(vip) = K::address(service.key.vip) else { continue };
+            let ports = (0, service.key.ports.first());
+            let key = K::new(template.key.network, vip, ports, service.key.protocol);
             if !wanted.matches(&key, template.real) {
                 continue;
             }
             rows.push(FlowRecord {
-                key,
+                key: key.into(),
                 real: template.real,
                 state: State::Closed,
                 remaining_ms: template.remaining_ms,
                 replica: false,
                 template: true,
             });
-            if kind == QueryKind::Flush {
-                self.templates.remove(&template.key);
+            if *kind == QueryKind::Flush {
+                K::templates(self).remove(&template.key);
             }
         }
-        (end < self.templates.places()).then_some(end as u32)
+        (end < K::templates(self).places()).then_some(end as u32)
     }
 }

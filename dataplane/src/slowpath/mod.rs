@@ -173,8 +173,8 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
             }
             PuntReason::Ndp => {
                 let (neighbors, announcer) = (&mut self.neighbors, &mut self.announcer);
-                let parts = ndp::Parts { neighbors, announcer, dad: &mut self.dad };
-                ndp::receive(parts, ingress, buf, cx).into()
+                let mut parts = ndp::Parts { neighbors, announcer, dad: &mut self.dad };
+                ndp::receive(&mut parts, ingress, buf, cx).into()
             }
             PuntReason::Mld => self.listener.receive(ingress, &buf, cx).into(),
             PuntReason::Echo if ipv6 => self.icmp6.echo(ingress, buf, cx).into(),

@@ -5,6 +5,7 @@
 //!   an entry is only ever there because the configuration needs it: no sender adds one.
 //! - Router solicitations, router advertisements and redirects are counted and forgotten: gateways
 //!   and addresses are configured, and the director is not a router to its link.
+//! - The router flag of an advertisement (RFC 4861 7.2.5) is not looked at, for the same reason.
 //! - A solicitation without link-layer address is answered to the frame's source.
 
 use std::net::IpAddr;
@@ -32,7 +33,7 @@ pub(super) struct Parts<'a, B> {
 
 /// One message. A solicitation that is answered counts as answered, whatever else it taught.
 pub(super) fn receive<B: PacketBuf, P: BufPool<B>>(
-    parts: Parts<'_, B>,
+    parts: &mut Parts<'_, B>,
     port: PortId,
     buf: B,
     cx: &mut Context<'_, B, P>,
@@ -59,7 +60,7 @@ pub(super) fn receive<B: PacketBuf, P: BufPool<B>>(
 
 /// A solicitation: of an address of ours by a station that wants to send to it, or to have it.
 fn solicited<B: PacketBuf, P: BufPool<B>>(
-    parts: Parts<'_, B>,
+    parts: &mut Parts<'_, B>,
     port: PortId,
     (message, told, sender, own_mac): (&Message, Option<Mac>, Mac, Mac),
     buf: B,
@@ -98,7 +99,7 @@ fn solicited<B: PacketBuf, P: BufPool<B>>(
 
 /// An advertisement: of a neighbor, or of a station that has an address of ours.
 fn advertised<B: PacketBuf, P: BufPool<B>>(
-    parts: Parts<'_, B>,
+    parts: &mut Parts<'_, B>,
     port: PortId,
     message: &Message,
     what: Advertised,

@@ -1,6 +1,6 @@
 //! Turns a [`Spec`] into a [`Snapshot`], keeping the slot of everything that stays.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec};
 use super::route::{Route, RouteError, route};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
-use super::{Persistence, PortInfo, Real, Service, Snapshot};
+use super::{Absent, Persistence, PortInfo, Real, Service, Snapshot};
+use crate::forward::Labels;
 use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
 use crate::types::{NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey};
 
@@ -54,7 +55,8 @@ pub enum CompileError {
 struct Slots<K> {
     by_key: HashMap<K, u32>,
     free: Vec<u32>,
-    retired: Vec<u32>,
+    /// With what they were of.
+    retired: Vec<(K, u32)>,
     next: u32,
     limit: u32,
 }
@@ -67,12 +69,26 @@ impl<K: Hash + Eq + Clone> Slots<K> {
     /// Slots whose key is no longer wanted are retired; those retired earlier that nothing uses are
     /// free. Never at once: until the snapshot is taken up, workers go by the one before.
     fn keep(&mut self, wanted: impl Fn(&K) -> bool, unused: impl Fn(u32) -> bool) {
-        let (free, retired): (Vec<u32>, Vec<u32>) = self.retired.iter().partition(|s| unused(**s));
-        self.free.extend(free);
-        self.retired = retired;
+        let free = &mut self.free;
+        self.retired.retain(|(_, slot)| {
+            let is_free = unused(*slot);
+            free.extend(is_free.then_some(*slot));
+            !is_free
+        });
         let gone: Vec<_> = self.by_key.keys().filter(|k| !wanted(k)).cloned().collect();
         for key in gone {
-            self.retired.extend(self.by_key.remove(&key));
+            self.retired.extend(self.by_key.remove(&key).map(|slot| (key, slot)));
+        }
+    }
+
+    /// What is wanted again has the slot back that it had last, if that is not free yet.
+    fn revive(&mut self, wanted: impl Fn(&K) -> bool) {
+        for place in (0..self.retired.len()).rev() {
+            let key = &self.retired[place].0;
+            if wanted(key) && !self.by_key.contains_key(key) {
+                let (key, slot) = self.retired.remove(place);
+                self.by_key.insert(key, slot);
+            }
         }
     }
 
@@ -102,12 +118,15 @@ impl<K: Hash + Eq + Clone> Slots<K> {
 #[derive(Debug, Clone)]
 pub struct Compiler {
     limits: Limits,
+    labels: Labels,
     services: Slots<ServiceKey>,
     reals: Slots<(ServiceKey, IpAddr)>,
     neighbors: Slots<(PortId, IpAddr)>,
     /// Schedulers by what they were built from: a Maglev table takes milliseconds to build, so
     /// those that stay the same are kept.
     built: HashMap<ServiceKey, Built>,
+    /// Removed real servers whose flows wait, by slot.
+    absent: BTreeMap<u32, Arc<Absent>>,
 }
 
 #[derive(Debug, Clone)]
@@ -134,11 +153,19 @@ impl Compiler {
     pub fn new(limits: Limits) -> Compiler {
         Compiler {
             limits,
+            labels: Labels::new(0),
             services: Slots::new(limits.services),
             reals: Slots::new(limits.reals),
             neighbors: Slots::new(limits.neighbors),
             built: HashMap::new(),
+            absent: BTreeMap::new(),
         }
+    }
+
+    /// With random bits for flow labels, which outsiders see and must not foresee.
+    #[must_use]
+    pub fn with_labels(self, bits: u128) -> Compiler {
+        Compiler { labels: Labels::new(bits), ..self }
     }
 
     /// The slot of a configured virtual service.
@@ -178,6 +205,10 @@ impl Compiler {
         let reals: HashSet<_> =
             spec.services.iter().flat_map(|s| s.reals.iter().map(|r| (s.key, r.address))).collect();
         self.reals.keep(|real| reals.contains(real), |slot| unused(RealId(slot)));
+        if !spec.switches.expire_nodest_conn {
+            self.reals.revive(|real| reals.contains(real));
+        }
+        self.note_absent(spec);
         let routes = self.routes(spec)?;
 
         let mut compiled = Compiled {
@@ -189,8 +220,11 @@ impl Compiler {
                 ways: Ways::default(),
                 services: Vec::new(),
                 reals: Vec::new(),
+                absent: self.absent.iter().map(|(s, a)| (RealId(*s), Arc::clone(a))).collect(),
                 ports: spec.ports.iter().map(PortInfo::of).collect(),
+                labels: self.labels,
                 timeouts: spec.timeouts,
+                switches: spec.switches,
                 links: self.links(spec, &routes)?,
                 counted: Vec::new(),
             },
@@ -207,6 +241,18 @@ impl Compiler {
         compiled.snapshot.ways = Ways::build(&compiled.snapshot.reals);
         compiled.snapshot.counted.sort_unstable_by_key(|(real, _)| *real);
         Ok(compiled)
+    }
+
+    /// Keeps account of the real servers that flows wait for.
+    fn note_absent(&mut self, spec: &Spec) {
+        let before = std::mem::take(&mut self.absent);
+        if !spec.switches.expire_nodest_conn {
+            let absent = self.reals.retired.iter().map(|((_, address), slot)| {
+                let known = before.get(slot).map(Arc::clone);
+                (*slot, known.unwrap_or_else(|| Arc::new(Absent::new(*address))))
+            });
+            self.absent = absent.collect();
+        }
     }
 
     /// The way to each real server, in the order of the spec.
@@ -318,7 +364,7 @@ impl Compiler {
                 .unwrap_or(u32::MAX)
                 .min(i32::MAX as u32),
             netmask: wanted.netmask,
-            expire_quiescent: spec.expire_quiescent_template,
+            expire_quiescent: spec.switches.expire_quiescent_template,
         });
         let compiled_service =
             Service { key: service.key, scheduler, reals, one_packet, persistence, thresholds };

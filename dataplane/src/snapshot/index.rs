@@ -1,8 +1,9 @@
 //! Small read-only tables from an address to what is configured under it.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::types::{PortId, Protocol, ServiceId, ServiceKey};
+use crate::types::{PortId, Ports, Protocol, ServiceId, ServiceKey};
 
 /// What an [`Index`] is searched by.
 trait Key: Copy + Eq {
@@ -87,12 +88,33 @@ impl<K: Key> Index<K> {
     }
 }
 
-/// Finds the virtual service of a packet. IPv6 has an index of its own, so that IPv4 need not
+/// Finds the virtual service of a packet: that of its L4 port alone before that of a range, and that
+/// before the one of all L4 ports. IPv6 has an index of its own, so that IPv4 need not
 /// compare longer keys.
 #[derive(Debug, Clone)]
 pub(super) struct ServiceIndex {
     narrow: Index<u64>,
     wide: Index<Wide>,
+    /// Those of several L4 ports, which are looked at when no other is found.
+    spans: HashMap<(IpAddr, Protocol), Spans>,
+}
+
+/// The virtual services of one VIP and protocol that have several L4 ports.
+#[derive(Debug, Clone, Default)]
+struct Spans {
+    /// Apart from one another, in order.
+    ranges: Vec<(Ports, ServiceId)>,
+    /// All L4 ports.
+    all: Option<ServiceId>,
+}
+
+impl Spans {
+    fn get(&self, port: u16) -> Option<ServiceId> {
+        let after = self.ranges.partition_point(|(ports, _)| ports.first() <= port);
+        let before = after.checked_sub(1).and_then(|place| self.ranges.get(place));
+        let found = before.filter(|(ports, _)| ports.contains(port)).map(|(_, id)| *id);
+        found.or(self.all)
+    }
 }
 
 #[inline(always)]
@@ -114,27 +136,52 @@ fn service_key6(vip: Ipv6Addr, port: u16, protocol: u8) -> Wide {
 impl ServiceIndex {
     pub(super) fn build(services: &[(ServiceKey, ServiceId)]) -> ServiceIndex {
         let (mut narrow, mut wide) = (Vec::new(), Vec::new());
+        let mut spans: HashMap<_, Spans> = HashMap::new();
         for (key, id) in services {
-            let protocol = key.protocol as u8;
+            if !key.ports.is_one() {
+                let spans = spans.entry((key.vip, key.protocol)).or_default();
+                match key.ports.is_all() {
+                    true => spans.all = Some(*id),
+                    false => spans.ranges.push((key.ports, *id)),
+                }
+                continue;
+            }
+            let (port, protocol) = (key.ports.first(), key.protocol as u8);
             match key.vip {
-                IpAddr::V4(vip) => narrow.push((service_key(vip, key.port, protocol), id.0)),
-                IpAddr::V6(vip) => wide.push((service_key6(vip, key.port, protocol), id.0)),
+                IpAddr::V4(vip) => narrow.push((service_key(vip, port, protocol), id.0)),
+                IpAddr::V6(vip) => wide.push((service_key6(vip, port, protocol), id.0)),
             }
         }
+        spans.values_mut().for_each(|spans| spans.ranges.sort_unstable_by_key(|(p, _)| *p));
         ServiceIndex {
             narrow: Index::build(narrow.into_iter()),
             wide: Index::build(wide.into_iter()),
+            spans,
         }
     }
 
     #[inline(always)]
     pub(super) fn get(&self, vip: Ipv4Addr, port: u16, protocol: Protocol) -> Option<ServiceId> {
-        self.narrow.get(service_key(vip, port, protocol as u8)).map(ServiceId)
+        match self.narrow.get(service_key(vip, port, protocol as u8)) {
+            Some(id) => Some(ServiceId(id)),
+            None => self.span(vip.into(), port, protocol),
+        }
     }
 
     #[inline(always)]
     pub(super) fn get6(&self, vip: Ipv6Addr, port: u16, protocol: Protocol) -> Option<ServiceId> {
-        self.wide.get(service_key6(vip, port, protocol as u8)).map(ServiceId)
+        match self.wide.get(service_key6(vip, port, protocol as u8)) {
+            Some(id) => Some(ServiceId(id)),
+            None => self.span(vip.into(), port, protocol),
+        }
+    }
+
+    #[inline(never)]
+    fn span(&self, vip: IpAddr, port: u16, protocol: Protocol) -> Option<ServiceId> {
+        if self.spans.is_empty() {
+            return None;
+        }
+        self.spans.get(&(vip, protocol))?.get(port)
     }
 }
 
@@ -227,7 +274,11 @@ mod tests {
 
     #[test]
     fn services_differ_by_each_part_of_their_key() {
-        let key = |protocol, vip: [u8; 4], port| ServiceKey { protocol, vip: vip.into(), port };
+        let key = |protocol, vip: [u8; 4], port| ServiceKey {
+            protocol,
+            vip: vip.into(),
+            ports: Ports::one(port),
+        };
         let services = [
             (key(Protocol::Tcp, [192, 0, 2, 1], 80), ServiceId(1)),
             (key(Protocol::Udp, [192, 0, 2, 1], 80), ServiceId(2)),
@@ -237,14 +288,50 @@ mod tests {
         let index = ServiceIndex::build(&services);
         for (k, id) in services {
             let IpAddr::V4(vip) = k.vip else { panic!() };
-            assert_eq!(index.get(vip, k.port, k.protocol), Some(id));
+            assert_eq!(index.get(vip, k.ports.first(), k.protocol), Some(id));
         }
         assert_eq!(index.get([192, 0, 2, 2].into(), 81, Protocol::Tcp), None);
     }
 
+    proptest! {
+        #[test]
+        fn one_port_comes_before_a_range_and_a_range_before_all(
+            ends in proptest::collection::btree_set(1u16..60, 0..8),
+            single in proptest::collection::btree_set(1u16..60, 0..8),
+            all in any::<bool>(), wide in any::<bool>(),
+        ) {
+            let (vip4, vip6): (Ipv4Addr, Ipv6Addr) =
+                ([192, 0, 2, 1].into(), "2001:db8::1".parse().unwrap());
+            let vip = if wide { IpAddr::from(vip6) } else { vip4.into() };
+            // Each two ends are a range.
+            let ends: Vec<_> = ends.into_iter().collect();
+            let ranges = ends.chunks_exact(2).filter_map(|ends| Ports::range(ends[0], ends[1]));
+            let all = all.then_some(Ports::ALL);
+            let ports: Vec<_> =
+                all.into_iter().chain(ranges).chain(single.into_iter().map(Ports::one)).collect();
+            let services: Vec<_> = ports.iter().zip(0..).map(|(ports, id)| {
+                (ServiceKey { protocol: Protocol::Udp, vip, ports: *ports }, ServiceId(id))
+            }).collect();
+            let index = ServiceIndex::build(&services);
+            let get = |port, protocol| match wide {
+                true => index.get6(vip6, port, protocol),
+                false => index.get(vip4, port, protocol),
+            };
+            for port in 0..70 {
+                // The one that says most is the narrowest.
+                let fits = services.iter().filter(|(key, _)| key.ports.contains(port));
+                let best = fits.min_by_key(|(key, _)| key.ports.last() - key.ports.first());
+                prop_assert_eq!(get(port, Protocol::Udp), best.map(|(_, id)| *id));
+                prop_assert_eq!(get(port, Protocol::Tcp), None);
+            }
+            prop_assert_eq!(index.get([192, 0, 2, 2].into(), 30, Protocol::Udp), None);
+        }
+    }
+
     #[test]
     fn families_do_not_mix() {
-        let v4 = ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 1].into(), port: 80 };
+        let ports = Ports::one(80);
+        let v4 = ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 1].into(), ports };
         let vip6: Ipv6Addr = "2001:db8::1".parse().unwrap();
         let mapped = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
         let v6 = ServiceKey { vip: vip6.into(), ..v4 };

@@ -5,6 +5,7 @@
 //! and frees the old one itself.
 #![forbid(unsafe_code)]
 
+mod absent;
 pub mod compile;
 mod hot;
 mod index;
@@ -18,14 +19,15 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+pub use absent::Absent;
 pub use hot::{Home, Way};
 use hot::{LocalFilter, Ways};
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
-use spec::{PortSpec, Timeouts};
+use spec::{PortSpec, Switches, Timeouts};
 
-use crate::forward::{DualTunnel, TunnelTemplate};
+use crate::forward::{DualTunnel, Labels, TunnelTemplate};
 use crate::schedule::{Scheduler, Thresholds};
 use crate::types::{
     ForwardMethod, Mac, NeighborId, Netmask, PortId, Protocol, RealId, ServiceId, ServiceKey,
@@ -42,9 +44,15 @@ pub struct Snapshot {
     ways: Ways,
     services: Vec<Option<Service>>,
     reals: Vec<Option<Real>>,
+    /// Sorted by slot.
+    absent: Vec<(RealId, Arc<Absent>)>,
     ports: Vec<PortInfo>,
+    /// Gives the flow labels of outer IPv6 headers; the same for every snapshot of a daemon.
+    pub labels: Labels,
     /// Flow timers.
     pub timeouts: Timeouts,
+    /// What LVS has sysctls for.
+    pub switches: Switches,
     /// What the slow path needs.
     pub links: Links,
     /// Real servers whose connections are counted over all workers, for their schedulers or their
@@ -55,7 +63,7 @@ pub struct Snapshot {
 /// A virtual service, compiled.
 #[derive(Debug)]
 pub struct Service {
-    /// Protocol, VIP, L4 port.
+    /// Protocol, VIP, L4 ports.
     pub key: ServiceKey,
     /// Picks an index into `reals`.
     pub scheduler: Arc<Scheduler>,
@@ -137,12 +145,10 @@ impl PortInfo {
 }
 
 impl Snapshot {
-    /// The slot of a virtual service.
+    /// The slot of a virtual service. Looks through all of them.
     pub fn find(&self, key: &ServiceKey) -> Option<ServiceId> {
-        match key.vip {
-            IpAddr::V4(vip) => self.find_service(vip, key.port, key.protocol),
-            IpAddr::V6(vip) => self.find_service6(vip, key.port, key.protocol),
-        }
+        let is_it = |s: &Option<Service>| s.as_ref().is_some_and(|s| s.key == *key);
+        self.services.iter().position(is_it).map(|slot| ServiceId(slot as u32))
     }
 
     /// The virtual service a packet is for.
@@ -215,6 +221,22 @@ impl Snapshot {
     #[inline(always)]
     pub fn real(&self, id: RealId) -> Option<&Real> {
         self.reals.get(id.index())?.as_ref()
+    }
+
+    /// A real server that was removed while its flows are to wait for it.
+    pub fn absent(&self, id: RealId) -> Option<&Absent> {
+        let place = self.absent.binary_search_by_key(&id, |(real, _)| *real).ok()?;
+        self.absent.get(place).map(|(_, absent)| &**absent)
+    }
+
+    /// The slots of those that were at an address.
+    pub fn absent_at(&self, address: IpAddr) -> impl Iterator<Item = RealId> + '_ {
+        self.absent.iter().filter(move |(_, a)| a.address == address).map(|(id, _)| *id)
+    }
+
+    /// The address of a real server, or of one that flows wait for.
+    pub fn rip(&self, id: RealId) -> Option<IpAddr> {
+        self.real(id).map(|r| r.address).or_else(|| self.absent(id).map(|a| a.address))
     }
 
     /// The slots of a real server's address, in ascending order: one per virtual service it serves.

@@ -155,7 +155,7 @@ pub struct ServiceOptions {
 /// One virtual service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSpec {
-    /// Protocol, VIP, L4 port.
+    /// Protocol, VIP, L4 ports.
     pub key: ServiceKey,
     /// Scheduler.
     pub scheduler: SchedulerKind,
@@ -186,6 +186,44 @@ impl Default for Timeouts {
     }
 }
 
+/// What becomes of a SYN that reuses the addresses and L4 ports of a flow (`conn_reuse_mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Reuse {
+    /// It goes where the flow went.
+    Never,
+    /// It is scheduled afresh when the flow was reset.
+    AfterReset,
+    /// It is scheduled afresh when the flow was reset or closed.
+    #[default]
+    AfterClose,
+}
+
+/// Switches that LVS has as sysctls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switches {
+    /// Whether persistence ends when a real server's weight becomes 0
+    /// (`expire_quiescent_template`).
+    pub expire_quiescent_template: bool,
+    /// Whether flows end with their real server (`expire_nodest_conn`); if not, their packets are
+    /// dropped until it comes back.
+    pub expire_nodest_conn: bool,
+    /// `conn_reuse_mode`.
+    pub reuse: Reuse,
+    /// Whether any scheduler takes up a TCP connection in the middle (`sloppy_tcp`).
+    pub sloppy_tcp: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Switches {
+        Switches {
+            expire_quiescent_template: false,
+            expire_nodest_conn: true,
+            reuse: Reuse::default(),
+            sloppy_tcp: false,
+        }
+    }
+}
+
 /// A neighbor whose Ethernet address is configured, not asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticNeighbor {
@@ -212,7 +250,6 @@ pub struct Spec {
     pub hash_key: [u8; 16],
     /// Slots of a Maglev table, a prime.
     pub maglev_size: u32,
-    /// Whether persistence ends when a real server's weight becomes 0
-    /// (`expire_quiescent_template`).
-    pub expire_quiescent_template: bool,
+    /// What LVS has sysctls for.
+    pub switches: Switches,
 }

@@ -20,7 +20,7 @@ use crate::types::{
 const LIMITS: Limits = Limits { services: 8, reals: 16, neighbors: 8 };
 
 fn key(port: u16) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 80].into(), port }
+    ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 80].into(), ports: port.into() }
 }
 
 fn rip(n: u8) -> IpAddr {
@@ -273,7 +273,8 @@ fn persistence_is_compiled() {
     let timeout = std::time::Duration::from_secs(300);
     services[0].options.persistence = Some(Persistence { timeout, netmask });
     services[0].reals[1].weight = 0;
-    let spec = Spec { expire_quiescent_template: true, ..spec(services) };
+    let mut spec = spec(services);
+    spec.switches.expire_quiescent_template = true;
     let mut compiler = compiler();
     let snapshot = compiler.compile(&spec, 1, |_| true).unwrap().snapshot;
     let service = |port| snapshot.service(compiler.service_id(&key(port)).unwrap()).unwrap();

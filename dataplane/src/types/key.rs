@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::{Ports, ServiceAddress};
 
 /// A balanced transport protocol; the value is the IP protocol number.
 #[derive(
@@ -54,21 +56,21 @@ impl FromStr for Protocol {
     }
 }
 
-/// A virtual service: protocol, VIP and L4 port (host byte order).
+/// A virtual service: protocol, VIP and L4 ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// Transport protocol.
     pub protocol: Protocol,
     /// The VIP.
     pub vip: IpAddr,
-    /// L4 port of the VIP, host byte order.
-    pub port: u16,
+    /// Its L4 ports.
+    pub ports: Ports,
 }
 
 impl ServiceKey {
-    /// VIP and L4 port.
-    pub const fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.vip, self.port)
+    /// VIP and L4 ports.
+    pub const fn address(&self) -> ServiceAddress {
+        ServiceAddress { vip: self.vip, ports: self.ports }
     }
 }
 
@@ -179,12 +181,6 @@ impl FlowKey {
                 _ => Protocol::Tcp,
             },
         }
-    }
-
-    /// The virtual service the flow belongs to.
-    #[inline(always)]
-    pub const fn service(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, vip: IpAddr::V4(self.vip), port: self.vip_port }
     }
 }
 

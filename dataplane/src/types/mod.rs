@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod any_key;
 mod flags;
 mod ids;
 mod key;
@@ -10,10 +11,12 @@ mod mac;
 mod method;
 mod neighbor;
 mod netmask;
+mod ports;
 mod punt;
 mod tick;
 
 pub use address::AddressState;
+pub use any_key::AnyFlowKey;
 pub use flags::SchedulerFlags;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
 pub use key::{FlowKey, Protocol, ServiceKey, Tuple};
@@ -22,5 +25,6 @@ pub use mac::{Mac, ParseMacError};
 pub use method::{ForwardMethod, IdleMode, SchedulerKind};
 pub use neighbor::NeighborState;
 pub use netmask::Netmask;
+pub use ports::{Ports, ServiceAddress};
 pub use punt::{Punt, PuntReason};
 pub use tick::Tick;

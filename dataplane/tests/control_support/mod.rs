@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
@@ -12,13 +13,14 @@ use std::time::Duration;
 
 use dataplane::config::Config;
 use dataplane::control::plane::{
-    ApplyError, Busy, FlowFilter, FlowPage, FlowRow, NeighborRow, Plane, PortRow, Reachability,
-    StatsReport, WorkerRow,
+    AddressRow, ApplyError, Busy, FlowFilter, FlowPage, FlowRow, NeighborRow, Plane, PortRow,
+    Reachability, StatsReport, WorkerRow,
 };
 use dataplane::control::{Controller, Server, ServerSettings};
 use dataplane::flow::State;
 use dataplane::snapshot::spec::Spec;
 use dataplane::stats::{DropReason, Event, Stats, Traffic};
+use dataplane::types::AddressState::{Duplicate, Ready};
 use dataplane::types::{Mac, NeighborState, Protocol, ServiceKey};
 use serde_json::Value;
 
@@ -131,6 +133,12 @@ impl Plane for FakePlane {
         (TRAFFIC, Reachability::Reachable)
     }
 
+    fn templates(&self) -> HashMap<(ServiceKey, IpAddr), u64> {
+        let key =
+            ServiceKey { protocol: Protocol::Tcp, vip: [192, 0, 2, 100].into(), ports: 80.into() };
+        HashMap::from([((key, [192, 0, 2, 21].into()), 6)])
+    }
+
     fn ports(&self) -> Vec<PortRow> {
         vec![PortRow {
             name: "lan".to_owned(),
@@ -140,7 +148,11 @@ impl Plane for FakePlane {
             link: true,
             speed_mbps: Some(10_000),
             mtu: 1500,
-            addresses: vec!["192.0.2.10/24".to_owned()],
+            addresses: vec!["192.0.2.10/24".to_owned(), "2001:db8:2::10/64".to_owned()],
+            ipv6: vec![
+                AddressRow { address: "2001:db8:2::10".parse().unwrap(), state: Duplicate },
+                AddressRow { address: "fe80::ff:fe00:1".parse().unwrap(), state: Ready },
+            ],
             gateways: vec!["192.0.2.1".parse().unwrap()],
             queues: 1,
             workers: vec![0],

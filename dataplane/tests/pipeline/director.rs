@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use dataplane::flow::{Seed, Shard};
-use dataplane::persist::Templates;
+use dataplane::flow::{Seed, Shard, Shard6};
+use dataplane::persist::AllTemplates;
 use dataplane::pipeline::{
-    BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryReply, Settings,
+    BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryReply, Settings, Tables,
 };
 use dataplane::schedule::Thresholds;
 use dataplane::snapshot::Snapshot;
@@ -20,7 +20,7 @@ use dataplane::snapshot::spec::{
 };
 use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
 use dataplane::types::{
-    Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick, WorkerId,
+    Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceAddress, ServiceKey, Tick, WorkerId,
 };
 
 use crate::buffer::{Census, Counted, Pool};
@@ -167,7 +167,7 @@ pub(crate) struct Director {
     pub(crate) workers: Vec<Pipeline<Counted>>,
     pub(crate) stats: Vec<Arc<Stats>>,
     pub(crate) loads: Arc<LoadBoard>,
-    pub(crate) templates: Arc<Templates>,
+    pub(crate) templates: AllTemplates,
     pub(crate) wire: Wire,
     pub(crate) pool: Pool,
     pub(crate) census: Census,
@@ -183,7 +183,8 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
     let (head, reals) = text.split_once(':').unwrap();
     let mut head = head.split_whitespace();
     let protocol: Protocol = head.next().unwrap().parse().unwrap();
-    let port = head.next().unwrap().parse().unwrap();
+    let address: ServiceAddress = format!("{VIP}:{}", head.next().unwrap()).parse().unwrap();
+    let ports = address.ports;
     let scheduler = head.next().unwrap().parse().unwrap();
     let real = |text: &str| {
         let mut words = text.split_whitespace();
@@ -203,7 +204,7 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
         RealSpec { address, weight, method, gre, thresholds }
     };
     ServiceSpec {
-        key: ServiceKey { protocol, vip: VIP.into(), port },
+        key: ServiceKey { protocol, vip: VIP.into(), ports },
         scheduler,
         options: head.fold(ServiceOptions::default(), |options, word| match word {
             persistent if persistent.starts_with("p=") => {
@@ -257,17 +258,17 @@ impl Director {
         let stats: Vec<_> =
             (0..workers).map(|_| Arc::new(Stats::new(spec.ports.len(), SLOTS, SLOTS))).collect();
         let loads = Arc::new(LoadBoard::new(workers.into(), SLOTS));
-        let templates = Arc::new(Templates::new(TEMPLATES, 1));
+        let templates = AllTemplates::new(TEMPLATES, 1);
         let pipelines = stats.iter().zip(0..).map(|(stats, me)| {
             let settings =
                 Settings { me: WorkerId(me), workers, ports: spec.ports.len(), seed: SEED };
             let shard = Shard::new(flows, Seed::new(SEED)).unwrap();
+            let shard6 = Shard6::new(flows, Seed::new(SEED)).unwrap();
             Pipeline::new(
                 &settings,
                 Arc::clone(stats),
                 Arc::clone(&loads),
-                Arc::clone(&templates),
-                shard,
+                Tables { shard, shard6, templates: templates.clone() },
             )
         });
         let workers = pipelines.collect();
@@ -306,7 +307,7 @@ impl Director {
         let Compiled { snapshot, new_services, new_reals } =
             self.compiler.compile(&spec, generation, |real| flows(real) == 0)?;
         self.templates
-            .forget(|key, real| new_services.contains(&key.service) || new_reals.contains(&real));
+            .forget(|service, real| new_services.contains(&service) || new_reals.contains(&real));
         for hop in &snapshot.links.neighbors {
             self.hops.set(hop.id, NextHop::Known(hop.fixed.unwrap_or(mac_of(hop.address))));
         }
@@ -314,7 +315,7 @@ impl Director {
             worker.configure(&snapshot);
         }
         let unbound = snapshot.unbound_since(&self.snapshot);
-        self.templates.forget(|key, _| unbound.contains(&key.service));
+        self.templates.forget(|service, _| unbound.contains(&service));
         self.spec = spec;
         self.snapshot = snapshot;
         Ok(())

@@ -50,7 +50,7 @@ fn scene(reason: DropReason) -> Option<Director> {
         L2Group => after(&to_station(Mac::BROADCAST)),
         EtherType => after(&typed(0x88cc)),
         Vlan => after(&typed(0x8100)),
-        Ipv6 => after(&typed(0x86dd)),
+        BadIpv6Header => after(&typed(0x86dd)),
         TooShort => after(&syn(1)[..20]),
         BadIpv4Header => after(&with_ip(syn(1), |ip| ip[3] = 19)),
         BadIpv4Checksum => {
@@ -64,6 +64,16 @@ fn scene(reason: DropReason) -> Option<Director> {
         NoService => after(&from(1).tcp(1, 82, Flags::SYN, 0).finish()),
         ProtocolUnsupported => after(&from(1).protocol(50).payload(&[0; 8]).finish()),
         NoRealServer => after(&from(1).tcp(1, 81, Flags::SYN, 0).finish()),
+        RealServerGone => {
+            let mut spec = director.spec.clone();
+            spec.switches.expire_nodest_conn = false;
+            director.configure(spec.clone()).unwrap();
+            director.receive(&[syn(1)]);
+            spec.services[0].reals.clear();
+            director.configure(spec).unwrap();
+            director.receive(&[ack(1)]);
+            director
+        }
         IcmpType => after(&from(1).icmp(0, 0, 0).finish()),
         IcmpUnknownFlow => after(&icmp_error(1, Protocol::Tcp, 80)),
         ErrorSuppressed => after(&rst(1)),

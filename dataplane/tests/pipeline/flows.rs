@@ -241,3 +241,22 @@ fn weighted_least_connections_follows_weights() {
     assert_eq!(director.connections("10.0.0.1"), (300, 0));
     assert_eq!(director.connections("10.0.0.2"), (100, 0));
 }
+
+/// LVS counts UDP flows as inactive: by that `sed` and `ovf` would never leave the heaviest real
+/// server, and `nq` never the first.
+#[test]
+fn schedulers_see_udp_flows_as_active() {
+    for (scheduler, shares) in
+        [("lc", (15, 15)), ("wlc", (20, 10)), ("sed", (20, 10)), ("nq", (20, 10)), ("ovf", (21, 9))]
+    {
+        let service = format!("udp 53 {scheduler}: 10.0.0.1 dr w=20, 10.0.0.2 dr w=10");
+        let mut director = Director::new(&[&service]);
+        for n in 0..30 {
+            director.receive(&[udp(n)]);
+        }
+        let active = |real| director.connections(real).0;
+        let (one, two) = (active("10.0.0.1"), active("10.0.0.2"));
+        let (wanted, other) = shares;
+        assert!(one.abs_diff(wanted) <= 1 && two.abs_diff(other) <= 1, "{scheduler}: {one} {two}");
+    }
+}

@@ -267,7 +267,7 @@ fn a_configuration_change_meets_fragments_under_way() {
         d.services(&["udp 53 rr: 10.0.0.2 dr"]);
         d.deliver();
     });
-    assert_eq!(outcome.drops(DropReason::NoRealServer), 2, "those that waited");
+    assert_eq!(outcome.drops(DropReason::RealServerGone), 2, "those that waited");
 
     // A note's slot is given to another service's real server: the note is void.
     let mut director = Director::new(&services);

@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::{FlowMatch, Query, QueryKind};
-use dataplane::snapshot::spec::Spec;
 use dataplane::stats::{DropReason, Event};
 
 use crate::director::{Director, Verdict, spec};
@@ -107,7 +106,8 @@ fn a_real_server_of_weight_0_keeps_its_clients() {
     director.services(&[&quiescent]);
     assert_eq!(open(&mut director, CLIENT, 1001), real);
     // Unless told otherwise: then the next connection moves, and those there are stay.
-    let spec = Spec { expire_quiescent_template: true, ..spec(&[&quiescent]) };
+    let mut spec = spec(&[&quiescent]);
+    spec.switches.expire_quiescent_template = true;
     director.configure(spec).unwrap();
     let moved = open(&mut director, CLIENT, 1002);
     assert_ne!(moved, real);

@@ -107,7 +107,7 @@ fn one_packet_one_verdict() {
         ("echo in a broadcast", reframed(echo(VIP, 8), Mac::BROADCAST), Dropped(L2Group)),
         ("802.1Q", typed(0x8100), Dropped(Vlan)),
         ("802.1ad", typed(0x88a8), Dropped(Vlan)),
-        ("ipv6", typed(0x86dd), Dropped(Ipv6)),
+        ("no ipv6", typed(0x86dd), Dropped(BadIpv6Header)),
         ("lldp", typed(0x88cc), Dropped(EtherType)),
         ("802.3 length", typed(46), Dropped(EtherType)),
         ("empty", vec![], Dropped(TooShort)),

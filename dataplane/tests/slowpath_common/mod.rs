@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "shared by several tests; none uses all of it")]
 #![allow(clippy::unwrap_used, reason = "a test helper")]
 
+pub mod chained;
 pub mod six;
 
 use std::cell::Cell;

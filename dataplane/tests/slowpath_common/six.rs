@@ -6,6 +6,8 @@ use dataplane::packet::ipv6;
 use dataplane::packet::ndp::{Body, Message};
 use dataplane::types::AddressState;
 
+use etherparse::{SlicedPacket, TransportSlice};
+
 use super::*;
 
 pub const DIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
@@ -116,6 +118,7 @@ fn port_mac(port: PortId) -> Mac {
 pub fn read_ndp(port: PortId, frame: &[u8]) -> Message {
     assert_eq!(frame[6..12], port_mac(port).0);
     assert_eq!(frame[12..14], [0x86, 0xdd]);
+    check_sum(frame);
     let message = Message::parse(&ipv6::Packet::new(&frame[14..]).unwrap()).unwrap();
     let group = message.dst.is_multicast().then(|| ipv6::group_mac(message.dst));
     assert!(group.is_none_or(|group| dst(frame) == group), "{message:?}");
@@ -137,7 +140,16 @@ pub fn read_report(port: PortId, frame: &[u8]) -> Report {
         assert_eq!(frame[i..i + 4], [record, 0, 0, 0]);
         at(i + 4)
     });
+    check_sum(frame);
     (port, at(22), record, groups.collect())
+}
+
+/// The ICMPv6 checksum, as another implementation computes it.
+fn check_sum(frame: &[u8]) {
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    let ip = packet.net.as_ref().unwrap().ipv6_ref().unwrap().header().to_header();
+    let Some(TransportSlice::Icmpv6(icmp)) = &packet.transport else { panic!("{packet:?}") };
+    assert!(icmp.is_checksum_valid(ip.source, ip.destination));
 }
 
 /// Real server n answers the director.

@@ -9,7 +9,7 @@ use super::options::Opt;
 use super::parse::Line;
 use crate::control::protocol::{Rate, RealRow, ServiceRow};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Protocol};
+use crate::types::{ForwardMethod, Ports, Protocol};
 
 /// Width of an address, and where longer ones of IPv4 are cut.
 const ADDRESS: usize = 28;
@@ -102,7 +102,7 @@ impl<'n> View<'n> {
     }
 
     fn service(&self, row: &ServiceRow, text: &mut String) {
-        let name = self.address(row.address.ip(), row.address.port(), row.protocol);
+        let name = self.address(row.address.vip, row.address.ports, row.protocol);
         let _ = write!(text, "{:<4} ", row.protocol.to_string().to_uppercase());
         match self.columns {
             Columns::Stats | Columns::Rate => {
@@ -115,7 +115,7 @@ impl<'n> View<'n> {
         }
         text.push('\n');
         for real in order(&row.reals, self.sorted, real_order) {
-            let name = self.address(real.real, row.address.port(), row.protocol);
+            let name = self.address(real.real, row.address.ports, row.protocol);
             let _ = write!(text, "  -> {name:<ADDRESS$}");
             self.real(real, row.protocol, text);
             text.push('\n');
@@ -142,7 +142,8 @@ impl<'n> View<'n> {
                 write!(text, " {upper:<10} {lower:<10} {active:<10} {inactive:<10}")
             }
             Columns::PersistentConn => {
-                write!(text, " {weight:<9} {:<11} {active:<10} {inactive:<10}", 0)
+                let templates = real.templates.unwrap_or_default();
+                write!(text, " {weight:<9} {templates:<11} {active:<10} {inactive:<10}")
             }
             Columns::Stats | Columns::Rate => {
                 self.counts(&real.traffic, &real.rate, text);
@@ -163,8 +164,8 @@ impl<'n> View<'n> {
         }
     }
 
-    fn address(&self, address: IpAddr, port: u16, protocol: Protocol) -> String {
-        let mut text = shown(self.names, address, port, protocol);
+    fn address(&self, address: IpAddr, ports: Ports, protocol: Protocol) -> String {
+        let mut text = shown(self.names, address, ports, protocol);
         if let Some((end, _)) = text.char_indices().nth(ADDRESS).filter(|_| address.is_ipv4()) {
             text.truncate(end);
         }
@@ -225,10 +226,10 @@ fn number(count: u64, exact: bool) -> String {
 
 pub(super) fn service_order(one: &ServiceRow, other: &ServiceRow) -> i64 {
     let number = |protocol| if protocol == Protocol::Tcp { 6 } else { 17 };
-    let family = i64::from(one.address.is_ipv6()) - i64::from(other.address.is_ipv6());
+    let family = i64::from(one.address.vip.is_ipv6()) - i64::from(other.address.vip.is_ipv6());
     let protocol = number(one.protocol) - number(other.protocol);
-    let port = i64::from(one.address.port()) - i64::from(other.address.port());
-    let address = address_order(one.address.ip(), other.address.ip());
+    let port = i64::from(one.address.ports.first()) - i64::from(other.address.ports.first());
+    let address = address_order(one.address.vip, other.address.vip);
     first([family, protocol, address, port])
 }
 

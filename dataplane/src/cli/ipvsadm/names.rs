@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use dns_lookup::{AddrFamily, AddrInfoHints, SockType};
 
-use crate::types::Protocol;
+use crate::types::{Ports, Protocol};
 
 /// Finds addresses by name and names by address.
 pub(super) trait Names {
@@ -25,15 +25,19 @@ pub(super) trait Names {
 const LONGEST: usize = 59;
 
 /// `address:port` by names, or by numbers where there are none. In brackets for IPv6, also a name.
+///
+/// A range, which the original does not have, is `address:first-last`.
 pub(super) fn shown(
     names: Option<&dyn Names>,
     address: IpAddr,
-    port: u16,
+    ports: impl Into<Ports>,
     protocol: Protocol,
 ) -> String {
+    let ports = ports.into();
     let host = names.and_then(|n| n.host(address)).unwrap_or_else(|| address.to_string());
-    let service = names.and_then(|n| n.service(port, protocol));
-    let service = service.unwrap_or_else(|| port.to_string());
+    let named = names.filter(|_| !ports.is_range());
+    let service = named.and_then(|n| n.service(ports.first(), protocol));
+    let service = service.unwrap_or_else(|| ports.to_string());
     let text = match address {
         IpAddr::V4(_) => format!("{host}:{service}"),
         IpAddr::V6(_) => format!("[{host}]:{service}"),

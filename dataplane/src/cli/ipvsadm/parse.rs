@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::names::Names;
 use super::options::{Command, Is, KNOWN, Method, Opt, ServiceKind};
 use super::popt::{Given, Misread, Words};
-use super::text::{host_and_port, ipv4, leading_number, number};
-use crate::types::{Netmask, Protocol};
+use super::text::{host_and_port, host_and_ports, ipv4, leading_number, number};
+use crate::types::{Netmask, Ports, Protocol};
 
 /// Longest times: 31 days, in seconds.
 const MAX_TIME: u32 = 31 * 86_400;
@@ -43,7 +43,7 @@ pub(super) enum Target {
     Address {
         protocol: Protocol,
         vip: IpAddr,
-        port: u16,
+        ports: Ports,
     },
     /// One that Shunt cannot have.
     Foreign(Foreign),
@@ -235,11 +235,10 @@ fn service(line: &mut Line, kind: ServiceKind, text: &str, names: &dyn Names) ->
         }
     };
     let illegal = || wrong("illegal virtual server address[:port] specified");
-    let (host, port) = host_and_port(text, protocol, names).ok_or_else(illegal)?;
-    let port = port.unwrap_or(0);
+    let (host, ports) = host_and_ports(text, protocol, names).ok_or_else(illegal)?;
     line.target = Some(match kind {
         ServiceKind::Sctp => Target::Foreign(Foreign::Sctp),
-        _ => Target::Address { protocol, vip: host, port },
+        _ => Target::Address { protocol, vip: host, ports },
     });
     // Given before an address of IPv6, a netmask is lost.
     line.netmask = line.netmask.filter(|mask| mask.is_for(host));
@@ -311,8 +310,8 @@ fn check_options(line: &Line) -> Result<(), Wrong> {
 }
 
 fn check_service(line: &Line) -> Result<(), Wrong> {
-    let Some(Target::Address { protocol, port, .. }) = line.target else { return Ok(()) };
-    if port == 0 && line.persistence.is_none() {
+    let Some(Target::Address { protocol, ports, .. }) = line.target else { return Ok(()) };
+    if ports.is_all() && line.persistence.is_none() {
         return Err(wrong("Zero port specified for non-persistent service"));
     }
     if line.has(Opt::Ops) && protocol != Protocol::Udp {

@@ -1,6 +1,5 @@
 //! From a command line to requests of the control socket.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::options::{Command, Method, Opt};
@@ -10,7 +9,7 @@ use crate::control::protocol::{
     Request, ServerAdd, ServerEdit, ServerRef, ServiceAdd, ServiceEdit, ServiceRef, ServiceRow,
     TimeoutsSet,
 };
-use crate::types::{ForwardMethod, Netmask, SchedulerFlags, SchedulerKind};
+use crate::types::{ForwardMethod, Netmask, Ports, SchedulerFlags, SchedulerKind, ServiceAddress};
 
 /// What the kernel would refuse: `-R` goes on after it.
 pub(super) fn refused(message: impl Into<String>) -> Wrong {
@@ -21,8 +20,8 @@ pub(super) fn refused(message: impl Into<String>) -> Wrong {
 pub(super) fn unsupported(what: Foreign) -> Wrong {
     refused(match what {
         Foreign::Fwmark => {
-            "Shunt has no firewall marks (-f): add a virtual service for each address and port \
-             (-t, -u)"
+            "Shunt has no firewall marks (-f): a virtual service may have a range of ports \
+             (-t VIP:8000-8999), or all with persistence (-t VIP:0 -p)"
         }
         Foreign::Sctp => "Shunt has no SCTP services: it balances TCP (-t) and UDP (-u)",
     })
@@ -31,8 +30,8 @@ pub(super) fn unsupported(what: Foreign) -> Wrong {
 /// The virtual service of a command line; `None` is one that Shunt cannot have.
 pub(super) fn target(line: &Line) -> Option<ServiceRef> {
     match line.target? {
-        Target::Address { protocol, vip, port } => {
-            Some(ServiceRef { protocol, address: SocketAddr::new(vip, port) })
+        Target::Address { protocol, vip, ports } => {
+            Some(ServiceRef { protocol, address: ServiceAddress { vip, ports } })
         }
         Target::Foreign(_) => None,
     }
@@ -52,7 +51,7 @@ pub(super) fn service(line: &Line, of: ServiceRef) -> Result<Request, Wrong> {
     let one_packet = line.has(Opt::Ops);
     let persistence = line.persistence.map(|seconds| Duration::from_secs(u64::from(seconds)));
     // A netmask without persistence is taken and means nothing.
-    let one_client = Netmask::one_client(address.ip());
+    let one_client = Netmask::one_client(address.vip);
     let netmask = persistence.map(|_| line.netmask.unwrap_or(one_client));
     Ok(if line.command == Command::AddService {
         Request::ServiceAdd(ServiceAdd {
@@ -96,8 +95,9 @@ fn flags(line: &Line, scheduler: SchedulerKind) -> Result<SchedulerFlags, Wrong>
 
 /// `-a`, `-e` and `-d`; `row` is the virtual service as it is.
 pub(super) fn server(line: &Line, row: &ServiceRow) -> Result<Request, Wrong> {
+    let ports = row.address.ports;
     let (real, port) = match line.real {
-        Some((real, port)) => (real, port.unwrap_or(row.address.port())),
+        Some((real, port)) => (real, port),
         None => {
             let message = "illegal real server address[:port] specified".to_owned();
             return Err(Wrong { message, status: 2, stops: true });
@@ -154,8 +154,9 @@ pub(super) fn server(line: &Line, row: &ServiceRow) -> Result<Request, Wrong> {
             }))
         }
         _ => {
-            // The original looks for address and L4 port here.
-            there.filter(|_| port == row.address.port()).ok_or_else(no_such)?;
+            // The original looks for address and L4 port here. A range has no name for its own.
+            let meant = port.is_none_or(|port| ports.is_range() || Ports::one(port) == ports);
+            there.filter(|_| meant).ok_or_else(no_such)?;
             Ok(Request::ServerDel(ServerRef { protocol, address, real }))
         }
     }

@@ -12,11 +12,15 @@ pub(super) fn save(rows: &[ServiceRow], names: Option<&dyn Names>) -> String {
     let mut text = String::new();
     for row in order(rows, true, service_order) {
         let letter = if row.protocol == Protocol::Udp { 'u' } else { 't' };
-        let port = row.address.port();
-        let address = shown(names, row.address.ip(), port, row.protocol);
+        let ports = row.address.ports;
+        let address = shown(names, row.address.vip, ports, row.protocol);
         let _ = writeln!(text, "-A -{letter} {address} -s {}{}", row.scheduler, options(row));
         for real in order(&row.reals, true, real_order) {
-            let server = shown(names, real.real, port, row.protocol);
+            // That of a range is left out, for `-r` takes none.
+            let server = match ports.is_range() {
+                true => real.real.to_string(),
+                false => shown(names, real.real, ports, row.protocol),
+            };
             let (weight, method) = (real.weight, method(real.forward));
             let _ = write!(text, "-a -{letter} {address} -r {server} {method} -w {weight}");
             let _ = writeln!(text, "{}", real_options(real));

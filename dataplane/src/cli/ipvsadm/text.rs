@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use super::names::Names;
-use crate::types::Protocol;
+use crate::types::{Ports, Protocol};
 
 /// A decimal number, perhaps after blanks and a plus sign, within a range.
 pub(super) fn number(text: &str, allowed: RangeInclusive<u32>) -> Option<u32> {
@@ -92,6 +92,26 @@ pub(super) fn host_and_port(
     Some((address.into(), port))
 }
 
+/// A virtual service's `host[:port]`, or `host:first-last`, which the original does not know. All L4
+/// ports without one, or with 0.
+pub(super) fn host_and_ports(
+    text: &str,
+    protocol: Protocol,
+    names: &dyn Names,
+) -> Option<(IpAddr, Ports)> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    // The names of hosts and services have dashes too.
+    let ends = text.rsplit_once('-').filter(|(head, last)| {
+        digits(last) && head.rsplit_once(':').is_some_and(|(_, first)| digits(first))
+    });
+    let Some((head, last)) = ends else {
+        let (host, port) = host_and_port(text, protocol, names)?;
+        return Some((host, port.unwrap_or(0).into()));
+    };
+    let (host, first) = host_and_port(head, protocol, names)?;
+    Some((host, Ports::range(first?, last.parse().ok()?)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::names::tests::Few;
@@ -174,6 +194,28 @@ mod tests {
         ];
         for text in wrong {
             assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_virtual_service_may_have_several_ports() {
+        let read = |text| host_and_ports(text, Protocol::Tcp, &Few);
+        let vip = IpAddr::from([192, 0, 2, 100]);
+        let few = Ports::range(8000, 8999).unwrap();
+        assert_eq!(read("192.0.2.100"), Some((vip, Ports::ALL)));
+        assert_eq!(read("192.0.2.100:0"), Some((vip, Ports::ALL)));
+        assert_eq!(read("www.example.com:http"), Some((vip, Ports::one(80))));
+        assert_eq!(read("www.example.com:8000-8999"), Some((vip, few)));
+        assert_eq!(read("[2001:db8::1]:8000-8999").map(|(_, ports)| ports), Some(few));
+        for text in [
+            "192.0.2.100:8000-",
+            "192.0.2.100:8999-8000",
+            "192.0.2.100:0-9",
+            "192.0.2.100:http-90",
+            "192.0.2.100:80-65536",
+            "none-80",
+        ] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 }

@@ -142,6 +142,8 @@ fn scheduling(config: &Config, findings: &mut Findings) {
     if let Err(error) = options.check() {
         findings.add(at!["scheduling", "maglev_size"], error.to_string());
     }
+    let mode = config.scheduling.conn_reuse_mode;
+    findings.range(at!["scheduling", "conn_reuse_mode"], mode, 0, 2);
 }
 
 /// Why no host has this address, if so.

@@ -22,7 +22,7 @@ struct Context<'c> {
 pub(super) fn services(config: &Config, findings: &mut Findings) {
     let context = Context {
         ports: config.port_specs(&[]),
-        vips: config.services.iter().rev().map(|s| (s.address.ip(), s.key())).collect(),
+        vips: config.services.iter().rev().map(|s| (s.address.vip, s.key())).collect(),
         gateways: config
             .ports
             .iter()
@@ -75,7 +75,41 @@ pub(super) fn services(config: &Config, findings: &mut Findings) {
             );
         }
     }
+    overlaps(config, findings);
     sizes(config, findings);
+}
+
+/// Ranges of L4 ports that share some. One that is single or all is told apart from the others by
+/// how much it says.
+fn overlaps(config: &Config, findings: &mut Findings) {
+    let mut ranges: Vec<_> = config
+        .services
+        .iter()
+        .enumerate()
+        .map(|(i, service)| (service.key(), i))
+        .filter(|(key, _)| key.ports.is_range())
+        .collect();
+    // By protocol and VIP, then by the first L4 port. What is configured twice is said elsewhere.
+    ranges.sort_unstable();
+    ranges.dedup_by_key(|(key, _)| *key);
+    let mut widest = ranges.first().copied();
+    for (key, i) in ranges.into_iter().skip(1) {
+        let before = widest.filter(|(b, _)| (b.protocol, b.vip) == (key.protocol, key.vip));
+        if let Some((other, j)) = before.filter(|(b, _)| b.ports.overlaps(key.ports)) {
+            let (later, earlier) = if i > j { ((key, i), other) } else { ((other, j), key) };
+            findings.add(
+                at!["service", later.1, "address"],
+                format!(
+                    "virtual service {} overlaps virtual service {earlier}; ranges of L4 ports \
+                     must not",
+                    later.0
+                ),
+            );
+        }
+        if before.is_none_or(|(b, _)| b.ports.last() < key.ports.last()) {
+            widest = Some((key, i));
+        }
+    }
 }
 
 fn sizes(config: &Config, findings: &mut Findings) {
@@ -134,7 +168,7 @@ fn options(service: &Service, i: usize, findings: &mut Findings) {
         _ => {}
     }
     if let Some(netmask) = service.persistence_netmask {
-        if let Some(wanted) = no_netmask(netmask, service.address.ip()) {
+        if let Some(wanted) = no_netmask(netmask, service.address.vip) {
             findings.add(
                 at!["service", i, "persistence_netmask"],
                 format!("{of}: found {netmask}, expected {wanted}"),
@@ -162,13 +196,7 @@ fn no_netmask(netmask: Netmask, vip: IpAddr) -> Option<&'static str> {
 
 fn vip(service: &Service, i: usize, context: &Context<'_>, findings: &mut Findings) {
     let path = at!["service", i, "address"];
-    let vip = service.address.ip();
-    if service.address.port() == 0 {
-        findings.add(
-            path.clone(),
-            format!("found {}, allowed L4 ports are 1 to 65535", service.address),
-        );
-    }
+    let vip = service.address.vip;
     let nets = || context.ports.iter().flat_map(|p| p.addresses.iter().map(move |a| (p, a)));
     if let Some(what) = not_a_far_host(vip) {
         findings.add(path, format!("VIP {vip} is {what}; expected a host's"));
@@ -206,7 +234,7 @@ fn real(
                 "{of}: this is the VIP of virtual service {other}; a real server needs its own"
             ),
         );
-    } else if let Err(error) = route(&context.ports, service.address.ip(), &real_spec(real)) {
+    } else if let Err(error) = route(&context.ports, service.address.vip, &real_spec(real)) {
         findings.add(path, format!("virtual service {}: {error}", service.key()));
     }
     if weight > MAX_WEIGHT {

@@ -145,7 +145,7 @@ fn refusals_change_nothing() {
         assert_eq!(tunnel.forward(&mut buf, PORT, HOP, inner, 1), Err(error));
         assert_eq!(buf, before);
     };
-    refused(&over4, &frame[..53], &inner, 0, ForwardError::NotIpv4);
+    refused(&over4, &frame[..53], &inner, 0, ForwardError::NoIpHeader);
     refused(&over4, &frame, &inner.piece(65516), 0, ForwardError::TooLong);
     refused(&over6, &frame, &inner.piece(65536), 0, ForwardError::TooLong);
     let taken = TestBuf::HEADROOM - 39;

@@ -211,7 +211,8 @@ impl Bench {
     fn list(&mut self, times: usize) -> Result<f64> {
         let flows = self.flows;
         let about = Measured { flows: Some(flows), ..row("list all flows", "") };
-        self.measure(&about, |shuntd| {
+        let before = self.shuntd.start_peak()?;
+        let mpps = self.measure(&about, |shuntd| {
             let mut control = shuntd.connect()?;
             let list = || {
                 milliseconds(|| {
@@ -235,7 +236,17 @@ impl Bench {
                 })
             };
             std::iter::repeat_with(list).take(times.div_ceil(3)).collect()
-        })
+        })?;
+        // A page is made, sent and forgotten, so this does not grow with the flows.
+        let more = self.shuntd.peak()?.saturating_sub(before) >> 10;
+        eprintln!("control: list all flows: at most {more} KiB more in memory");
+        let row = Measured {
+            name: "list all flows: more resident memory, at most".into(),
+            unit: "KiB",
+            ..about
+        };
+        self.results.push(row.of(&[more as f64]));
+        Ok(mpps)
     }
 
     /// Adds a real server and removes it, a hundred times a second.

@@ -188,9 +188,24 @@ impl Shuntd {
 
     /// Memory in use beside hugepages, in bytes.
     pub(crate) fn resident(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The same, from when on [`Shuntd::peak`] takes its peak.
+    pub(crate) fn start_peak(&self) -> Result<u64> {
+        fs::write(format!("/proc/{}/clear_refs", self.process.pid()), "5")?;
+        self.resident()
+    }
+
+    /// The most memory there was in use since then, in bytes.
+    pub(crate) fn peak(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, what: &'static str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()).context("VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context(what)?;
         Ok(kib.parse::<u64>()? << 10)
     }
 }

@@ -1,0 +1,242 @@
+//! What LVS has sysctls for: `expire_nodest_conn`, `conn_reuse_mode`, `sloppy_tcp`.
+//! `pktgen-tests/tests/ipvsadm.rs` compares the same with a real LVS.
+
+use std::net::Ipv4Addr;
+
+use dataplane::snapshot::spec::{Reuse, Switches};
+use dataplane::stats::{DropReason, Event};
+use dataplane::types::{PuntReason, RealId};
+
+use crate::director::{Director, Verdict, spec};
+use crate::packets::*;
+
+const ONE: &str = "tcp 80 rr: 10.0.0.1 dr";
+const TWO: &str = "tcp 80 rr: 10.0.0.1 dr, 10.0.0.2 dr";
+const DRAINED: &str = "tcp 80 rr: 10.0.0.1 dr w=0, 10.0.0.2 dr";
+const OTHER: &str = "tcp 80 rr: 10.0.0.2 dr";
+const FIRST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const SECOND: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const GONE: Verdict = Verdict::Dropped(DropReason::RealServerGone);
+
+const WAITING: Switches = Switches {
+    expire_quiescent_template: false,
+    expire_nodest_conn: false,
+    reuse: Reuse::AfterClose,
+    sloppy_tcp: false,
+};
+
+impl Director {
+    fn switched(&mut self, switches: Switches, services: &[&str]) {
+        let mut spec = spec(services);
+        spec.switches = switches;
+        self.configure(spec).unwrap();
+    }
+
+    fn with_switches(switches: Switches, services: &[&str]) -> Director {
+        let mut director = Director::new(services);
+        director.switched(switches, services);
+        director
+    }
+
+    fn connections_of(&self, slot: RealId) -> (u64, u64) {
+        let real = self.stats[0].real(slot).unwrap();
+        (real.active.get(), real.inactive.get())
+    }
+
+    /// Flows in each state at the only real server: 0 half-open, 1 established, 2 closing, 3 reset.
+    fn all_states(&mut self) {
+        self.receive(&[syn(0), syn(1), ack(1), syn(2), ack(2), fin(2), syn(3), ack(3), rst(3)]);
+    }
+}
+
+#[test]
+fn flows_wait_for_a_removed_real_server() {
+    let mut director = Director::with_switches(WAITING, &[ONE]);
+    director.all_states();
+    let slot = director.real_id("10.0.0.1");
+    director.switched(WAITING, &[OTHER]);
+    for n in 0..4 {
+        assert_eq!(director.verdict(&ack(n)), GONE);
+    }
+    assert_eq!(director.real_of(&syn(9)), SECOND, "others do not wait");
+    assert_eq!(director.verdict(&syn(1)), GONE, "not a new connection either");
+    assert_eq!(director.connections_of(slot), (2, 2), "and nothing has changed");
+    director.wait(9_000);
+    assert_eq!(director.counts().event(Event::FlowsOrphaned), 0);
+    director.switched(WAITING, &[TWO]);
+    for n in 0..4 {
+        assert_eq!(director.real_of(&ack(n)), FIRST, "it is back");
+    }
+    assert_eq!(director.counts().event(Event::FlowsOrphaned), 0);
+    director.switched(WAITING, &[OTHER]);
+    assert_eq!(director.real_of(&syn(3)), SECOND, "the port of a flow that is over");
+}
+
+#[test]
+fn a_whole_service_may_go_and_come_back() {
+    let mut director = Director::with_switches(WAITING, &[ONE]);
+    director.all_states();
+    let slot = director.real_id("10.0.0.1");
+    director.switched(WAITING, &[]);
+    assert_eq!(director.verdict(&ack(1)), Verdict::Dropped(DropReason::NotLocal));
+    for _ in 0..3 {
+        director.switched(WAITING, &["udp 53 rr: 10.0.0.1 dr"]);
+    }
+    assert_eq!(director.verdict(&ack(1)), Verdict::Dropped(DropReason::NoService));
+    director.switched(WAITING, &[ONE]);
+    assert_eq!(director.real_id("10.0.0.1"), slot);
+    assert_eq!(director.real_of(&ack(1)), FIRST);
+}
+
+#[test]
+fn they_wait_no_longer_than_their_timer() {
+    let mut director = Director::with_switches(WAITING, &[ONE]);
+    director.all_states();
+    director.wait(5_000);
+    director.switched(WAITING, &[OTHER]);
+    // Their packets go on coming, a minute apart, and keep nothing alive.
+    for _ in 0..15 {
+        assert_eq!(director.verdict(&ack(1)), GONE);
+        director.wait(60_000);
+    }
+    let outcome = director.receive(&[ack(1)]);
+    assert_eq!(outcome.event(Event::FlowsOrphaned), 1);
+    assert_eq!(outcome.verdict(), Verdict::Punted(PuntReason::TcpReset));
+    assert_eq!(director.real_of(&syn(1)), SECOND);
+    // Without packets they expire as any.
+    assert_eq!(director.workers[0].shard().len(), 1);
+}
+
+#[test]
+fn several_that_are_away_are_told_apart() {
+    let mut director = Director::with_switches(WAITING, &[ONE]);
+    director.receive(&[syn(0), ack(0)]);
+    director.switched(WAITING, &[OTHER]);
+    director.receive(&[syn(1), ack(1)]);
+    director.switched(WAITING, &[]);
+    for n in [1, 2] {
+        director.switched(WAITING, &[&format!("tcp 80 rr: 10.0.0.{n} dr")]);
+        assert_eq!(director.real_of(&ack(n - 1)).octets()[3], n as u8);
+        assert_eq!(director.verdict(&ack(2 - n)), GONE);
+    }
+}
+
+#[test]
+fn switched_on_they_end_at_once() {
+    let mut director = Director::with_switches(WAITING, &[ONE]);
+    director.all_states();
+    director.switched(WAITING, &[OTHER]);
+    assert_eq!(director.verdict(&ack(1)), GONE);
+    director.switched(Switches::default(), &[OTHER]);
+    assert_eq!(director.verdict(&ack(1)), Verdict::Punted(PuntReason::TcpReset));
+    assert_eq!(director.wait(10_000).event(Event::FlowsOrphaned), 2);
+    // It comes back as another then.
+    director.switched(Switches::default(), &[TWO]);
+    assert_eq!(director.verdict(&ack(0)), Verdict::Punted(PuntReason::TcpReset));
+}
+
+#[test]
+fn a_reused_flow_goes_where_the_mode_says() {
+    for (reuse, moved) in [
+        (Reuse::Never, [false; 4]),
+        (Reuse::AfterReset, [false, false, false, true]),
+        (Reuse::AfterClose, [false, false, true, true]),
+    ] {
+        let switches = Switches { reuse, ..Switches::default() };
+        let mut director = Director::with_switches(switches, &[ONE]);
+        director.all_states();
+        director.switched(switches, &[TWO]);
+        // A rotation begins anywhere: two picks are one of each.
+        for (n, moved) in (0..).zip(moved) {
+            let picks: Vec<_> = (0..2)
+                .map(|_| {
+                    let real = director.real_of(&syn(n));
+                    if moved {
+                        director.receive(&[if n == 2 { fin(n) } else { rst(n) }]);
+                    }
+                    real
+                })
+                .collect();
+            assert_eq!(picks.contains(&SECOND), moved, "{reuse:?} {n}");
+        }
+    }
+}
+
+#[test]
+fn a_reused_flow_that_stays_is_a_connection_more() {
+    let switches = Switches { reuse: Reuse::Never, ..Switches::default() };
+    let mut director = Director::with_switches(switches, &[ONE]);
+    director.all_states();
+    assert_eq!(director.connections("10.0.0.1"), (2, 2));
+    director.receive(&[syn(2), syn(3)]);
+    assert_eq!(director.connections("10.0.0.1"), (4, 0));
+    assert_eq!(director.counts().event(Event::FlowsReplaced), 2);
+    // They are half-open again, and live a minute.
+    director.wait(61_000);
+    assert_eq!(director.connections("10.0.0.1"), (1, 0));
+}
+
+#[test]
+fn a_syn_leaves_a_drained_real_server() {
+    for (expire_nodest_conn, reuse, moved) in [
+        (true, Reuse::AfterClose, [true; 4]),
+        (true, Reuse::AfterReset, [true; 4]),
+        (true, Reuse::Never, [true; 4]),
+        (false, Reuse::AfterClose, [false, false, true, true]),
+        (false, Reuse::AfterReset, [false, false, false, true]),
+        (false, Reuse::Never, [false; 4]),
+    ] {
+        let switches = Switches { expire_nodest_conn, reuse, ..Switches::default() };
+        let mut director = Director::with_switches(switches, &[ONE]);
+        director.all_states();
+        director.switched(switches, &[DRAINED]);
+        assert_eq!(director.real_of(&ack(1)), FIRST, "flows go on");
+        for (n, moved) in (0..).zip(moved) {
+            let expected = if moved { SECOND } else { FIRST };
+            assert_eq!(director.real_of(&syn(n)), expected, "{switches:?} {n}");
+            assert_eq!(director.real_of(&ack(n)), expected);
+        }
+    }
+    // With no other, the flow stays, and the SYN is dropped.
+    let mut director = Director::new(&[ONE]);
+    director.all_states();
+    director.services(&["tcp 80 rr: 10.0.0.1 dr w=0"]);
+    assert_eq!(director.verdict(&syn(1)), Verdict::Dropped(DropReason::NoRealServer));
+    assert_eq!(director.real_of(&ack(1)), FIRST);
+}
+
+#[test]
+fn persistent_clients_stay_whatever_the_mode() {
+    for reuse in [Reuse::Never, Reuse::AfterReset, Reuse::AfterClose] {
+        let switches = Switches { reuse, ..Switches::default() };
+        let persistent = "tcp 80 rr p=300: 10.0.0.1 dr";
+        let mut director = Director::with_switches(switches, &[persistent]);
+        director.all_states();
+        director.switched(switches, &["tcp 80 rr p=300: 10.0.0.1 dr w=0, 10.0.0.2 dr"]);
+        for n in 0..4 {
+            assert_eq!(director.real_of(&syn(n)), FIRST, "{reuse:?} {n}");
+        }
+    }
+}
+
+#[test]
+fn sloppy_takes_up_connections_in_the_middle() {
+    let sloppy = Switches { sloppy_tcp: true, ..Switches::default() };
+    for scheduler in ["rr", "wrr", "lc", "wlc", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "mh"] {
+        let service = format!("tcp 80 {scheduler}: 10.0.0.1 dr w=9");
+        let mut director = Director::with_switches(sloppy, &[&service]);
+        let outcome = director.receive(&[ack(0), fin(1)]);
+        assert_eq!(outcome.reals(), [FIRST; 2], "{scheduler}");
+        assert_eq!(outcome.event(Event::MissNotSyn), 2);
+        assert_eq!(director.connections("10.0.0.1"), (1, 1), "they are flows");
+        if scheduler != "mh" {
+            // What ends a connection, or belongs to none, makes none.
+            let suppressed = Verdict::Dropped(DropReason::ErrorSuppressed);
+            assert_eq!(director.verdict(&rst(2)), suppressed);
+            assert_eq!(director.verdict(&syn_ack(3)), Verdict::Punted(PuntReason::TcpReset));
+            director.switched(Switches::default(), &[&service]);
+            assert_eq!(director.verdict(&ack(4)), Verdict::Punted(PuntReason::TcpReset));
+        }
+        assert_eq!(director.real_of(&ack(0)), FIRST);
+    }
+}
