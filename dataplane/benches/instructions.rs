@@ -8,14 +8,15 @@ mod support;
 
 use dataplane::types::ForwardMethod;
 use support::rig::{BATCH, Rig};
-use support::scenario::{FORWARDED, Scenario};
+use support::scenario::{FORWARDED, MIXED, Scenario};
 
 /// Batches that are counted. New flows come in all of them.
 const BATCHES: usize = 64;
 
 /// What a packet of a flow that is there costs, for the other forwarding methods.
-const BY_METHOD: &[&str] = &["tcp-v4-lru-hit", "udp-v4-lru-diverse"];
-const EXITS: &[&str] = &["pass-v4-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip"];
+const BY_METHOD: &[&str] = &["tcp-v4-lru-hit", "udp-v4-lru-diverse", "tcp-v6-lru-hit"];
+const EXITS: &[&str] =
+    &["pass-v4-no-vip", "pass-v6-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip"];
 
 /// Callgrind counts while this is on the stack.
 #[inline(never)]
@@ -28,7 +29,8 @@ fn list() -> Vec<(&'static str, ForwardMethod)> {
     let all = dr.map(|name| (*name, ForwardMethod::Dr));
     let tunnels = [ForwardMethod::Ipip, ForwardMethod::Gre];
     let rest = tunnels.iter().flat_map(|m| BY_METHOD.iter().map(|name| (*name, *m)));
-    all.chain(rest).collect()
+    let mixed = tunnels.map(|method| (MIXED, method));
+    all.chain(rest).chain(mixed).collect()
 }
 
 fn main() {

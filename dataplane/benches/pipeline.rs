@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use dataplane::types::{ForwardMethod, Protocol, SchedulerKind};
-use support::scenario::{EXITS, FORWARDED, FULLNESS, NOT_BUILT, Running, Scenario};
+use support::scenario::{EXITS, FORWARDED, FULLNESS, MIXED, NOT_BUILT, Running, Scenario};
 
 /// Measures one scenario; it is set up when criterion gets to it, not when it is filtered out.
 fn measure(c: &mut Criterion, method: &str, scenario: Scenario) {
@@ -41,6 +41,9 @@ fn named(c: &mut Criterion) {
     for method in ForwardMethod::ALL {
         for name in FORWARDED {
             measure(c, method.name(), Scenario::named(name, *method));
+        }
+        if *method != ForwardMethod::Dr {
+            measure(c, method.name(), Scenario::named(MIXED, *method));
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use control_support::{Client, Fixture, TEXT};
 use dataplane::control::plane::ApplyError;
 use dataplane::control::protocol::Request;
-use dataplane::types::{ForwardMethod, SchedulerKind};
+use dataplane::types::{ForwardMethod, Netmask, SchedulerKind};
 use serde_json::json;
 
 #[test]

@@ -75,16 +75,16 @@ impl Buf {
         self.0.as_mut().expect("a handle in use is not empty")
     }
 
-    /// Makes it a packet of `len` bytes just received: its first 64 bytes are for the caller to
+    /// Makes it a packet of `len` bytes just received: its first `N` bytes are for the caller to
     /// write, the others are as they were.
     #[inline(always)]
-    pub fn receive(&mut self, len: usize) -> &mut [u8; 64] {
+    pub fn receive<const N: usize>(&mut self, len: usize) -> &mut [u8; N] {
         assert!(len <= DATAROOM);
         let slot = self.slot_mut();
         slot.start = HEADROOM as u16;
         slot.len = len as u16;
         let (_, data) = slot.bytes.split_at_mut(HEADROOM);
-        data.first_chunk_mut().expect("room for 64 bytes")
+        data.first_chunk_mut().expect("room for headers")
     }
 }
 

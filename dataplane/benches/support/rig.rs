@@ -1,6 +1,6 @@
 //! One worker's pipeline with everything around it, and a stopwatch.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use dataplane::types::{
 };
 
 use super::buffer::{Buf, NoPool, Slab};
-use super::traffic::{PORT_MAC, Template, Visits, vip, vip_port};
+use super::traffic::{PORT_MAC, Template, Visits, vip, vip_port, vip6};
 
 /// Bursts between two readings of the clock. Their buffers fit the first-level cache, and reading
 /// the clock is spread over so many packets.
@@ -39,10 +39,12 @@ pub struct Setup {
     pub services: usize,
     /// Real servers of each.
     pub reals: usize,
-    /// Flows the table holds.
+    /// Flows the table of the clients' family holds.
     pub capacity: usize,
-    /// The same for IPv6.
-    pub capacity6: usize,
+    /// Whether clients, and so VIPs, have IPv6 addresses.
+    pub clients6: bool,
+    /// Whether real servers have.
+    pub reals6: bool,
 }
 
 impl Default for Setup {
@@ -53,10 +55,14 @@ impl Default for Setup {
             services: 1,
             reals: 2,
             capacity: 1 << 20,
-            capacity6: 1,
+            clients6: false,
+            reals6: false,
         }
     }
 }
+
+/// The network of IPv6 real servers, whose last bits are those of the IPv4 ones.
+const PREFIX: u128 = 0x2001_0db8_0001 << 80;
 
 impl Setup {
     fn spec(&self) -> Spec {
@@ -66,7 +72,13 @@ impl Setup {
             ForwardMethod::Ipip | ForwardMethod::Gre => Ipv4Addr::new(100, 64, 1, 0),
         };
         let real = |n: usize| RealSpec {
-            address: Ipv4Addr::from_bits(network.to_bits() + n as u32).into(),
+            address: match self.reals6 {
+                false => Ipv4Addr::from_bits(network.to_bits() + n as u32).into(),
+                true => {
+                    let bits = u128::from(network.to_bits() + n as u32);
+                    Ipv6Addr::from_bits(PREFIX | bits).into()
+                }
+            },
             // With ovf a weight is how many connections fit.
             weight: if self.scheduler == SchedulerKind::Ovf { 65_535 } else { 1 },
             method: self.method,
@@ -74,7 +86,11 @@ impl Setup {
             thresholds: Default::default(),
         };
         let service = |protocol, n: usize| ServiceSpec {
-            key: ServiceKey { protocol, vip: vip(n).into(), ports: vip_port(protocol).into() },
+            key: ServiceKey {
+                protocol,
+                vip: if self.clients6 { vip6(n).into() } else { vip(n).into() },
+                ports: vip_port(protocol).into(),
+            },
             scheduler: self.scheduler,
             options: Default::default(),
             reals: (0..self.reals).map(real).collect(),
@@ -84,8 +100,12 @@ impl Setup {
                 name: "lan".into(),
                 mac: PORT_MAC,
                 mtu: 1500,
-                addresses: vec!["172.16.0.10/16".parse().expect("an address")],
-                gateways: vec![[172, 16, 0, 1].into()],
+                addresses: ["172.16.0.10/16", "2001:db8:1::172.16.0.10/112"]
+                    .map(|address| address.parse().expect("an address"))
+                    .to_vec(),
+                gateways: ["172.16.0.1", "2001:db8:1::172.16.0.1"]
+                    .map(|gateway| gateway.parse().expect("an address"))
+                    .to_vec(),
             }],
             services: (0..self.services)
                 .flat_map(|n| [service(Protocol::Tcp, n), service(Protocol::Udp, n)])
@@ -137,10 +157,12 @@ impl<B: PacketBuf> Director<B> {
         }
         let stats = Arc::new(Stats::new(1, services, reals));
         let seed = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
-        let shard = Shard::new(setup.capacity, Seed::new(seed)).expect("memory for the flow table");
+        let (flows, flows6) =
+            if setup.clients6 { (1, setup.capacity) } else { (setup.capacity, 1) };
+        let shard = Shard::new(flows, Seed::new(seed)).expect("memory for the flow table");
         let settings = Settings { me: WorkerId(0), workers: 1, ports: 1, seed };
         let loads = Arc::new(LoadBoard::new(1, reals));
-        let shard6 = Shard6::new(setup.capacity6, Seed::new(seed)).expect("memory for IPv6 flows");
+        let shard6 = Shard6::new(flows6, Seed::new(seed)).expect("memory for IPv6 flows");
         let tables = Tables { shard, shard6, templates: AllTemplates::new(1, 1) };
         let mut pipeline = Pipeline::new(&settings, Arc::clone(&stats), loads, tables);
         pipeline.configure(&snapshot);
@@ -179,7 +201,11 @@ impl Rig {
         for burst in &mut self.bursts {
             for _ in 0..BURST {
                 let mut buf = self.slab.take(n).expect("a packet that nobody kept");
-                template.write(visits.next(), buf.receive(template.len()));
+                if template.is_ipv6() {
+                    template.write6(visits.next(), buf.receive(template.len()));
+                } else {
+                    template.write::<64>(visits.next(), buf.receive(template.len()));
+                }
                 burst.push(buf);
                 n += 1;
             }

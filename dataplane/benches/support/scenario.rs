@@ -61,15 +61,9 @@ pub struct NotBuilt {
 /// What of the kernel's list is not built.
 pub const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt { name: "tcp-v4-ch", why: "one-packet scheduling" },
-    NotBuilt { name: "tcp-v6-lru-hit", why: "IPv6" },
-    NotBuilt { name: "tcp-v6-ch", why: "IPv6" },
-    NotBuilt { name: "udp-v6-lru-hit", why: "IPv6" },
-    NotBuilt { name: "tcp-v4v6-lru-hit", why: "IPv6" },
+    NotBuilt { name: "tcp-v6-ch", why: "one-packet scheduling" },
     NotBuilt { name: "tcp-v4-ch-diverse", why: "one-packet scheduling" },
-    NotBuilt { name: "tcp-v6-lru-diverse", why: "IPv6" },
-    NotBuilt { name: "tcp-v6-ch-diverse", why: "IPv6" },
-    NotBuilt { name: "pass-v6-no-vip", why: "IPv6" },
-    NotBuilt { name: "drop-v6-frag", why: "IPv6" },
+    NotBuilt { name: "tcp-v6-ch-diverse", why: "one-packet scheduling" },
 ];
 
 /// The kernel's scenarios whose packets are forwarded.
@@ -86,11 +80,18 @@ pub const FORWARDED: &[&str] = &[
     // The kernel's program drops these two; Shunt forwards them.
     "drop-v4-frag",
     "drop-v4-options",
+    "tcp-v6-lru-hit",
+    "udp-v6-lru-hit",
+    "tcp-v6-lru-diverse",
+    "drop-v6-frag",
 ];
+
+/// The one whose packets are IPv4 and whose real servers are IPv6: by tunnels only.
+pub const MIXED: &str = "tcp-v4v6-lru-hit";
 
 /// Those whose packets leave the pipeline early: no forwarding method applies.
 pub const EXITS: &[&str] =
-    &["pass-v4-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip", "empty"];
+    &["pass-v4-no-vip", "pass-v6-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip", "empty"];
 
 /// How full the table is, in per cent, when new flows come.
 pub const FULLNESS: &[usize] = &[10, 50, 90, 100];
@@ -111,8 +112,12 @@ impl Scenario {
 
     /// Packets of `flows`, which are all there already, in random order.
     fn hits(mut self, flows: Flows) -> Scenario {
-        let tcp = || vec![Template::tcp(Flags::SYN), Template::tcp(Flags::ACK)];
-        self.before = if self.template.is_udp() { vec![Template::udp()] } else { tcp() };
+        self.before = match (self.template.is_udp(), self.setup.clients6) {
+            (true, false) => vec![Template::udp()],
+            (true, true) => vec![Template::udp6()],
+            (false, false) => vec![Template::tcp(Flags::SYN), Template::tcp(Flags::ACK)],
+            (false, true) => vec![Template::tcp6(Flags::SYN), Template::tcp6(Flags::ACK)],
+        };
         self.order = Order::Shuffled(flows);
         self.flows = flows;
         self
@@ -131,7 +136,27 @@ impl Scenario {
     pub fn named(name: &str, method: ForwardMethod) -> Scenario {
         let new = |template, expect| Scenario::new(name, method, template, expect);
         let ack = || Template::tcp(Flags::ACK);
+        let new6 = |template, expect| {
+            let mut scenario = new(template, expect);
+            (scenario.setup.clients6, scenario.setup.reals6) = (true, true);
+            scenario
+        };
+        let ack6 = || Template::tcp6(Flags::ACK);
         match name {
+            "tcp-v6-lru-hit" => new6(ack6(), Expect::Hit).hits(ONE),
+            "udp-v6-lru-hit" => new6(Template::udp6(), Expect::Hit).hits(ONE),
+            "tcp-v6-lru-diverse" => new6(ack6(), Expect::Hit).hits(Flows::Diverse),
+            "drop-v6-frag" => new6(Template::fragment6(), Expect::Hit).hits(ONE),
+            "pass-v6-no-vip" => {
+                let mut scenario = new6(ack6(), Expect::Dropped(DropReason::NotLocal));
+                scenario.order = Order::NoVip;
+                scenario
+            }
+            MIXED => {
+                let mut scenario = new(ack(), Expect::Hit);
+                scenario.setup.reals6 = true;
+                scenario.hits(ONE)
+            }
             "tcp-v4-lru-hit" => new(ack(), Expect::Hit).hits(ONE),
             "udp-v4-lru-hit" => new(Template::udp(), Expect::Hit).hits(ONE),
             "tcp-v4-lru-diverse" => new(ack(), Expect::Hit).hits(Flows::Diverse),

@@ -1,6 +1,6 @@
 //! Packets to one or many virtual services, from one or many clients.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
@@ -13,6 +13,16 @@ const ROUTER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 /// VIP of service `n`.
 pub fn vip(n: usize) -> Ipv4Addr {
     (0xcb00_0000 + n as u32).into()
+}
+
+/// VIP of service `n` over IPv6: the last bits are those of the other VIP.
+pub fn vip6(n: usize) -> Ipv6Addr {
+    wide(vip(n).to_bits())
+}
+
+/// The IPv6 address that stands for an IPv4 address of the rules below.
+fn wide(bits: u32) -> Ipv6Addr {
+    Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(bits))
 }
 
 /// The services' L4 port.
@@ -169,21 +179,27 @@ impl Random {
     }
 }
 
+/// Bytes of a template: all headers, be they of IPv6 and a fragment.
+pub const HEADERS: usize = 96;
+
 /// A frame of which addresses and source L4 port are filled in.
 #[derive(Debug, Clone)]
 pub struct Template {
-    headers: [u8; 64],
+    headers: [u8; HEADERS],
     len: usize,
     /// Sum of the IPv4 header without checksum and addresses; none for what is not IPv4.
     sum: Option<u32>,
     /// Whether L4 ports follow a header without options.
     has_ports: bool,
+    /// Where the L4 ports are in an IPv6 packet.
+    ports6: Option<usize>,
+    is_udp: bool,
 }
 
 impl Template {
     fn of(frame: &[u8]) -> Template {
-        let mut headers = [0; 64];
-        let known = frame.len().min(64);
+        let mut headers = [0; HEADERS];
+        let known = frame.len().min(HEADERS);
         headers[..known].copy_from_slice(&frame[..known]);
         let ipv4 = headers[12..14] == [8, 0];
         let words = usize::from(headers[14] & 0xf) * 2;
@@ -191,11 +207,18 @@ impl Template {
             |n: usize| u32::from(u16::from_be_bytes([headers[14 + 2 * n], headers[15 + 2 * n]]));
         let sum = ipv4.then(|| (0..words).filter(|n| !(5..=9).contains(n)).map(word).sum());
         let has_ports = ipv4 && headers[14] == 0x45 && matches!(headers[23], 6 | 17);
-        Template { headers, len: frame.len(), sum, has_ports }
+        let fragment = headers[20] == 44;
+        let ports6 = (headers[12..14] == [0x86, 0xdd]).then_some(if fragment { 62 } else { 54 });
+        let is_udp = if ipv4 { headers[23] == 17 } else { ports6.is_some() && headers[20] == 17 };
+        Template { headers, len: frame.len(), sum, has_ports, ports6, is_udp }
     }
 
     fn ip() -> Build {
         Build::eth(ROUTER_MAC, PORT_MAC).ipv4(Ipv4Addr::new(10, 0, 0, 1), vip(0)).df(true)
+    }
+
+    fn ip6() -> Build {
+        Build::eth(ROUTER_MAC, PORT_MAC).ipv6(wide(0x0a00_0001), vip6(0))
     }
 
     /// A TCP segment in the shortest Ethernet frame.
@@ -207,6 +230,17 @@ impl Template {
     pub fn udp() -> Template {
         let port = vip_port(Protocol::Udp);
         Template::of(&Template::ip().udp(1, port).payload(&[0x55; 18]).pad(60).finish())
+    }
+
+    /// A TCP segment over IPv6, as short as can be.
+    pub fn tcp6(flags: Flags) -> Template {
+        Template::of(&Template::ip6().tcp(1, vip_port(Protocol::Tcp), flags, 1).finish())
+    }
+
+    /// A UDP datagram over IPv6, as long as the TCP segment.
+    pub fn udp6() -> Template {
+        let port = vip_port(Protocol::Udp);
+        Template::of(&Template::ip6().udp(1, port).payload(&[0x55; 12]).finish())
     }
 
     /// A TCP segment with IP options (router alert).
@@ -222,6 +256,12 @@ impl Template {
         Template::of(&ip.tcp(1, 80, Flags::ACK, 1).payload(&[0; 4]).pad(60).finish())
     }
 
+    /// The same over IPv6.
+    pub fn fragment6() -> Template {
+        let ip = Template::ip6().fragment6(0, true, 7);
+        Template::of(&ip.tcp(1, 80, Flags::ACK, 1).payload(&[0; 4]).finish())
+    }
+
     /// An ICMP echo request.
     pub fn echo() -> Template {
         Template::of(&Template::ip().icmp(8, 0, 1).payload(&[0; 18]).pad(60).finish())
@@ -235,7 +275,12 @@ impl Template {
 
     /// Whether it is a UDP datagram.
     pub fn is_udp(&self) -> bool {
-        self.sum.is_some() && self.headers[23] == 17
+        self.is_udp
+    }
+
+    /// Whether it is an IPv6 packet, to be written by [`Template::write6`].
+    pub fn is_ipv6(&self) -> bool {
+        self.ports6.is_some()
     }
 
     /// Length of the frame, without frame check sequence.
@@ -258,6 +303,16 @@ impl Template {
         frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
         if self.has_ports {
             frame[34..36].copy_from_slice(&flow.sport.to_be_bytes());
+        }
+    }
+
+    /// The same for an IPv6 packet.
+    pub fn write6(&self, flow: Flow, frame: &mut [u8; HEADERS]) {
+        frame.copy_from_slice(&self.headers);
+        frame[34..38].copy_from_slice(&flow.src.to_be_bytes());
+        frame[50..54].copy_from_slice(&flow.dst.to_be_bytes());
+        if let Some(at) = self.ports6 {
+            frame[at..at + 2].copy_from_slice(&flow.sport.to_be_bytes());
         }
     }
 }

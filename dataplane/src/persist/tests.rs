@@ -157,3 +157,33 @@ proptest! {
         prop_assert!(table.len() <= table.places());
     }
 }
+
+#[test]
+fn ipv6_networks_are_told_apart_and_listed() {
+    let table = Templates::<Ipv6Addr>::new(100, 1);
+    let key = |bits: u128| NetworkKey { service: ServiceId(3), network: Ipv6Addr::from_bits(bits) };
+    // The first five have the same bits, for half of their address is the seed.
+    let networks =
+        (0..5).map(|n| 1 << 64 | n).chain((0..40).map(|n| (0x2001_0db8 << 32 | n) << 64));
+    let networks: Vec<u128> = networks.collect();
+    for (n, network) in (0..).zip(&networks) {
+        let bound = table.bind(&key(*network), RealId(n), SPAN, Tick(1), any_real);
+        assert_eq!(bound, Bound::New { evicted: false });
+        table.hold(&key(*network), RealId(n));
+    }
+    for (n, network) in (0..).zip(&networks) {
+        let key = key(*network);
+        assert_eq!(table.bound(&key, Tick(2)), Some(RealId(n)));
+        assert_eq!(table.restart(&key, SPAN, Tick(2), any_real), Some(RealId(n)));
+        assert_eq!(table.bound(&NetworkKey { service: ServiceId(4), ..key }, Tick(2)), None);
+    }
+    let listed = (0..table.places()).filter_map(|place| table.scan(place, Tick(3)));
+    let mut listed: Vec<_> = listed.map(|t| (t.key.network.to_bits(), t.flows)).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, networks.iter().map(|network| (*network, 1)).collect::<Vec<_>>());
+    table.remove(&key(networks[1]));
+    assert_eq!(table.bound(&key(networks[1]), Tick(3)), None);
+    assert_eq!(table.bound(&key(networks[2]), Tick(3)), Some(RealId(2)));
+    assert_eq!(table.forget(|key, _| key.network.segments()[0] == 0x2001), 40);
+    assert_eq!(table.len(), 4);
+}

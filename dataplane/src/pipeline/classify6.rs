@@ -1,6 +1,7 @@
 //! The same first step for IPv6: what a frame is, and what becomes of it.
 //!
-//! One packet at a time, without the stages that IPv4 goes through.
+//! Packets of flows go through fewer stages than IPv4's, but go through them together: parse all
+//! and ask for flow buckets, ask for flow entries, then look up and forward one by one.
 
 use super::family::Packet;
 use super::{Env, FlowOf, Output, Pipeline};
@@ -29,6 +30,14 @@ impl From<ParseError> for DropReason {
     }
 }
 
+/// A whole packet to a virtual service, until the rest of its burst is parsed.
+pub(super) struct Aside<B> {
+    buf: B,
+    ip: Ipv6Packet,
+    flow: FlowOf<FlowKey6>,
+    guess: Guess,
+}
+
 /// Whose an IPv6 destination is.
 enum To {
     /// A multicast group's, ours or not.
@@ -40,7 +49,8 @@ enum To {
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// An IPv6 frame to this port or a group.
+    /// An IPv6 frame to this port or a group. A whole packet to a virtual service is put aside, for
+    /// [`Pipeline::pass6`].
     #[inline(never)]
     pub(super) fn classify6<P: BufPool<B>, O: Output<B>>(
         &mut self,
@@ -57,23 +67,31 @@ impl<B: PacketBuf> Pipeline<B> {
             // As for IPv4: a packet in a link-layer group is not forwarded, nor answered.
             Some(_) if ip.l2_group => self.drop_packet(DropReason::L2Group, buf),
             Some(flow) if ip.is_fragment() => self.first_fragment(env, ingress, buf, &ip, &flow),
-            Some(flow) => self.pass6(env, ingress, buf, &ip, &flow),
+            Some(flow) => {
+                self.shard6.prefetch_bucket(flow.hash);
+                self.aside.push(Aside { buf, ip, flow, guess: Guess::NONE });
+            }
             None => self.exception6(env, ingress, mac, buf, &ip),
         }
     }
 
-    /// A whole packet to a virtual service.
-    fn pass6<P: BufPool<B>, O: Output<B>>(
+    /// Forwards the packets to virtual services that [`Pipeline::classify6`] has put aside.
+    #[inline(never)]
+    pub(super) fn pass6<P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
-        buf: B,
-        ip: &Ipv6Packet,
-        flow: &FlowOf<FlowKey6>,
     ) {
-        if let Some((buf, real)) = self.balance(env, ingress, buf, flow, Guess::NONE) {
-            self.forward(env, ingress, buf, ip, real);
+        let mut aside = std::mem::take(&mut self.aside);
+        for packet in &mut aside {
+            packet.guess = self.shard6.prefetch_entry(packet.flow.hash);
         }
+        for Aside { buf, ip, flow, guess } in aside.drain(..) {
+            if let Some((buf, real)) = self.balance(env, ingress, buf, &flow, guess) {
+                self.forward(env, ingress, buf, &ip, real);
+            }
+        }
+        self.aside = aside;
     }
 
     /// Everything but packets of flows.

@@ -249,6 +249,9 @@ impl<B: PacketBuf> Pipeline<B> {
                 burst.push(buf);
             }
         }
+        if !self.aside.is_empty() {
+            self.pass6(env, ingress);
+        }
         env.out.discard(&mut discarded);
     }
 

@@ -39,6 +39,7 @@ pub use maintain::SWEEP_PERIOD_MS;
 pub use peers::{Handoff, PeerMessage};
 pub use query::{FlowMatch, FlowRecord, Query, QueryKind, QueryReply, SCAN_BUDGET};
 
+use classify6::Aside;
 use fast::Info;
 use fragments::Fragments;
 
@@ -109,6 +110,8 @@ pub struct Pipeline<B> {
     loads: Arc<LoadBoard>,
     templates: AllTemplates,
     staged: Box<[ArrayVec<B, BURST>]>,
+    /// IPv6 packets of the burst at hand; room for [`BURST`].
+    aside: Vec<Aside<B>>,
     /// What is known of the packets of a burst: [`BURST`] of them, kept to be used again.
     infos: Box<[Info]>,
     /// Identification of the next outer packet that may be fragmented.
@@ -139,6 +142,7 @@ impl<B: PacketBuf> Pipeline<B> {
             stats,
             loads,
             templates,
+            aside: Vec::with_capacity(BURST),
             staged: (0..ports).map(|_| ArrayVec::new()).collect(),
             infos: vec![Info::NONE; BURST].into(),
             ip_id: first_ip_id(me, workers),

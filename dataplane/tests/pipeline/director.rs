@@ -1,12 +1,12 @@
 //! A director of one or several workers, driven by hand.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use dataplane::flow::{Seed, Shard, Shard6};
+use dataplane::flow::{Flags, Seed, Shard, Shard6, State};
 use dataplane::persist::AllTemplates;
 use dataplane::pipeline::{
     BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryReply, Settings, Tables,
@@ -20,11 +20,13 @@ use dataplane::snapshot::spec::{
 };
 use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
 use dataplane::types::{
-    Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceAddress, ServiceKey, Tick, WorkerId,
+    Mac, Netmask, PortId, Protocol, Punt, PuntReason, RealId, ServiceAddress, ServiceKey, Tick,
+    WorkerId,
 };
 
 use crate::buffer::{Census, Counted, Pool};
 use crate::packets::{GATEWAY, LAN_DIP, LAN_MAC, MTU, VIP, WAN, WAN_DIP, WAN_MAC, mac_of};
+use crate::packets6::{GATEWAY6, LAN_DIP6, VIP6, WAN_DIP6};
 use crate::seen::Seen;
 
 /// Flows in a worker's shard unless a test wants another number.
@@ -120,6 +122,8 @@ pub(crate) struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Forwarded(Ipv4Addr),
+    /// To a real server with an IPv6 address.
+    Forwarded6(Ipv6Addr),
     Punted(PuntReason),
     Dropped(DropReason),
     Held,
@@ -139,6 +143,11 @@ impl Outcome {
         self.sent.iter().map(Seen::real).collect()
     }
 
+    /// The same, for real servers of either family.
+    pub(crate) fn reals_of_either(&self) -> Vec<IpAddr> {
+        self.sent.iter().map(Seen::real_of_either).collect()
+    }
+
     /// The verdict of the one packet there was.
     pub(crate) fn verdict(&self) -> Verdict {
         let dropped: Vec<_> =
@@ -149,7 +158,10 @@ impl Outcome {
             + self.counts.dropped_total();
         assert_eq!(all, 1, "one verdict: {self:?}");
         match (&self.sent[..], &self.punted[..], &dropped[..]) {
-            ([first, ..], [], []) => Verdict::Forwarded(first.real()),
+            ([first, ..], [], []) => match first.real_of_either() {
+                IpAddr::V4(real) => Verdict::Forwarded(real),
+                IpAddr::V6(real) => Verdict::Forwarded6(real),
+            },
             ([], [punt], []) => Verdict::Punted(punt.reason),
             ([], [], [reason]) => Verdict::Dropped(*reason),
             ([], [], []) => Verdict::Held,
@@ -176,13 +188,17 @@ pub(crate) struct Director {
     pub(crate) received: usize,
 }
 
-/// One service from text: `tcp 80 wlc: 10.0.0.1 dr, 10.0.0.2 ipip w=2, 10.0.0.3 gre key=7 sum`.
+/// One service from text, `tcp6` or `udp6` with the IPv6 VIP: `tcp 80 wlc: 10.0.0.1 dr, 10.0.0.2 ipip w=2, 10.0.0.3 gre key=7 sum`.
 /// Thresholds are `x=10 y=5`; flags follow the scheduler, `tcp 80 mh mh-port:`, `ops`
 /// and `p=300` or `p=300/255.255.255.0`.
 pub(crate) fn service(text: &str) -> ServiceSpec {
     let (head, reals) = text.split_once(':').unwrap();
     let mut head = head.split_whitespace();
-    let protocol: Protocol = head.next().unwrap().parse().unwrap();
+    let (protocol, vip): (Protocol, IpAddr) = match head.next().unwrap() {
+        "tcp6" => (Protocol::Tcp, VIP6.into()),
+        "udp6" => (Protocol::Udp, VIP6.into()),
+        protocol => (protocol.parse().unwrap(), VIP.into()),
+    };
     let address: ServiceAddress = format!("{VIP}:{}", head.next().unwrap()).parse().unwrap();
     let ports = address.ports;
     let scheduler = head.next().unwrap().parse().unwrap();
@@ -204,15 +220,14 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
         RealSpec { address, weight, method, gre, thresholds }
     };
     ServiceSpec {
-        key: ServiceKey { protocol, vip: VIP.into(), ports },
+        key: ServiceKey { protocol, vip, ports },
         scheduler,
         options: head.fold(ServiceOptions::default(), |options, word| match word {
             persistent if persistent.starts_with("p=") => {
-                let (seconds, netmask) = persistent[2..]
-                    .split_once('/')
-                    .unwrap_or((&persistent[2..], "255.255.255.255"));
+                let (seconds, netmask) =
+                    persistent[2..].split_once('/').unwrap_or((&persistent[2..], ""));
                 let timeout = Duration::from_secs(seconds.parse().unwrap());
-                let netmask = netmask.parse().unwrap();
+                let netmask = netmask.parse().unwrap_or_else(|()| Netmask::one_client(vip));
                 ServiceOptions { persistence: Some(Persistence { timeout, netmask }), ..options }
             }
             "ops" => ServiceOptions { one_packet: true, ..options },
@@ -224,17 +239,19 @@ pub(crate) fn service(text: &str) -> ServiceSpec {
 
 /// The ports of the test network, with these services.
 pub(crate) fn spec(services: &[&str]) -> Spec {
-    let port = |name: &str, mac: Mac, dip: Ipv4Addr, gateways: Vec<IpAddr>| PortSpec {
+    let port = |name: &str, mac: Mac, dips: (Ipv4Addr, Ipv6Addr), gateways| PortSpec {
         name: name.into(),
         mac,
         mtu: MTU as u16,
-        addresses: vec![format!("{dip}/24").parse().unwrap()],
+        addresses: [format!("{}/24", dips.0), format!("{}/64", dips.1)]
+            .map(|address| address.parse().unwrap())
+            .to_vec(),
         gateways,
     };
     Spec {
         ports: vec![
-            port("wan", WAN_MAC, WAN_DIP, vec![GATEWAY.into()]),
-            port("lan", LAN_MAC, LAN_DIP, vec![]),
+            port("wan", WAN_MAC, (WAN_DIP, WAN_DIP6), vec![GATEWAY.into(), GATEWAY6.into()]),
+            port("lan", LAN_MAC, (LAN_DIP, LAN_DIP6), vec![]),
         ],
         services: services.iter().map(|s| service(s)).collect(),
         hash_key: [7; 16],
@@ -458,7 +475,7 @@ impl Director {
 
     /// Pays the whole sweep debt of a worker.
     pub(crate) fn sweep(&mut self, worker: usize) {
-        for _ in 0..=self.workers[worker].shard().capacity() / 256 {
+        for _ in 0..=2 * (self.workers[worker].shard().capacity() / 256 + 1) {
             self.with(worker, |p, env| p.sweep(env));
         }
     }
@@ -499,23 +516,27 @@ impl Director {
     fn check_gauges(&self) {
         for (worker, stats) in self.workers.iter().zip(&self.stats) {
             let mut found = vec![(0u64, 0u64, 0u64); SLOTS];
-            worker.shard().scan(0, usize::MAX, |flow| {
-                let slot = &mut found[flow.real.index()];
-                if flow.flags.has(dataplane::flow::Flags::REPLICA) {
+            let mut count = |real: RealId, flags: Flags, state: State| {
+                let slot = &mut found[real.index()];
+                if flags.has(Flags::REPLICA) {
                     slot.2 += 1;
-                } else if flow.state.is_active() {
+                } else if state.is_active() {
                     slot.0 += 1;
                 } else {
                     slot.1 += 1;
                 }
-            });
+            };
+            worker.shard().scan(0, usize::MAX, |f| count(f.real, f.flags, f.state));
+            worker.shard6().scan(0, usize::MAX, |f| count(f.real, f.flags, f.state));
             for (id, found) in found.into_iter().enumerate() {
                 let s = stats.real(RealId(id as u32)).unwrap();
                 let gauges = (s.active.get(), s.inactive.get(), s.replicas.get());
                 assert_eq!(gauges, found, "real server slot {id}");
             }
             let event = |e| stats.event(e).get();
-            assert_eq!(event(Event::Flows), worker.shard().len() as u64);
+            let flows6 = worker.shard6().len() as u64;
+            assert_eq!(event(Event::Flows6), flows6);
+            assert_eq!(event(Event::Flows), worker.shard().len() as u64 + flows6);
             let gone = [
                 Event::FlowsExpired,
                 Event::FlowsEvicted,

@@ -11,6 +11,7 @@ use dataplane::types::{Mac, Protocol};
 
 use crate::director::Director;
 use crate::packets::*;
+use crate::packets6::from6;
 
 fn director() -> Director {
     Director::with_workers(2, &["tcp 80 rr: 10.0.0.1 ipip", "udp 53 rr: 10.0.0.1 dr", "tcp 81 rr:"])
@@ -45,12 +46,20 @@ fn scene(reason: DropReason) -> Option<Director> {
     let real = [10, 0, 0, 1];
     Some(match reason {
         InboxFull | RateLimited | ArpIgnored | ArpInvalid | ArpConflict | BadIcmpChecksum
-        | FragmentToDirector | IcmpToDirector | SlowPathUnknown => return None,
+        | FragmentToDirector | IcmpToDirector | SlowPathUnknown | NdpIgnored | NdpConflict
+        | NdpRouter | MldIgnored | MldInvalid | AddressNotReady => return None,
         NotOurMac => after(&to_station(Mac([2; 6]))),
         L2Group => after(&to_station(Mac::BROADCAST)),
         EtherType => after(&typed(0x88cc)),
         Vlan => after(&typed(0x8100)),
         BadIpv6Header => after(&typed(0x86dd)),
+        BadExtension => {
+            let options = [0, 1, 4, 0, 0, 0, 0];
+            after(&from6(1).ext(60, &options).ext(0, &options).udp(1, 53).finish())
+        }
+        ExtensionLimit => after(&from6(1).ext(60, &[65; 7]).udp(1, 53).finish()),
+        RoutingHeader => after(&from6(1).ext(43, &[0, 2, 1, 0, 0, 0, 0]).udp(1, 53).finish()),
+        NdpInvalid => after(&from6(1).icmp6(135, 0, 0).payload(&[0; 16]).finish()),
         TooShort => after(&syn(1)[..20]),
         BadIpv4Header => after(&with_ip(syn(1), |ip| ip[3] = 19)),
         BadIpv4Checksum => {
@@ -156,5 +165,5 @@ fn each_reason_happens_or_is_not_the_pipelines() {
             None => assert!(others.insert(reason)),
         }
     }
-    assert_eq!(others.len(), 9);
+    assert_eq!(others.len(), 15);
 }

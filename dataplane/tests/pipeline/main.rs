@@ -7,6 +7,7 @@
 mod buffer;
 mod director;
 mod packets;
+mod packets6;
 mod seen;
 
 mod accounts;
@@ -15,6 +16,8 @@ mod drops;
 mod flows;
 mod fragments;
 mod icmp;
+mod ipv6;
+mod ipv6_flows;
 mod limits;
 mod methods;
 mod one_packet;

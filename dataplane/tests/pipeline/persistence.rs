@@ -1,11 +1,12 @@
 //! Clients that stay with their real server.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::{FlowMatch, Query, QueryKind};
 use dataplane::stats::{DropReason, Event};
+use dataplane::types::Tuple;
 
 use crate::director::{Director, Verdict, spec};
 use crate::packets::*;
@@ -213,16 +214,18 @@ fn listed(director: &mut Director) -> Vec<(Ipv4Addr, u16, usize, u32)> {
         };
         let reply = director.query(0, query);
         let rows = reply.query.rows.iter().filter(|row| row.template);
-        found.extend(
-            rows.map(|row| {
-                (row.key.client, row.key.client_port, row.real.index(), row.remaining_ms)
-            }),
-        );
+        found.extend(rows.map(|row| {
+            (v4(row.key.client()), row.key.client_port(), row.real.index(), row.remaining_ms)
+        }));
         match reply.next {
             Some(next) => cursor = next,
             None => return found,
         }
     }
+}
+
+fn v4(address: IpAddr) -> Ipv4Addr {
+    if let IpAddr::V4(address) = address { address } else { panic!("{address}") }
 }
 
 /// Whether the client has a template.

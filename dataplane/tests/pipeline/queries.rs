@@ -3,7 +3,7 @@
 use dataplane::flow::State;
 use dataplane::pipeline::{FlowMatch, FlowRecord, Query, QueryKind, SCAN_BUDGET};
 use dataplane::stats::Event;
-use dataplane::types::Protocol;
+use dataplane::types::{AnyFlowKey, Protocol, Tuple};
 
 use crate::director::{Director, spec};
 use crate::packets::*;
@@ -53,8 +53,9 @@ fn a_listing_shows_each_flow_once() {
     keys.dedup();
     assert_eq!((rows.len(), keys.len()), (710, 710));
     for row in &rows {
-        let closing = row.key.protocol == Protocol::Tcp && (row.key.client_port - 20_000) % 3 == 0;
-        let (state, remaining) = match row.key.protocol {
+        let closing =
+            row.key.protocol() == Protocol::Tcp && (row.key.client_port() - 20_000) % 3 == 0;
+        let (state, remaining) = match row.key.protocol() {
             Protocol::Udp => (State::Udp, 300_000),
             Protocol::Tcp if closing => (State::Closing, 120_000),
             Protocol::Tcp => (State::Established, 900_000),
@@ -124,7 +125,7 @@ fn a_flow_that_lives_through_the_walk_is_shown_whatever_comes_and_goes() {
         director.receive(&(1000..1032).map(syn).collect::<Vec<_>>());
     }
     for n in (0..FLOWS).filter(|n| n % 3 != 0) {
-        let one = key(n, Protocol::Tcp, 80);
+        let one = AnyFlowKey::V4(key(n, Protocol::Tcp, 80));
         assert_eq!(seen.iter().filter(|k| **k == one).count(), 1);
     }
 }

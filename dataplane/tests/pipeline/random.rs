@@ -8,13 +8,15 @@ use dataplane::pipeline::{FlowMatch, Pipeline, Query, QueryKind, SCAN_BUDGET};
 use dataplane::snapshot::neighbors::NextHop;
 use dataplane::snapshot::spec::Spec;
 use dataplane::stats::Event;
-use dataplane::types::{FlowKey, Mac, PortId, Protocol, RealId};
+use dataplane::types::{AnyFlowKey, Mac, PortId, Protocol, RealId, Tick, Tuple};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::buffer::Counted;
 use crate::director::{Director, service, spec};
 use crate::packets::*;
+use crate::packets6::*;
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -55,6 +57,7 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
     });
     let error = (n, protocol, port).prop_map(|(n, protocol, port)| icmp_error(n, protocol, port));
     prop_oneof![
+        10 => packet6(),
         6 => segment,
         3 => udp,
         3 => part,
@@ -62,6 +65,37 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
         2 => error,
         1 => vec(any::<u8>(), 0..100),
     ]
+}
+
+/// An IPv6 packet: of flows, in fragments, with extension headers, from neighbors and routers.
+fn packet6() -> impl Strategy<Value = Vec<u8>> {
+    let n = 0..12u16;
+    let flags = select(vec![0x02u8, 0x02, 0x10, 0x10, 0x11, 0x04, 0x12, 0x00]);
+    let protocol = select(vec![Protocol::Tcp, Protocol::Udp]);
+    let port = select(vec![80u16, 53]);
+    let len = select(vec![0usize, 5, 200, 1380, 1430, 1441, 3000]);
+    let kinds = vec(select(vec![0u8, 43, 44, 51, 60]), 0..4);
+    let segment = (n.clone(), flags, port.clone(), len.clone(), kinds, 0..4u8).prop_map(
+        |(n, flags, port, len, kinds, ttl)| {
+            let head = from6(n).ttl(if ttl == 0 { 1 } else { 64 });
+            let head = kinds.into_iter().fold(head, |head, kind| match kind {
+                44 => head.fragment6(0, false, n.into()),
+                51 => head.ext(51, &[&[4][..], &[0; 22]].concat()),
+                43 => head.ext(43, &[0; 7]),
+                kind => head.ext(kind, &[0, 1, 4, 0, 0, 0, 0]),
+            });
+            head.tcp(port_of(n), port, Flags(flags), 1).payload(&vec![7; len]).finish()
+        },
+    );
+    let udp = (n.clone(), len).prop_map(|(n, len)| datagram6(n, len).finish());
+    let part = (n.clone(), 0..3u32, 0..3usize)
+        .prop_map(|(n, id, which)| udp_fragments6(n, id, 400, 144).swap_remove(which));
+    let error =
+        (n.clone(), protocol, port).prop_map(|(n, protocol, port)| icmp_error6(n, protocol, port));
+    let neighbor = (n, 125..145u8, select(vec![1u8, 64, 255])).prop_map(|(n, kind, hops)| {
+        from6(n).ttl(hops).icmp6(kind, 0, 0).payload(&[0; 24]).finish()
+    });
+    prop_oneof![6 => segment, 3 => udp, 3 => part, 2 => error, 1 => neighbor]
 }
 
 /// A packet, at times damaged.
@@ -77,7 +111,11 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
             packet[at] = value;
         }
         // A right checksum lets damage go deeper.
-        if fix && packet.len() >= 34 { with_ip(packet, |_| {}) } else { packet }
+        if fix && packet.len() >= 34 && packet[12..14] == [8, 0] {
+            with_ip(packet, |_| {})
+        } else {
+            packet
+        }
     })
 }
 
@@ -92,16 +130,34 @@ fn services() -> impl Strategy<Value = Vec<String>> {
             (address, format!("{address} {method} w={weight}"))
         });
     let scheduler = select(vec!["rr", "wrr", "lc", "wlc", "sh", "mh"]);
+    let real6 = (
+        select(vec!["2001:db8:a::1", "2001:db8:a::2", "2001:db8:f::9", "10.0.0.1", "10.8.0.9"]),
+        select(vec!["ipip", "gre", "gre key=3 sum", "dr"]),
+        0..4u32,
+    )
+        .prop_map(|(address, method, weight)| {
+            let on_link = address.starts_with("2001:db8:a:");
+            let method = if on_link || method != "dr" { method } else { "ipip" };
+            (address, format!("{address} {method} w={weight}"))
+        });
+    // A tunnel over IPv6 for IPv4 clients, too.
+    let real = prop_oneof![
+        6 => real,
+        1 => Just(("2001:db8:a::2", "2001:db8:a::2 ipip".to_owned())),
+    ];
+    let (real, real6) = (real.boxed(), real6.boxed());
     let one = |head: &'static str| {
-        (scheduler.clone(), vec(real.clone(), 0..5)).prop_map(move |(scheduler, reals)| {
+        let real = if head.contains('6') { real6.clone() } else { real.clone() };
+        (scheduler.clone(), vec(real, 0..5)).prop_map(move |(scheduler, reals)| {
             let unique: HashMap<_, _> = reals.into_iter().collect();
             let mut reals: Vec<_> = unique.into_values().collect();
             reals.sort_unstable();
             format!("{head} {scheduler}: {}", reals.join(", "))
         })
     };
-    (one("tcp 80"), one("tcp 81"), one("udp 53"), 1..8u8).prop_map(|(a, b, c, which)| {
-        let all = [a, b, c].into_iter().enumerate();
+    let all = (one("tcp 80"), one("tcp 81"), one("udp 53"), one("tcp6 80"), one("udp6 53"));
+    (all, 1..32u8).prop_map(|((a, b, c, d, e), which)| {
+        let all = [a, b, c, d, e].into_iter().enumerate();
         all.filter(|(i, _)| which >> i & 1 != 0).map(|(_, s)| s).collect()
     })
 }
@@ -177,20 +233,21 @@ fn take(director: &mut Director, step: Step) {
 }
 
 /// The flows of each worker.
-fn flows(director: &Director) -> Vec<HashMap<FlowKey, (RealId, State)>> {
-    let of = |flow: &Flow| (flow.key, (flow.real, flow.state));
-    let mut all = Vec::new();
-    for worker in &director.workers {
-        let mut map = HashMap::new();
-        worker.shard().scan(0, usize::MAX, |flow| {
-            if !flow.expired(director.now) {
-                let (key, value) = of(flow);
-                assert!(map.insert(key, value).is_none(), "a key twice");
-            }
-        });
-        all.push(map);
+fn flows(director: &Director) -> Vec<HashMap<AnyFlowKey, (RealId, State)>> {
+    type Found = HashMap<AnyFlowKey, (RealId, State)>;
+    fn note<K: Into<AnyFlowKey> + Copy>(flow: &Flow<K>, now: Tick, map: &mut Found) {
+        if !flow.expired(now) {
+            let before = map.insert(flow.key.into(), (flow.real, flow.state));
+            assert!(before.is_none(), "a key twice");
+        }
     }
-    all
+    let of = |worker: &Pipeline<Counted>| {
+        let mut map = HashMap::new();
+        worker.shard().scan(0, usize::MAX, |flow| note(flow, director.now, &mut map));
+        worker.shard6().scan(0, usize::MAX, |flow| note(flow, director.now, &mut map));
+        map
+    };
+    director.workers.iter().map(of).collect()
 }
 
 /// Flows that others may take the place of, so far.
@@ -215,9 +272,10 @@ fn run(workers: u16, capacity: usize, first: &[String], steps: Vec<Step>) {
             for (key, (real, _)) in after {
                 if let Some(real) = director.snapshot.real(*real) {
                     let service = director.snapshot.service(real.service).unwrap();
-                    let its = service.key.protocol == key.protocol && service.key.vip == key.vip;
+                    let its =
+                        service.key.protocol == key.protocol() && service.key.vip == key.vip();
                     assert!(
-                        its && service.key.ports.contains(key.vip_port),
+                        its && service.key.ports.contains(key.vip_port()),
                         "a slot of another service"
                     );
                 }
@@ -241,7 +299,7 @@ fn run(workers: u16, capacity: usize, first: &[String], steps: Vec<Step>) {
     // All flows end.
     director.wait(1_000_000);
     director.wait(10_000);
-    assert!(director.workers.iter().all(|w| w.shard().is_empty()));
+    assert!(director.workers.iter().all(|w| w.shard().is_empty() && w.shard6().is_empty()));
     director.check();
 }
 
