@@ -50,16 +50,22 @@ impl<'a> ServiceLoads<'a> {
     }
 }
 
+/// Connections of one real server.
+#[inline(always)]
+fn load(stats: &Stats, board: &LoadBoard, me: WorkerId, real: RealId) -> Load {
+    let others = board.others(me, real);
+    let own = stats.real(real);
+    Load {
+        active: others.active + own.map_or(0, |s| s.active.get() as u32),
+        inactive: others.inactive + own.map_or(0, |s| s.inactive.get() as u32),
+    }
+}
+
 impl Loads for ServiceLoads<'_> {
     #[inline]
     fn load(&self, member: usize) -> Load {
         let Some(real) = self.reals.get(member) else { return Load::default() };
-        let others = self.board.others(self.me, *real);
-        let own = self.stats.real(*real);
-        Load {
-            active: others.active + own.map_or(0, |s| s.active.get() as u32),
-            inactive: others.inactive + own.map_or(0, |s| s.inactive.get() as u32),
-        }
+        load(self.stats, self.board, self.me, *real)
     }
 
     #[inline(always)]
@@ -227,7 +233,7 @@ impl<B: PacketBuf> Pipeline<B> {
                 Some(_) => Flags::BOUND,
             };
             self.remember(env, flow, real, flags);
-            self.note_full(service, real, env.now);
+            self.note_full(env.snapshot, service, real);
         }
         Ok(real)
     }
@@ -257,12 +263,14 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Takes note of a real server that has just become full.
     #[inline]
-    fn note_full(&self, service: &Service, real: RealId, now: Tick) {
+    fn note_full(&self, snapshot: &Snapshot, service: &Service, real: RealId) {
         if service.thresholds.is_empty() {
             return;
         }
-        if let Some(member) = service.reals.iter().position(|r| *r == real) {
-            ServiceLoads::of(service, &self.stats, &self.loads, self.me, now).is_full(member);
+        let Some(thresholds) = snapshot.real(real).map(|real| real.thresholds) else { return };
+        if thresholds.is_limited() {
+            let total = load(&self.stats, &self.loads, self.me, real).total();
+            self.loads.is_full(real, thresholds, total);
         }
     }
 

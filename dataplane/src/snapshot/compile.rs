@@ -390,6 +390,7 @@ fn compile_real(
         neighbor,
         mtu: egress.mtu,
         src_mac: egress.mac,
+        thresholds: real.thresholds,
         tunnel,
     }
 }

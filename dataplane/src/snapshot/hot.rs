@@ -156,6 +156,7 @@ mod tests {
                 neighbor: NeighborId(last.into()),
                 mtu: 1500,
                 src_mac: Mac([2, 0, 0, 0, 0, 1]),
+                thresholds: Default::default(),
                 tunnel: None,
             })
         };

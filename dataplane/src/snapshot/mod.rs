@@ -99,6 +99,8 @@ pub struct Real {
     pub mtu: u16,
     /// The port's Ethernet address.
     pub src_mac: Mac,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
     /// Outer header, for tunnels.
     pub tunnel: Option<TunnelTemplate>,
 }
