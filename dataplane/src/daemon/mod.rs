@@ -196,6 +196,7 @@ impl Running {
             workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),
             slow: slow_stats,
             templates: Arc::clone(&templates),
+            loads: Arc::clone(&loads),
             hops: Arc::clone(&hops),
             neighbors: board,
             asking: (0..served).map(|_| Mutex::new(0)).collect(),

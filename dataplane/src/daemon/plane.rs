@@ -12,7 +12,7 @@ use crate::control::plane::{
 };
 use crate::dpdk::{Mempool, Port};
 use crate::persist::Templates;
-use crate::pipeline::{FlowMatch, Query, QueryKind, QueryReply, SCAN_BUDGET};
+use crate::pipeline::{FlowMatch, LoadBoard, Query, QueryKind, QueryReply, SCAN_BUDGET};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileError, Compiler};
 use crate::snapshot::neighbors::{NextHop, NextHops};
@@ -55,6 +55,7 @@ pub(super) struct LivePlane {
     pub(super) workers: Vec<(u32, Arc<Stats>)>,
     pub(super) slow: Arc<Stats>,
     pub(super) templates: Arc<Templates>,
+    pub(super) loads: Arc<LoadBoard>,
     pub(super) hops: Arc<NextHops>,
     pub(super) neighbors: Arc<NeighborBoard>,
     pub(super) channels: Channels,
@@ -188,6 +189,7 @@ impl Plane for LivePlane {
             }
         }
         for id in &compiled.new_reals {
+            self.loads.forget(*id);
             let total = self.real_total(*id);
             if let Some(base) = published.real_base.get_mut(id.index()) {
                 *base = total;

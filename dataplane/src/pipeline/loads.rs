@@ -10,8 +10,10 @@ use crate::types::{RealId, WorkerId};
 /// For each worker, what the others have: one word per real server.
 ///
 /// # Threading
-/// One thread (the slow path's) calls [`LoadBoard::refresh`] at least every 10 ms; workers read.
-/// A worker adds its own, exact, counts.
+/// One thread (the slow path's) calls [`LoadBoard::refresh`], so often that sums are at most 5 ms
+/// old; workers read. A worker adds its own, exact, counts. Whoever gives a slot to another real
+/// server calls [`LoadBoard::forget`] before the configuration with it is published: nobody else
+/// reads or writes what is kept for a slot that no configuration in use names.
 ///
 /// Which real servers are full is known to all workers at once: whichever sees the connections
 /// reach the upper threshold writes it down. That they have left the lower one is for that thread
@@ -85,6 +87,18 @@ impl LoadBoard {
         }
     }
 
+    /// A slot is to be another real server's, which has no connections.
+    pub fn forget(&self, real: RealId) {
+        for row in &self.others {
+            if let Some(slot) = row.get(real.index()) {
+                slot.store(0, Relaxed);
+            }
+        }
+        if let Some(slot) = self.full.get(real.index()) {
+            slot.store(0, Relaxed);
+        }
+    }
+
     /// What the workers other than `me` had lately.
     #[inline]
     pub fn others(&self, me: WorkerId, real: RealId) -> Load {
@@ -111,6 +125,22 @@ mod tests {
         assert_eq!(seen.iter().map(|l| l.active).collect::<Vec<_>>(), [5, 4, 3]);
         assert_eq!(seen.iter().map(|l| l.inactive).collect::<Vec<_>>(), [50, 40, 30]);
         assert_eq!(board.others(WorkerId(0), RealId(0)), Load::default());
+    }
+
+    #[test]
+    fn a_slot_that_is_forgotten_is_as_new() {
+        let stats: Vec<_> = (0..2).map(|_| Arc::new(Stats::new(0, 0, 2))).collect();
+        let (real, other, thresholds) = (RealId(0), RealId(1), Thresholds { upper: 5, lower: 0 });
+        let board = LoadBoard::new(2, 2);
+        for real in [real, other] {
+            stats[0].real(real).unwrap().active.add(7);
+        }
+        board.refresh(&stats, &[(real, thresholds), (other, thresholds)]);
+        board.forget(real);
+        assert_eq!(board.others(WorkerId(1), real), Load::default());
+        assert!(!board.is_full(real, thresholds, 0));
+        assert_eq!(board.others(WorkerId(1), other).active, 7);
+        assert!(board.is_full(other, thresholds, 0));
     }
 
     #[test]

@@ -307,6 +307,9 @@ impl Director {
             self.compiler.compile(&spec, generation, |real| flows(real) == 0)?;
         self.templates
             .forget(|key, real| new_services.contains(&key.service) || new_reals.contains(&real));
+        for real in &new_reals {
+            self.loads.forget(*real);
+        }
         for hop in &snapshot.links.neighbors {
             self.hops.set(hop.id, NextHop::Known(hop.fixed.unwrap_or(mac_of(hop.address))));
         }
