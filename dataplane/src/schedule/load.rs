@@ -75,7 +75,7 @@ impl Cost {
 /// cursor.
 ///
 /// LVS takes the first of the list. Here several workers pick at once, each knowing the others'
-/// counts up to 10 ms late: were they all to prefer the same one of two equals, it would get a
+/// counts up to 5 ms late: were they all to prefer the same one of two equals, it would get a
 /// burst from each of them. A single worker with counts that follow its picks sees no difference.
 #[inline]
 pub(super) fn least<'a, T>(
