@@ -7,10 +7,10 @@ use crate::flow::{
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::{Service, Snapshot};
-use crate::stats::{DropReason, Event, Stats};
+use crate::stats::{Counter, DropReason, Event};
 use crate::types::{FlowKey, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
 
-use super::loads::LoadBoard;
+use super::loads::{LoadBoard, Others};
 
 /// What a pipeline is made with.
 #[derive(Debug, Clone, Copy)]
@@ -30,42 +30,56 @@ struct ServiceLoads<'a> {
     reals: &'a [RealId],
     /// One for each of `reals`, or none at all.
     thresholds: &'a [Thresholds],
-    stats: &'a Stats,
+    flows: Flows<'a>,
     board: &'a LoadBoard,
-    me: WorkerId,
     now: Tick,
 }
 
-impl<'a> ServiceLoads<'a> {
+/// The same of a service without thresholds whose real servers have slots one after the other, as
+/// those have that were configured together.
+struct DenseLoads<'a> {
+    flows: Flows<'a>,
+    now: Tick,
+}
+
+impl Loads for DenseLoads<'_> {
     #[inline(always)]
-    fn of(
-        service: &'a Service,
-        stats: &'a Stats,
-        board: &'a LoadBoard,
-        me: WorkerId,
-        now: Tick,
-    ) -> ServiceLoads<'a> {
-        let Service { reals, thresholds, .. } = service;
-        ServiceLoads { reals, thresholds, stats, board, me, now }
+    fn load(&self, member: usize) -> Load {
+        self.flows.of(member)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        self.now
     }
 }
 
-/// Connections of one real server.
-#[inline(always)]
-fn load(stats: &Stats, board: &LoadBoard, me: WorkerId, real: RealId) -> Load {
-    let others = board.others(me, real);
-    let own = stats.real(real);
-    Load {
-        active: others.active + own.map_or(0, |s| s.active.get() as u32),
-        inactive: others.inactive + own.map_or(0, |s| s.inactive.get() as u32),
+/// Connections by real server: the two halves of a [`Load`] in one word.
+#[derive(Clone, Copy)]
+struct Flows<'a> {
+    own: &'a [Counter],
+    others: Others<'a>,
+}
+
+impl Flows<'_> {
+    /// Neither half is ever so full that it could flow over into the other.
+    #[inline(always)]
+    fn of(&self, slot: usize) -> Load {
+        let own = self.own.get(slot).map_or(0, Counter::get);
+        Load::of_word(own.wrapping_add(self.others.word(slot)))
+    }
+
+    /// From a slot on.
+    #[inline(always)]
+    fn from(self, slot: usize) -> Self {
+        Flows { own: self.own.get(slot..).unwrap_or_default(), others: self.others.from(slot) }
     }
 }
 
 impl Loads for ServiceLoads<'_> {
-    #[inline]
+    #[inline(always)]
     fn load(&self, member: usize) -> Load {
-        let Some(real) = self.reals.get(member) else { return Load::default() };
-        load(self.stats, self.board, self.me, *real)
+        self.reals.get(member).map_or(Load::default(), |real| self.flows.of(real.index()))
     }
 
     #[inline(always)]
@@ -245,9 +259,19 @@ impl<B: PacketBuf> Pipeline<B> {
         key: &FlowKey,
         now: Tick,
     ) -> Option<RealId> {
-        let loads = ServiceLoads::of(service, &self.stats, &self.loads, self.me, now);
+        let Service { reals, thresholds, .. } = service;
+        let flows = Flows { own: self.stats.flows(), others: self.loads.others(self.me) };
         let cursor = self.cursors.get_mut(id.index())?;
-        let member = service.scheduler.pick(key, cursor, &loads)?;
+        let member = match service.first {
+            Some(first) if thresholds.is_empty() => {
+                let loads = DenseLoads { flows: flows.from(first.index()), now };
+                service.scheduler.pick(key, cursor, &loads)
+            }
+            _ => {
+                let loads = ServiceLoads { reals, thresholds, flows, board: &self.loads, now };
+                service.scheduler.pick(key, cursor, &loads)
+            }
+        }?;
         service.reals.get(member).copied()
     }
 
@@ -269,7 +293,8 @@ impl<B: PacketBuf> Pipeline<B> {
         }
         let Some(thresholds) = snapshot.real(real).map(|real| real.thresholds) else { return };
         if thresholds.is_limited() {
-            let total = load(&self.stats, &self.loads, self.me, real).total();
+            let flows = Flows { own: self.stats.flows(), others: self.loads.others(self.me) };
+            let total = flows.of(real.index()).total();
             self.loads.is_full(real, thresholds, total);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::schedule::{Load, Thresholds};
+use crate::schedule::Thresholds;
 use crate::stats::Stats;
 use crate::types::{RealId, WorkerId};
 
@@ -100,17 +100,34 @@ impl LoadBoard {
     }
 
     /// What the workers other than `me` had lately.
-    #[inline]
-    pub fn others(&self, me: WorkerId, real: RealId) -> Load {
-        let slot = self.others.get(me.index()).and_then(|row| row.get(real.index()));
-        let word = slot.map_or(0, |s| s.load(Relaxed));
-        Load { active: (word >> 32) as u32, inactive: word as u32 }
+    #[inline(always)]
+    pub fn others(&self, me: WorkerId) -> Others<'_> {
+        Others(self.others.get(me.index()).map_or(&[], |row| row))
+    }
+}
+
+/// What the others have of each real server.
+#[derive(Debug, Clone, Copy)]
+pub struct Others<'a>(&'a [AtomicU64]);
+
+impl Others<'_> {
+    /// Both halves of a [`Load`](crate::schedule::Load), as it takes them from a word.
+    #[inline(always)]
+    pub fn word(&self, slot: usize) -> u64 {
+        self.0.get(slot).map_or(0, |word| word.load(Relaxed))
+    }
+
+    /// From a slot on.
+    #[inline(always)]
+    pub fn from(self, slot: usize) -> Self {
+        Others(self.0.get(slot..).unwrap_or_default())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::Load;
 
     #[test]
     fn each_worker_sees_the_others() {
@@ -121,10 +138,11 @@ mod tests {
         }
         let board = LoadBoard::new(3, 2);
         board.refresh(&stats, &[(RealId(1), Thresholds::default())]);
-        let seen: Vec<_> = (0..3).map(|w| board.others(WorkerId(w), RealId(1))).collect();
+        let others = |w, real: RealId| Load::of_word(board.others(WorkerId(w)).word(real.index()));
+        let seen: Vec<_> = (0..3).map(|w| others(w, RealId(1))).collect();
         assert_eq!(seen.iter().map(|l| l.active).collect::<Vec<_>>(), [5, 4, 3]);
         assert_eq!(seen.iter().map(|l| l.inactive).collect::<Vec<_>>(), [50, 40, 30]);
-        assert_eq!(board.others(WorkerId(0), RealId(0)), Load::default());
+        assert_eq!(others(0, RealId(0)), Load::default());
     }
 
     #[test]
@@ -137,9 +155,10 @@ mod tests {
         }
         board.refresh(&stats, &[(real, thresholds), (other, thresholds)]);
         board.forget(real);
-        assert_eq!(board.others(WorkerId(1), real), Load::default());
+        let others = |real: RealId| Load::of_word(board.others(WorkerId(1)).word(real.index()));
+        assert_eq!(others(real), Load::default());
         assert!(!board.is_full(real, thresholds, 0));
-        assert_eq!(board.others(WorkerId(1), other).active, 7);
+        assert_eq!(others(other).active, 7);
         assert!(board.is_full(other, thresholds, 0));
     }
 

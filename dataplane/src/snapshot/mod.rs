@@ -61,6 +61,8 @@ pub struct Service {
     pub scheduler: Arc<Scheduler>,
     /// Its real servers.
     pub reals: Vec<RealId>,
+    /// The first of them, if their slots follow one another.
+    pub first: Option<RealId>,
     /// Whether each of its datagrams is scheduled alone, without a flow.
     pub one_packet: bool,
     /// Whether, and how, clients stay with a real server.

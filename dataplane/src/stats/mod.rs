@@ -16,4 +16,6 @@ mod table;
 
 pub use counter::Counter;
 pub use list::{DropReason, Event};
-pub use table::{Counts, Forwarded, PortStats, RealStats, Rounds, ServiceStats, Stats, Traffic};
+pub use table::{
+    Counts, Forwarded, Half, PortStats, RealStats, Rounds, ServiceStats, Stats, Traffic,
+};
