@@ -32,7 +32,7 @@ use crate::slowpath::SlowPath;
 use crate::snapshot::compile::{Compiler, Limits};
 use crate::snapshot::neighbors::NextHops;
 use crate::snapshot::publish::Publisher;
-use crate::stats::{Stats, Traffic};
+use crate::stats::{Accounts, Stats};
 use crate::types::{Mac, WorkerId};
 use crate::worker::{Channels, Clock, Queues, Worker};
 
@@ -189,8 +189,10 @@ impl Running {
             published: Mutex::new(Published {
                 compiler,
                 snapshot,
-                service_base: vec![Traffic::default(); plane.max_services as usize],
-                real_base: vec![Traffic::default(); plane.max_real_servers as usize],
+                accounts: Accounts::new(
+                    plane.max_services as usize,
+                    plane.max_real_servers as usize,
+                ),
             }),
             publisher,
             workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),

@@ -53,10 +53,6 @@ impl<B: PacketBuf> Pipeline<B> {
             stats.packets.add(1);
             stats.bytes.add(bytes);
         }
-        if let Some(stats) = self.stats.service(real.service) {
-            stats.packets.add(1);
-            stats.bytes.add(bytes);
-        }
         match (hop, oversize) {
             (NextHop::Known(_), false) => self.stage(env, real.port, buf),
             (NextHop::Known(_), true) => self.fragment(env, real, buf),

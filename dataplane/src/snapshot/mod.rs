@@ -18,7 +18,7 @@ mod tests;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-pub use hot::{Home, Way};
+pub use hot::Way;
 use hot::{LocalFilter, Ways};
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
@@ -139,21 +139,15 @@ impl Snapshot {
         self.filter.may_have(address)
     }
 
-    /// What a real server's slot leads to, configured or not.
-    #[inline(always)]
-    pub fn home(&self, id: RealId) -> Option<&Home> {
-        self.ways.home(id)
-    }
-
     /// The way to a real server; `None` when it is no longer configured.
     #[inline(always)]
-    pub fn way(&self, home: &Home) -> Option<&Way> {
-        self.ways.get(home)
+    pub fn way(&self, id: RealId) -> Option<&Way> {
+        self.ways.get(id)
     }
 
-    /// Asks for the cache line of [`Snapshot::home`].
+    /// Asks for the cache line where [`Snapshot::way`] begins to look.
     #[inline(always)]
-    pub fn prefetch_home(&self, id: RealId) {
+    pub fn prefetch_way(&self, id: RealId) {
         self.ways.prefetch(id);
     }
 
@@ -173,6 +167,16 @@ impl Snapshot {
             was.is_some() && was != self.service(*id).and_then(netmask)
         })
         .collect()
+    }
+
+    /// The real servers of `before` that are no longer configured, with their virtual services.
+    pub fn departed_since<'a>(
+        &'a self,
+        before: &'a Snapshot,
+    ) -> impl Iterator<Item = (ServiceId, RealId)> + 'a {
+        let was = before.reals.iter().enumerate().map(|(slot, real)| (RealId(slot as u32), real));
+        was.filter(|(id, _)| self.real(*id).is_none())
+            .filter_map(|(id, real)| real.as_ref().map(|real| (real.service, id)))
     }
 
     /// A real server by slot; `None` when it is no longer configured.

@@ -10,10 +10,12 @@
 //! (fragments that came before their first) waiting in a worker.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod counter;
 mod list;
 mod table;
 
+pub use accounts::Accounts;
 pub use counter::Counter;
 pub use list::{DropReason, Event};
 pub use table::{

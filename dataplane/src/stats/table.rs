@@ -24,7 +24,7 @@ pub struct PortStats {
 }
 
 /// What every packet is counted in: four of them share a cache line, so that those of ten thousand
-/// virtual services stay close to the processor.
+/// real servers stay close to the processor.
 #[derive(Debug, Default)]
 #[repr(align(16))]
 pub struct Forwarded {
@@ -43,10 +43,10 @@ impl Forwarded {
     }
 }
 
-/// The other counters of a virtual service.
+/// What a virtual service counts itself; see [`Accounts`](super::Accounts) for its packets.
 #[derive(Debug, Default)]
 #[repr(align(16))]
-struct ServiceRest {
+struct ServiceSlot {
     connections: Counter,
     no_real_server: Counter,
 }
@@ -99,10 +99,6 @@ impl<'a> Half<'a> {
 pub struct ServiceStats<'a> {
     /// Flows scheduled.
     pub connections: &'a Counter,
-    /// Packets forwarded: the sum of its real servers'.
-    pub packets: &'a Counter,
-    /// Bytes of those, from the IP header on, as received.
-    pub bytes: &'a Counter,
     /// Packets for which no real server was there.
     pub no_real_server: &'a Counter,
 }
@@ -198,8 +194,7 @@ pub struct Stats {
     dropped: Box<Lines<{ DropReason::COUNT }>>,
     rounds: Box<Rounds>,
     ports: Box<[PortStats]>,
-    services: Slots<Forwarded>,
-    services_rest: Slots<ServiceRest>,
+    services: Slots<ServiceSlot>,
     reals: Slots<Forwarded>,
     reals_rest: Slots<RealRest>,
     /// Active flows in the upper half, inactive ones in the lower: schedulers look at those of many
@@ -220,7 +215,6 @@ impl Stats {
             rounds: Box::default(),
             ports: zeroed(ports),
             services: Slots::new(services),
-            services_rest: Slots::new(services),
             reals: Slots::new(reals),
             reals_rest: Slots::new(reals),
             reals_flows: Slots::new(reals),
@@ -254,10 +248,8 @@ impl Stats {
     /// A virtual service's counters, if the slot exists.
     #[inline(always)]
     pub fn service(&self, service: ServiceId) -> Option<ServiceStats<'_>> {
-        let Forwarded { packets, bytes } = self.services.get(service.index())?;
-        let ServiceRest { connections, no_real_server } =
-            self.services_rest.get(service.index())?;
-        Some(ServiceStats { connections, packets, bytes, no_real_server })
+        let ServiceSlot { connections, no_real_server } = self.services.get(service.index())?;
+        Some(ServiceStats { connections, no_real_server })
     }
 
     /// A real server's counters, if the slot exists.
@@ -276,22 +268,10 @@ impl Stats {
         self.reals_flows.all()
     }
 
-    /// What is counted of each packet to a virtual service.
-    #[inline(always)]
-    pub fn forwarded_service(&self, service: ServiceId) -> Option<&Forwarded> {
-        self.services.get(service.index())
-    }
-
     /// What is counted of each packet to a real server.
     #[inline(always)]
     pub fn forwarded_real(&self, real: RealId) -> Option<&Forwarded> {
         self.reals.get(real.index())
-    }
-
-    /// Asks for the cache line of [`Stats::forwarded_service`].
-    #[inline(always)]
-    pub fn prefetch_service(&self, service: ServiceId) {
-        self.services.prefetch(service.index());
     }
 
     /// Asks for the cache line of [`Stats::forwarded_real`].
