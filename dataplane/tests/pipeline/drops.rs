@@ -165,7 +165,11 @@ fn each_reason_happens_or_is_not_the_pipelines() {
             Some(director) => {
                 director.check();
                 let counts = director.counts();
-                assert_eq!((counts.drops(reason), counts.dropped_total()), (1, 1), "{reason}: {counts:?}");
+                assert_eq!(
+                    (counts.drops(reason), counts.dropped_total()),
+                    (1, 1),
+                    "{reason}: {counts:?}"
+                );
             }
             None => assert!(others.insert(reason)),
         }
