@@ -131,9 +131,12 @@ const NOTE_MS: u32 = 30_000;
 /// How long a later fragment waits for its first, milliseconds: reordering in a network, not loss.
 const HOLD_MS: u32 = 500;
 
+/// Notes that are looked through together.
+type Set<K> = [Option<Note<K>>; WAYS];
+
 /// One worker's notes and waiting fragments, of one family. Fixed size.
 pub(super) struct Fragments<B, I: Packet> {
-    notes: Box<[[Option<Note<I::Fragment>>; WAYS]]>,
+    notes: Box<[Set<I::Fragment>]>,
     held: ArrayVec<Held<B, I>, HELD>,
     seed: Seed,
 }
