@@ -233,6 +233,10 @@ impl<B: PacketBuf> Pipeline<B> {
     /// The same for one whose flow is not there, or not to be left as it is.
     #[inline(never)]
     fn decide_slowly<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
+        if info.head.has_bad_source() {
+            info.fate = Fate::Drop(DropReason::BadSource);
+            return;
+        }
         let key = FlowKey::from_words(info.head.addresses, info.head.ports);
         let Some(service) = env.snapshot.find_service(key.vip, key.vip_port, key.protocol) else {
             info.fate = Fate::Drop(match env.snapshot.local(key.vip) {

@@ -99,8 +99,8 @@ impl LocalFilter {
 
     #[inline(always)]
     const fn place(address: u32) -> (usize, u32) {
-        let hash = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((hash >> (64 - Self::BITS + 6)) as usize, (hash >> (64 - Self::BITS)) as u32 % 64)
+        let hash = address.wrapping_mul(0x9e37_79b9);
+        ((hash >> (32 - Self::BITS + 6)) as usize, hash >> (32 - Self::BITS) & 63)
     }
 
     #[inline(always)]
