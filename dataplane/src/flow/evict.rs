@@ -3,7 +3,8 @@
 use arrayvec::ArrayVec;
 
 use super::bucket::tag;
-use super::table::{Cause, Flow, Place, Removed, Table};
+use super::kept::{Cause, Flow, Removed};
+use super::table::{Place, Table};
 use super::{Key, State};
 use crate::arch::prefetch_at;
 use crate::types::Tick;

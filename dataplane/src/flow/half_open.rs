@@ -5,7 +5,8 @@
 //! the packet that makes the flow a connection. What eviction waits for is the cache line of the
 //! victim's bucket, so the next few victims' are asked for ahead.
 
-use super::table::{ALONE, END, Flow, Table};
+use super::kept::Flow;
+use super::table::{ALONE, END, Table};
 use super::{Key, State};
 use crate::types::Tick;
 

@@ -65,6 +65,7 @@ mod bucket;
 mod evict;
 mod half_open;
 mod hash;
+mod kept;
 mod state;
 mod sweep;
 mod table;
@@ -72,9 +73,7 @@ mod table;
 mod tests;
 
 pub use hash::{CacheLine, Key, Seed};
+pub use kept::{Cause, Counters, Flags, Flow, Inserted, Lookup, NewShardError, Removed};
 pub use state::{Event, State, Timeouts, Transition};
 pub use sweep::Swept;
-pub use table::{
-    Cause, Counters, Flags, Flow, FlowRef, Guess, Inserted, Lookup, NewShardError, Removed, Shard,
-    Shard6, Table,
-};
+pub use table::{FlowRef, Guess, Shard, Shard6, Table};

@@ -1,7 +1,8 @@
 //! Walking the whole table in bounded steps: to find the expired, to list, to flush.
 
 use super::Key;
-use super::table::{Cause, Flow, Removed, Table};
+use super::kept::{Cause, Flow, Removed};
+use super::table::Table;
 use crate::types::Tick;
 
 /// Entries looked at before their flows are removed: the removals' cache misses overlap.

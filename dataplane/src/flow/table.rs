@@ -4,9 +4,9 @@
 //!
 //! A lookup touches one line of `buckets` and one of `entries`. A bucket holds twelve one-byte
 //! tags and entry numbers; an entry is 32 bytes, two a line (64 for IPv6), and holds the whole
-//! key, which is always compared. A table has a bucket for every four flows it can hold, so that at most a
-//! third of the slots is in use: a full table still places new keys in their first bucket, and
-//! a lookup compares a wrong key once in sixty times.
+//! key, which is always compared. A table has a bucket for every four flows it can hold, so that at
+//! most a third of the slots is in use: a full table still places new keys in their first bucket,
+//! and a lookup compares a wrong key once in sixty times.
 //!
 //! # Placement
 //!
@@ -28,6 +28,7 @@
 use super::bucket::{Bucket, tag};
 use super::evict::Victims;
 use super::half_open::HalfOpen;
+use super::kept::{Cause, Counters, Flags, Flow, Inserted, Lookup, NewShardError, Removed};
 use super::state::{Spans, Step};
 use super::{Event, Key, Seed, State, Timeouts, Transition};
 use crate::arch::{prefer_huge_pages, prefetch_at};
@@ -48,55 +49,6 @@ pub(super) const END: u32 = u32::MAX;
 pub(super) const FREE: u32 = u32::MAX - 1;
 /// `back` of a live entry that is in no list.
 pub(super) const ALONE: u32 = u32::MAX - 2;
-
-/// Caller's marks on a flow, kept and handed back; the table gives them no meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(transparent)]
-pub struct Flags(pub u8);
-
-impl Flags {
-    /// No mark.
-    pub const NONE: Flags = Flags(0);
-    /// A copy of another worker's flow; it is not counted as a connection.
-    pub const REPLICA: Flags = Flags(1);
-    /// Bound by a template of persistence, which counts it.
-    pub const BOUND: Flags = Flags(2);
-
-    /// Whether all marks of `other` are set.
-    #[inline(always)]
-    pub const fn has(self, other: Flags) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// The marks of both.
-    #[inline(always)]
-    pub const fn with(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
-    }
-}
-
-/// A flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow<K = FlowKey> {
-    /// Its key.
-    pub key: K,
-    /// The real server it is bound to.
-    pub real: RealId,
-    /// When it expires.
-    pub deadline: Tick,
-    /// How far it has come.
-    pub state: State,
-    /// The caller's marks.
-    pub flags: Flags,
-}
-
-impl<K> Flow<K> {
-    /// Whether its time is over. Such a flow is still in the table until something meets it.
-    #[inline(always)]
-    pub const fn expired(&self, now: Tick) -> bool {
-        self.deadline.reached(now)
-    }
-}
 
 /// A place in the table, 32 bytes for IPv4, 64 for IPv6, and never across a cache line.
 #[derive(Debug, Clone, Copy)]
@@ -133,94 +85,6 @@ pub struct Guess(u32);
 impl Guess {
     /// No idea.
     pub const NONE: Guess = Guess(u32::MAX);
-}
-
-/// Why a flow left the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Its deadline passed.
-    Expired,
-    /// It made room for another.
-    Evicted,
-    /// A flow with the same key was inserted.
-    Replaced,
-    /// The caller removed it, or did not keep it in a sweep.
-    Removed,
-}
-
-/// A flow that has left the table. Each flow inserted is handed back so once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "connection counts must follow"]
-pub struct Removed<K = FlowKey> {
-    /// Its key.
-    pub key: K,
-    /// The real server it was bound to.
-    pub real: RealId,
-    /// Its last state.
-    pub state: State,
-    /// The caller's marks.
-    pub flags: Flags,
-    /// Why it left.
-    pub cause: Cause,
-}
-
-/// What a lookup found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Lookup<K = FlowKey> {
-    /// The flow, not expired.
-    Hit(FlowRef),
-    /// No flow.
-    Miss,
-    /// No flow any more: it had expired, and this lookup removed it.
-    Expired(Removed<K>),
-}
-
-/// What an insertion did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub struct Inserted<K = FlowKey> {
-    /// The new flow.
-    pub flow: FlowRef,
-    /// The flow that left for it, if any: the one with the same key, or the one in its place.
-    pub evicted: Option<Removed<K>>,
-}
-
-/// Totals since construction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Flows inserted.
-    pub inserted: u64,
-    /// Flows that left because their deadline passed, however that was found.
-    pub expired: u64,
-    /// Flows that left because another with the same key was inserted.
-    pub replaced: u64,
-    /// Flows that the caller removed or did not keep in a sweep.
-    pub removed: u64,
-    /// Flows that made room for another while not expired, by [`State`] as index.
-    pub evicted: [u64; State::COUNT],
-    /// Flows moved to their other bucket to make room for one more. Rare: a table whose count
-    /// grows fast has keys that somebody aimed.
-    pub moved: u64,
-}
-
-/// Why no table could be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NewShardError {
-    /// Outside 1 to [`Table::MAX_CAPACITY`].
-    #[error("a flow table holds 1 to {max} flows, not {capacity}")]
-    Capacity {
-        /// What was asked for.
-        capacity: usize,
-        /// The most there can be.
-        max: usize,
-    },
-    /// The system refused.
-    #[error("no memory for a flow table of {capacity} flows")]
-    OutOfMemory {
-        /// What was asked for.
-        capacity: usize,
-    },
 }
 
 /// Where a key was found.
@@ -648,15 +512,4 @@ impl Table<FlowKey> {
         flow.deadline = now.after(self.spans.of(flow.state));
         Some(flow.real)
     }
-}
-
-impl<K: Key> Flow<K> {
-    /// What an entry holds that was never used.
-    const FILLER: Flow<K> = Flow {
-        key: K::FILLER,
-        real: RealId(0),
-        deadline: Tick(0),
-        state: State::Closed,
-        flags: Flags::NONE,
-    };
 }
