@@ -226,8 +226,11 @@ fn only_the_director_answers_neighbor_solicitations_for_a_vip() {
     let mac = pktgen_tests::DIRECTOR_MAC;
     for address in [DIP6, "2001:db8:2::100", "2001:db8:2::101", "2001:db8:2::104"] {
         let answers = lab.python("router", SOLICIT, &[address]).ok();
+        assert!(answers.lines().all(|line| line.contains(mac)), "{answers}");
+        // Beside those that it sends unasked.
         let expected = format!("{address} {mac} {mac} S 255");
-        assert_eq!(answers.lines().collect::<Vec<_>>(), [expected.as_str(); 3], "{address}");
+        let answers: Vec<_> = answers.lines().filter(|line| line.contains(" S ")).collect();
+        assert_eq!(answers, [expected.as_str(); 3], "{address}");
     }
     // No service has this VIP, though every real server carries it.
     assert_eq!(lab.python("router", SOLICIT, &["2001:db8:2::109"]).ok(), "");
@@ -329,12 +332,16 @@ fn a_switch_that_snoops_hears_of_the_directors_groups() {
     lab.script("spawn", &["asked", "rs1", "tcpdump", "-lni", "eth0", asked]).ok();
     let log = || std::fs::read_to_string(lab.dir().join("asked.log")).unwrap_or_default();
     director.wait_for("tcpdump", || log().contains("listening on"));
-    for _ in 0..3 {
-        lab.exec("router", &["ip", "-6", "neigh", "flush", "dev", "lan"]).ok();
-        lab.exec("router", &["ping", "-c", "1", "-W", "5", "2001:db8:2::100"]).ok();
-    }
+    // A bridge floods until it has been a querier for some time.
+    director.wait_for("a switch that does not flood", || {
+        let before = log();
+        for _ in 0..3 {
+            lab.exec("router", &["ip", "-6", "neigh", "flush", "dev", "lan"]).ok();
+            lab.exec("router", &["ping", "-c", "1", "-W", "5", "2001:db8:2::100"]).ok();
+        }
+        log() == before
+    });
     lab.script("stop", &["asked"]).ok();
-    assert!(!log().contains("2001:db8:2::100"), "the switch floods: {}", log());
 
     let calm = "
         ip link set br-lan type bridge mcast_snooping 0 mcast_querier 0
@@ -373,9 +380,8 @@ fn an_address_that_another_station_has_is_reported_and_not_used() {
     let answers = lab.python("router", SOLICIT, &[DIP6]).ok();
     assert!(!answers.is_empty() && answers.lines().all(|l| l.contains(rs2)), "{answers}");
 
-    // Once the other is gone and the configuration applied again, it is the director's.
+    // Once the other is gone, it is the director's, half a minute later.
     drop(usurper);
-    director.shunt(&["config", "apply"]).ok();
     let mac = pktgen_tests::DIRECTOR_MAC;
     director.wait_for("the address", || lab.python("router", SOLICIT, &[DIP6]).ok().contains(mac));
 

@@ -25,27 +25,32 @@ for argument in sys.argv[1:]:
     sendp(Ether(src='02:00:c0:00:02:0a', dst=mac) / packet, iface='lan0')
 ";
 
-struct Seen<'l>(&'l Lab);
+/// A capture, by its label.
+struct Seen<'l>(&'l Lab, &'static str);
 
 impl<'l> Seen<'l> {
     /// From now on, segments that reach the client from L4 port 80.
-    fn start(lab: &'l Lab) -> Seen<'l> {
-        let tcpdump = ["seen", "client", "tcpdump", "-lnni", "eth0", "src port 80"];
+    fn start(lab: &'l Lab, label: &'static str) -> Seen<'l> {
+        let tcpdump = [label, "client", "tcpdump", "-lnni", "eth0", "src port 80"];
         lab.script("spawn", &tcpdump).ok();
-        let seen = Seen(lab);
+        let seen = Seen(lab, label);
         seen.wait_for(|log| log.contains("listening on"));
         seen
     }
 
     fn wait_for(&self, holds: impl Fn(&str) -> bool) {
         for _ in 0..200 {
-            let log = std::fs::read_to_string(self.0.dir().join("seen.log")).unwrap_or_default();
-            if holds(&log) {
+            if holds(&self.log()) {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        panic!("{}", std::fs::read_to_string(self.0.dir().join("seen.log")).unwrap_or_default());
+        panic!("{}", self.log());
+    }
+
+    fn log(&self) -> String {
+        let file = self.0.dir().join(format!("{}.log", self.1));
+        std::fs::read_to_string(file).unwrap_or_default()
     }
 
     /// The client's L4 ports to which SYN-ACKs came, and from which VIP; once there is one to the
@@ -59,9 +64,8 @@ impl<'l> Seen<'l> {
             Some((to.rsplit('.').next()?.parse().ok()?, vip.to_owned()))
         };
         self.wait_for(|log| log.lines().filter_map(port).any(|(port, _)| port == last));
-        self.0.script("stop", &["seen"]).ok();
-        let log = std::fs::read_to_string(self.0.dir().join("seen.log")).expect("a log");
-        log.lines().filter_map(port).collect()
+        self.0.script("stop", &[self.1]).ok();
+        self.log().lines().filter_map(port).collect()
     }
 }
 
@@ -91,7 +95,7 @@ fn each_answers_from_the_vip_whatever_wraps_the_request() {
     let expected: BTreeSet<_> = numbered
         .map(|(way, port)| (port, way.rsplit(',').next().unwrap_or_default().to_owned()))
         .collect();
-    let seen = Seen::start(&lab);
+    let seen = Seen::start(&lab, "seen");
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     lab.python("director", WRAP, &arguments).ok();
     let last = expected.last().expect("some").0;
@@ -141,7 +145,7 @@ fn with_a_director_named_others_are_not_served_and_undo_leaves_nothing() {
                 ));
             }
         }
-        let seen = Seen::start(&lab);
+        let seen = Seen::start(&lab, method);
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         lab.python("director", WRAP, &arguments).ok();
         let served: Vec<_> = seen.end(42_003).into_iter().map(|(port, _)| port).collect();

@@ -99,8 +99,8 @@ fn persistent_clients_stay_over_both_workers() {
     // A template for each client, one for the network.
     let rows = director.json(&["service", "list"]);
     let templates = |vip: &str| {
-        let services = rows.as_array().expect("rows").iter();
-        let row = services.filter(|row| row["address"] == format!("{vip}:80")).next_back();
+        let mut services = rows.as_array().expect("rows").iter();
+        let row = services.find(|row| row["address"] == format!("{vip}:80"));
         let reals = row.and_then(|row| row["reals"].as_array()).expect("real servers");
         reals.iter().map(|real| real["templates"].as_u64().unwrap_or(0)).sum::<u64>()
     };

@@ -32,7 +32,7 @@ use crate::slowpath::SlowPath;
 use crate::snapshot::compile::{Compiler, Limits};
 use crate::snapshot::neighbors::NextHops;
 use crate::snapshot::publish::Publisher;
-use crate::stats::{Stats, Traffic};
+use crate::stats::{Accounts, Stats};
 use crate::types::{Mac, WorkerId};
 use crate::worker::{Channels, Clock, Queues, Worker};
 
@@ -189,13 +189,16 @@ impl Running {
             published: Mutex::new(Published {
                 compiler,
                 snapshot,
-                service_base: vec![Traffic::default(); plane.max_services as usize],
-                real_base: vec![Traffic::default(); plane.max_real_servers as usize],
+                accounts: Accounts::new(
+                    plane.max_services as usize,
+                    plane.max_real_servers as usize,
+                ),
             }),
             publisher,
             workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),
             slow: slow_stats,
             templates: templates.clone(),
+            loads: Arc::clone(&loads),
             hops: Arc::clone(&hops),
             board,
             asking: (0..served).map(|_| Mutex::new(0)).collect(),

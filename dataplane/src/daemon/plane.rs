@@ -12,13 +12,13 @@ use crate::control::plane::{
 };
 use crate::dpdk::{Mempool, Port};
 use crate::persist::AllTemplates;
-use crate::pipeline::{FlowMatch, Query, QueryKind, QueryReply, SCAN_BUDGET};
+use crate::pipeline::{FlowMatch, LoadBoard, Query, QueryKind, QueryReply, SCAN_BUDGET};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileError, Compiler};
 use crate::snapshot::neighbors::{NextHop, NextHops};
 use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
-use crate::stats::{Counts, RealStats, ServiceStats, Stats, Traffic};
+use crate::stats::{Accounts, Counts, RealStats, ServiceStats, Stats, Traffic};
 use crate::types::{PortId, RealId, ServiceKey, Tuple};
 use crate::worker::{Channels, Clock, Ticket};
 
@@ -42,9 +42,7 @@ pub(super) struct PortEntry {
 pub(super) struct Published {
     pub(super) compiler: Compiler,
     pub(super) snapshot: Arc<Snapshot>,
-    /// What a slot had counted when it was given to what it stands for now.
-    pub(super) service_base: Vec<Traffic>,
-    pub(super) real_base: Vec<Traffic>,
+    pub(super) accounts: Accounts,
 }
 
 /// The handles through which control reaches workers and slow path.
@@ -55,6 +53,7 @@ pub(super) struct LivePlane {
     pub(super) workers: Vec<(u32, Arc<Stats>)>,
     pub(super) slow: Arc<Stats>,
     pub(super) templates: AllTemplates,
+    pub(super) loads: Arc<LoadBoard>,
     pub(super) hops: Arc<NextHops>,
     pub(super) board: Arc<SlowBoard>,
     pub(super) channels: Channels,
@@ -73,12 +72,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn of_service(stats: ServiceStats<'_>) -> Traffic {
-    Traffic {
-        connections: stats.connections.get(),
-        packets: stats.packets.get(),
-        bytes: stats.bytes.get(),
-        ..Traffic::default()
-    }
+    Traffic { connections: stats.connections.get(), ..Traffic::default() }
 }
 
 fn of_real(stats: RealStats<'_>) -> Traffic {
@@ -88,16 +82,6 @@ fn of_real(stats: RealStats<'_>) -> Traffic {
         bytes: stats.bytes.get(),
         active: stats.active.get(),
         inactive: stats.inactive.get(),
-    }
-}
-
-/// What came after `base`; flows in the table are not counted from anywhere.
-fn since(now: Traffic, base: Traffic) -> Traffic {
-    Traffic {
-        connections: now.connections.wrapping_sub(base.connections),
-        packets: now.packets.wrapping_sub(base.packets),
-        bytes: now.bytes.wrapping_sub(base.bytes),
-        ..now
     }
 }
 
@@ -189,20 +173,18 @@ impl Plane for LivePlane {
             });
         }
         for id in &compiled.new_services {
-            let total = self.sum(|s| s.service(*id), of_service);
-            if let Some(base) = published.service_base.get_mut(id.index()) {
-                *base = total;
-            }
+            published.accounts.open_service(*id, self.sum(|s| s.service(*id), of_service));
         }
         for id in &compiled.new_reals {
-            let total = self.real_total(*id);
-            if let Some(base) = published.real_base.get_mut(id.index()) {
-                *base = total;
-            }
+            self.loads.forget(*id);
+            published.accounts.open_real(*id, self.real_total(*id));
         }
         let snapshot = Arc::new(compiled.snapshot);
-        let unbound = snapshot.unbound_since(&published.snapshot);
-        published.snapshot = Arc::clone(&snapshot);
+        let before = std::mem::replace(&mut published.snapshot, Arc::clone(&snapshot));
+        let unbound = snapshot.unbound_since(&before);
+        for (service, real) in snapshot.departed_since(&before) {
+            published.accounts.depart(service, real);
+        }
         drop(published);
         let taken = self.publisher.publish(generation, &snapshot, PATIENCE);
         if !unbound.is_empty() {
@@ -258,14 +240,9 @@ impl Plane for LivePlane {
     fn service_traffic(&self, key: &ServiceKey) -> Traffic {
         let published = locked(&self.published);
         let Some(id) = published.compiler.service_id(key) else { return Traffic::default() };
+        let reals = published.snapshot.service(id).map_or(&[][..], |service| &service.reals);
         let total = self.sum(|s| s.service(id), of_service);
-        let mut traffic = since(total, published.service_base[id.index()]);
-        for real in published.snapshot.service(id).iter().flat_map(|s| &s.reals) {
-            let flows = self.real_total(*real);
-            traffic.active += flows.active;
-            traffic.inactive += flows.inactive;
-        }
-        traffic
+        published.accounts.service(id, total, reals, |real| self.real_total(real))
     }
 
     fn real_traffic(&self, key: &ServiceKey, real: IpAddr) -> (Traffic, Reachability) {
@@ -273,7 +250,7 @@ impl Plane for LivePlane {
         let Some(id) = published.compiler.real_id(key, real) else {
             return (Traffic::default(), Reachability::Unreachable);
         };
-        let traffic = since(self.real_total(id), published.real_base[id.index()]);
+        let traffic = published.accounts.real(id, self.real_total(id));
         let hop = published.snapshot.real(id).map(|r| self.hops.get(r.neighbor));
         let reachability = match hop {
             Some(NextHop::Known(_)) => Reachability::Reachable,

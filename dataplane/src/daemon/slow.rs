@@ -18,8 +18,9 @@ use crate::worker::SlowEnd;
 const BATCH: usize = 64;
 /// Sleep when there is nothing to do: adds at most this to a ping.
 const NAP: Duration = Duration::from_micros(500);
-/// Connection counts are summed this often; workers may use sums up to 10 ms old.
-const LOADS_EVERY: Duration = Duration::from_millis(5);
+/// Connection counts are summed this often. With a nap, or a batch, in between, workers use sums up
+/// to 5 ms old.
+const LOADS_EVERY: Duration = Duration::from_millis(4);
 /// The listing of neighbors and addresses is brought up to date this often.
 const LIST_EVERY: Duration = Duration::from_millis(100);
 /// Links are looked at this often.

@@ -188,14 +188,14 @@ impl Front {
     }
 }
 
-/// TTL, protocol and checksum, with a TTL one less; it is not 0.
+/// TTL, protocol and checksum, with a TTL one less; it is not 0 before.
 #[inline(always)]
 const fn less(word: u32) -> u32 {
     // RFC 1624 eqn. 3, as in `ipv4::decrement_ttl`: the sum of the header gets less by 0x0100, so
     // the checksum gets more by that, which in the order of the wire is one. A carry goes round,
     // and 0xffff is written 0x0000: both mean one more.
-    let again = if word >= 0xfffe_0000 { 1 << 16 } else { 0 };
-    word.wrapping_add((1 << 16) - 1).wrapping_add(again)
+    let (twice, again) = word.overflowing_add((2 << 16) - 1);
+    if again { twice } else { word.wrapping_add((1 << 16) - 1) }
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::spec::Reuse;
 use crate::snapshot::{Service, Snapshot};
-use crate::stats::{DropReason, Event, Stats};
+use crate::stats::{Counter, DropReason, Event};
 use crate::types::{PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
 
-use super::loads::LoadBoard;
+use super::loads::{LoadBoard, Others};
 
 /// What a pipeline is made with.
 #[derive(Debug, Clone, Copy)]
@@ -32,36 +32,56 @@ struct ServiceLoads<'a> {
     reals: &'a [RealId],
     /// One for each of `reals`, or none at all.
     thresholds: &'a [Thresholds],
-    stats: &'a Stats,
+    flows: Flows<'a>,
     board: &'a LoadBoard,
-    me: WorkerId,
     now: Tick,
 }
 
-impl<'a> ServiceLoads<'a> {
+/// The same of a service without thresholds whose real servers have slots one after the other, as
+/// those have that were configured together.
+struct DenseLoads<'a> {
+    flows: Flows<'a>,
+    now: Tick,
+}
+
+impl Loads for DenseLoads<'_> {
     #[inline(always)]
-    fn of(
-        service: &'a Service,
-        stats: &'a Stats,
-        board: &'a LoadBoard,
-        me: WorkerId,
-        now: Tick,
-    ) -> ServiceLoads<'a> {
-        let Service { reals, thresholds, .. } = service;
-        ServiceLoads { reals, thresholds, stats, board, me, now }
+    fn load(&self, member: usize) -> Load {
+        self.flows.of(member)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        self.now
+    }
+}
+
+/// Connections by real server: the two halves of a [`Load`] in one word.
+#[derive(Clone, Copy)]
+struct Flows<'a> {
+    own: &'a [Counter],
+    others: Others<'a>,
+}
+
+impl Flows<'_> {
+    /// Neither half is ever so full that it could flow over into the other.
+    #[inline(always)]
+    fn of(&self, slot: usize) -> Load {
+        let own = self.own.get(slot).map_or(0, Counter::get);
+        Load::of_word(own.wrapping_add(self.others.word(slot)))
+    }
+
+    /// From a slot on.
+    #[inline(always)]
+    fn from(self, slot: usize) -> Self {
+        Flows { own: self.own.get(slot..).unwrap_or_default(), others: self.others.from(slot) }
     }
 }
 
 impl Loads for ServiceLoads<'_> {
-    #[inline]
+    #[inline(always)]
     fn load(&self, member: usize) -> Load {
-        let Some(real) = self.reals.get(member) else { return Load::default() };
-        let others = self.board.others(self.me, *real);
-        let own = self.stats.real(*real);
-        Load {
-            active: others.active + own.map_or(0, |s| s.active.get() as u32),
-            inactive: others.inactive + own.map_or(0, |s| s.inactive.get() as u32),
-        }
+        self.reals.get(member).map_or(Load::default(), |real| self.flows.of(real.index()))
     }
 
     #[inline(always)]
@@ -295,7 +315,7 @@ impl<B: PacketBuf> Pipeline<B> {
                 Some(_) => Flags::BOUND,
             };
             self.remember(env, flow, real, flags);
-            self.note_full(service, real, env.now);
+            self.note_full(env.snapshot, service, real);
         }
         Ok(real)
     }
@@ -312,9 +332,19 @@ impl<B: PacketBuf> Pipeline<B> {
         key: &impl Key,
         now: Tick,
     ) -> Option<RealId> {
-        let loads = ServiceLoads::of(service, &self.stats, &self.loads, self.me, now);
+        let Service { reals, thresholds, .. } = service;
+        let flows = Flows { own: self.stats.flows(), others: self.loads.others(self.me) };
         let cursor = self.cursors.get_mut(id.index())?;
-        let member = service.scheduler.pick(key, cursor, &loads)?;
+        let member = match service.first {
+            Some(first) if thresholds.is_empty() => {
+                let loads = DenseLoads { flows: flows.from(first.index()), now };
+                service.scheduler.pick(key, cursor, &loads)
+            }
+            _ => {
+                let loads = ServiceLoads { reals, thresholds, flows, board: &self.loads, now };
+                service.scheduler.pick(key, cursor, &loads)
+            }
+        }?;
         service.reals.get(member).copied()
     }
 
@@ -330,12 +360,15 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Takes note of a real server that has just become full.
     #[inline]
-    fn note_full(&self, service: &Service, real: RealId, now: Tick) {
+    fn note_full(&self, snapshot: &Snapshot, service: &Service, real: RealId) {
         if service.thresholds.is_empty() {
             return;
         }
-        if let Some(member) = service.reals.iter().position(|r| *r == real) {
-            ServiceLoads::of(service, &self.stats, &self.loads, self.me, now).is_full(member);
+        let Some(thresholds) = snapshot.real(real).map(|real| real.thresholds) else { return };
+        if thresholds.is_limited() {
+            let flows = Flows { own: self.stats.flows(), others: self.loads.others(self.me) };
+            let total = flows.of(real.index()).total();
+            self.loads.is_full(real, thresholds, total);
         }
     }
 

@@ -62,7 +62,7 @@ impl<B: PacketBuf> Pipeline<B> {
             NextHop::Unknown => return self.drop_packet(DropReason::NeighborUnresolved, buf),
         };
         if let (Fit::FragmentInner { mtu }, Some((tunnel, inner))) = (fit, dual) {
-            self.count_forwarded(real, target, ip.total_len());
+            self.count_forwarded(target, ip.total_len());
             return self.fragment(env, real, buf, mtu, |piece| {
                 let len = piece.len().saturating_sub(ethernet::HEADER_LEN) as u32;
                 tunnel.forward(piece, real.src_mac, dst, &inner.piece(len), 0)
@@ -78,7 +78,7 @@ impl<B: PacketBuf> Pipeline<B> {
         if let Err(error) = rewritten {
             return self.drop_packet(error.into(), buf);
         }
-        self.count_forwarded(real, target, ip.total_len());
+        self.count_forwarded(target, ip.total_len());
         match (hop, fit) {
             (NextHop::Known(_), Fit::FragmentOuter) => {
                 self.fragment(env, real, buf, real.mtu, |_| Ok(()));
@@ -91,12 +91,8 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    fn count_forwarded(&self, real: &Real, target: RealId, bytes: u32) {
+    fn count_forwarded(&self, target: RealId, bytes: u32) {
         if let Some(stats) = self.stats.real(target) {
-            stats.packets.add(1);
-            stats.bytes.add(bytes.into());
-        }
-        if let Some(stats) = self.stats.service(real.service) {
             stats.packets.add(1);
             stats.bytes.add(bytes.into());
         }

@@ -16,7 +16,7 @@ use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::pipeline::balance::NoTarget;
 use crate::snapshot::{Snapshot, Way};
 use crate::stats::{DropReason, Event};
-use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId, ServiceId};
+use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId};
 
 /// Packets parsed before they are hashed; BURST is a multiple.
 const FEW: usize = 8;
@@ -106,42 +106,7 @@ fn look<B: PacketBuf>(
 /// The way of a packet to its real server, if that is still configured.
 #[inline(always)]
 fn way<'a>(snapshot: &'a Snapshot, info: &Info) -> Option<&'a Way> {
-    snapshot.home(info.real).and_then(|home| snapshot.way(home))
-}
-
-/// Whether all packets of a burst are to the same virtual service, and leave by the same port, as
-/// the first.
-struct Same {
-    service: ServiceId,
-    port: PortId,
-    services_differ: u32,
-    ports_differ: u16,
-}
-
-impl Same {
-    #[inline(always)]
-    fn as_in(snapshot: &Snapshot, info: &Info) -> Option<Same> {
-        let home = snapshot.home(info.real)?;
-        let port = snapshot.way(home)?.port;
-        Some(Same { service: home.service, port, services_differ: 0, ports_differ: 0 })
-    }
-
-    /// One more: whether its virtual service is another than the first's.
-    #[inline(always)]
-    fn add(&mut self, service: ServiceId, port: PortId) -> bool {
-        let differ = service.0 ^ self.service.0;
-        self.services_differ |= differ;
-        self.ports_differ |= port.0 ^ self.port.0;
-        differ != 0
-    }
-
-    fn service(&self) -> Option<ServiceId> {
-        (self.services_differ == 0).then_some(self.service)
-    }
-
-    fn port(&self) -> Option<PortId> {
-        (self.ports_differ == 0).then_some(self.port)
-    }
+    snapshot.way(info.real)
 }
 
 impl<B: PacketBuf> Pipeline<B> {
@@ -260,7 +225,7 @@ impl<B: PacketBuf> Pipeline<B> {
     fn decide<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
         match self.shard.pass(info.guess, info.words(), info.head.signal, env.now) {
             Some(real) => {
-                env.snapshot.prefetch_home(real);
+                env.snapshot.prefetch_way(real);
                 self.stats.prefetch_real(real);
                 (info.real, info.fate) = (real, Fate::Go);
             }
@@ -271,6 +236,10 @@ impl<B: PacketBuf> Pipeline<B> {
     /// The same for one whose flow is not there, or not to be left as it is.
     #[inline(never)]
     fn decide_slowly<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
+        if info.head.has_bad_source() {
+            info.fate = Fate::Drop(DropReason::BadSource);
+            return;
+        }
         let key = FlowKey::from_words(info.head.addresses, info.head.ports);
         let Some(service) = env.snapshot.find_service(key.vip, key.vip_port, key.protocol) else {
             info.fate = Fate::Drop(match env.snapshot.local(key.vip) {
@@ -305,67 +274,44 @@ impl<B: PacketBuf> Pipeline<B> {
         infos: &mut [Info],
     ) -> Option<(PortId, usize)> {
         let first = infos.iter().find(|info| info.fate == Fate::Go)?;
-        let mut same = Same::as_in(env.snapshot, first)?;
-        let (mut all, mut packet_bytes, mut frame_bytes) = (true, 0, 0);
+        let port = way(env.snapshot, first)?.port;
+        let (mut all, mut differ, mut bytes) = (true, 0, 0);
         for (buf, info) in burst.iter_mut().zip(infos.iter_mut()) {
-            if self.rewrite_one(env, buf, info, &mut same) {
-                packet_bytes += u64::from(info.head.total_len);
-                frame_bytes += buf.len();
-            } else {
-                all = false;
-            }
-        }
-        match same.service() {
-            Some(service) if all => {
-                if let Some(stats) = self.stats.forwarded_service(service) {
-                    stats.add(infos.len() as u64, packet_bytes);
+            match self.rewrite_one(env, buf, info) {
+                Some(to) => {
+                    differ |= to.0 ^ port.0;
+                    bytes += buf.len();
                 }
+                None => all = false,
             }
-            _ => self.count_services(env.snapshot, infos),
         }
-        Some((same.port().filter(|_| all)?, frame_bytes))
+        (all && differ == 0).then_some((port, bytes))
     }
 
-    /// Rewrites a packet, or leaves it as it is: false.
+    /// Rewrites a packet, and tells where it goes, or leaves it as it is.
     #[inline(always)]
     fn rewrite_one<P, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         buf: &mut B,
         info: &mut Info,
-        same: &mut Same,
-    ) -> bool {
+    ) -> Option<PortId> {
         if info.fate != Fate::Go {
-            return false;
+            return None;
         }
-        let Some(home) = env.snapshot.home(info.real) else { return false };
-        let Some(way) = env.snapshot.way(home) else { return false };
+        let way = way(env.snapshot, info)?;
         if info.head.total_len > way.limit {
-            return false;
+            return None;
         }
-        let Some(hop) = env.hops.known(way.neighbor) else { return false };
+        let hop = env.hops.known(way.neighbor)?;
         if !way.front.write(buf, hop, info.head.total_len, &mut self.ip_id) {
-            return false;
+            return None;
         }
         if let Some(stats) = self.stats.forwarded_real(info.real) {
             stats.add(1, info.head.total_len.into());
         }
-        if same.add(home.service, way.port) {
-            self.stats.prefetch_service(home.service);
-        }
         info.fate = Fate::Ready;
-        true
-    }
-
-    /// Counts the packets of a burst to several virtual services.
-    #[inline(never)]
-    fn count_services(&self, snapshot: &Snapshot, infos: &[Info]) {
-        for info in infos.iter().filter(|info| info.fate == Fate::Ready) {
-            let home = snapshot.home(info.real);
-            if let Some(stats) = home.and_then(|h| self.stats.forwarded_service(h.service)) {
-                stats.add(1, info.head.total_len.into());
-            }
-        }
+        Some(way.port)
     }
 
     /// Sends a whole burst, of so many bytes, from one port.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::schedule::{Load, Thresholds};
+use crate::schedule::Thresholds;
 use crate::stats::Stats;
 use crate::types::{RealId, WorkerId};
 
 /// For each worker, what the others have: one word per real server.
 ///
 /// # Threading
-/// One thread (the slow path's) calls [`LoadBoard::refresh`] at least every 10 ms; workers read.
-/// A worker adds its own, exact, counts.
+/// One thread (the slow path's) calls [`LoadBoard::refresh`], so often that sums are at most 5 ms
+/// old; workers read. A worker adds its own, exact, counts. Whoever gives a slot to another real
+/// server calls [`LoadBoard::forget`] before the configuration with it is published: nobody else
+/// reads or writes what is kept for a slot that no configuration in use names.
 ///
 /// Which real servers are full is known to all workers at once: whichever sees the connections
 /// reach the upper threshold writes it down. That they have left the lower one is for that thread
@@ -85,18 +87,47 @@ impl LoadBoard {
         }
     }
 
+    /// A slot is to be another real server's, which has no connections.
+    pub fn forget(&self, real: RealId) {
+        for row in &self.others {
+            if let Some(slot) = row.get(real.index()) {
+                slot.store(0, Relaxed);
+            }
+        }
+        if let Some(slot) = self.full.get(real.index()) {
+            slot.store(0, Relaxed);
+        }
+    }
+
     /// What the workers other than `me` had lately.
-    #[inline]
-    pub fn others(&self, me: WorkerId, real: RealId) -> Load {
-        let slot = self.others.get(me.index()).and_then(|row| row.get(real.index()));
-        let word = slot.map_or(0, |s| s.load(Relaxed));
-        Load { active: (word >> 32) as u32, inactive: word as u32 }
+    #[inline(always)]
+    pub fn others(&self, me: WorkerId) -> Others<'_> {
+        Others(self.others.get(me.index()).map_or(&[], |row| row))
+    }
+}
+
+/// What the others have of each real server.
+#[derive(Debug, Clone, Copy)]
+pub struct Others<'a>(&'a [AtomicU64]);
+
+impl Others<'_> {
+    /// Both halves of a [`Load`](crate::schedule::Load), as it takes them from a word.
+    #[inline(always)]
+    pub fn word(&self, slot: usize) -> u64 {
+        self.0.get(slot).map_or(0, |word| word.load(Relaxed))
+    }
+
+    /// From a slot on.
+    #[inline(always)]
+    pub fn from(self, slot: usize) -> Self {
+        Others(self.0.get(slot..).unwrap_or_default())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::Load;
 
     #[test]
     fn each_worker_sees_the_others() {
@@ -107,10 +138,28 @@ mod tests {
         }
         let board = LoadBoard::new(3, 2);
         board.refresh(&stats, &[(RealId(1), Thresholds::default())]);
-        let seen: Vec<_> = (0..3).map(|w| board.others(WorkerId(w), RealId(1))).collect();
+        let others = |w, real: RealId| Load::of_word(board.others(WorkerId(w)).word(real.index()));
+        let seen: Vec<_> = (0..3).map(|w| others(w, RealId(1))).collect();
         assert_eq!(seen.iter().map(|l| l.active).collect::<Vec<_>>(), [5, 4, 3]);
         assert_eq!(seen.iter().map(|l| l.inactive).collect::<Vec<_>>(), [50, 40, 30]);
-        assert_eq!(board.others(WorkerId(0), RealId(0)), Load::default());
+        assert_eq!(others(0, RealId(0)), Load::default());
+    }
+
+    #[test]
+    fn a_slot_that_is_forgotten_is_as_new() {
+        let stats: Vec<_> = (0..2).map(|_| Arc::new(Stats::new(0, 0, 2))).collect();
+        let (real, other, thresholds) = (RealId(0), RealId(1), Thresholds { upper: 5, lower: 0 });
+        let board = LoadBoard::new(2, 2);
+        for real in [real, other] {
+            stats[0].real(real).unwrap().active.add(7);
+        }
+        board.refresh(&stats, &[(real, thresholds), (other, thresholds)]);
+        board.forget(real);
+        let others = |real: RealId| Load::of_word(board.others(WorkerId(1)).word(real.index()));
+        assert_eq!(others(real), Load::default());
+        assert!(!board.is_full(real, thresholds, 0));
+        assert_eq!(others(other).active, 7);
+        assert!(board.is_full(other, thresholds, 0));
     }
 
     #[test]

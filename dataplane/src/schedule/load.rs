@@ -13,6 +13,12 @@ pub struct Load {
 }
 
 impl Load {
+    /// What is kept in one word, active ones in the upper half.
+    #[inline(always)]
+    pub const fn of_word(word: u64) -> Load {
+        Load { active: (word >> 32) as u32, inactive: word as u32 }
+    }
+
     /// All of them, as connection thresholds count.
     #[inline(always)]
     pub const fn total(self) -> u32 {
@@ -64,6 +70,9 @@ pub(super) struct Cost {
 }
 
 impl Cost {
+    /// More than any other.
+    const MOST: Cost = Cost { overhead: 1, weight: 0 };
+
     /// By cross multiplication, as LVS compares: exact, and no division.
     #[inline(always)]
     pub(super) const fn is_less_than(self, other: Cost) -> bool {
@@ -75,7 +84,7 @@ impl Cost {
 /// cursor.
 ///
 /// LVS takes the first of the list. Here several workers pick at once, each knowing the others'
-/// counts up to 10 ms late: were they all to prefer the same one of two equals, it would get a
+/// counts up to 5 ms late: were they all to prefer the same one of two equals, it would get a
 /// burst from each of them. A single worker with counts that follow its picks sees no difference.
 #[inline]
 pub(super) fn least<'a, T>(
@@ -85,17 +94,20 @@ pub(super) fn least<'a, T>(
 ) -> Option<&'a T> {
     let start = cursor.within(takers.len());
     let (before, after) = takers.split_at(start);
-    let mut best: Option<(usize, &T, Cost)> = None;
-    for (place, taker) in (start..).zip(after).chain((0..).zip(before)) {
-        let Some(cost) = cost(taker) else { continue };
-        if best.is_none_or(|(_, _, lowest)| cost.is_less_than(lowest)) {
-            best = Some((place, taker, cost));
-            if cost.overhead == 0 {
-                break;
+    let (mut lowest, mut best) = (Cost::MOST, None);
+    for (first, part) in [(start, after), (0, before)] {
+        for (place, taker) in part.iter().enumerate() {
+            let Some(cost) = cost(taker) else { continue };
+            if cost.is_less_than(lowest) {
+                (lowest, best) = (cost, Some((first + place, taker)));
+                if cost.overhead == 0 {
+                    cursor.picked(first + place);
+                    return Some(taker);
+                }
             }
         }
     }
-    let (place, taker, _) = best?;
+    let (place, taker) = best?;
     cursor.picked(place);
     Some(taker)
 }

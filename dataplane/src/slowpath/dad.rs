@@ -7,8 +7,8 @@
 //! # Choices
 //! - The random delay before the first probe, "up to MAX_RTR_SOLICITATION_DELAY", is left out. It
 //!   keeps many stations that start together apart; the director would only be deaf for longer.
-//! - An address that another station has is probed again with every new configuration and when the
-//!   link comes up: either may have removed the other.
+//! - An address that another station has is probed again every half a minute, with every new
+//!   configuration and when the link comes up: once the other is gone, the director has it.
 //! - Link-local addresses are probed as others are. One that is another station's is not used, but
 //!   IPv6 goes on (RFC 4862 5.4.5 "SHOULD" disable it): configured addresses may do without.
 
@@ -27,6 +27,8 @@ use crate::types::{AddressState, Mac, PortId};
 
 /// RFC 4862 5.1, DupAddrDetectTransmits.
 const TRANSMITS: u8 = 1;
+/// Until an address that another station has is probed again, in milliseconds.
+const DUPLICATE_RETRY: u64 = 30_000;
 /// Until a probe that found no buffer is tried again, in milliseconds.
 const NO_BUFFER_RETRY: u64 = 100;
 
@@ -117,6 +119,9 @@ impl Dad {
             }
             self.due.remove(&(due, key));
             let Some(probed) = self.known.get_mut(&key) else { continue };
+            if probed.state == AddressState::Duplicate {
+                (probed.state, probed.left) = (AddressState::Tentative, TRANSMITS);
+            }
             probed.due = if probed.left == 0 {
                 probed.state = AddressState::Ready;
                 changed = true;
@@ -146,12 +151,13 @@ impl Dad {
         let tentative = |probed: &&mut Probed| probed.state == AddressState::Tentative;
         let Some(probed) = self.known.get_mut(&key).filter(tentative) else { return false };
         probed.state = AddressState::Duplicate;
-        let due = probed.due.take();
+        let retry = cx.now.after(DUPLICATE_RETRY);
+        let due = probed.due.replace(retry);
         self.disarm(due, key);
+        self.due.insert((retry, key));
         cx.stats.event(Event::DadConflicts).add(1);
         log::error!(
-            "address {address} of port {} is in use by {mac}: it is not used; remove the other, \
-             then apply the configuration again",
+            "address {address} of port {} is in use by {mac}: it is not used until that one is gone",
             cx.own.port_name(port)
         );
         true

@@ -366,8 +366,17 @@ impl Compiler {
             netmask: wanted.netmask,
             expire_quiescent: spec.switches.expire_quiescent_template,
         });
-        let compiled_service =
-            Service { key: service.key, scheduler, reals, one_packet, persistence, thresholds };
+        let first = reals.first().copied();
+        let first = first.filter(|f| (f.0..).zip(&reals).all(|(slot, real)| real.0 == slot));
+        let compiled_service = Service {
+            key: service.key,
+            scheduler,
+            reals,
+            first,
+            one_packet,
+            persistence,
+            thresholds,
+        };
         put(&mut compiled.snapshot.services, slot, compiled_service);
         Ok(id)
     }
@@ -427,6 +436,7 @@ fn compile_real(
         neighbor,
         mtu: egress.mtu,
         src_mac: egress.mac,
+        thresholds: real.thresholds,
         tunnel: way.tunnel,
     }
 }

@@ -1,7 +1,7 @@
 //! What nearly every packet needs of the configuration, laid out for it.
 //!
 //! [`Snapshot`](super::Snapshot) says all about a real server; this is what forwarding a packet takes
-//! of it, so laid out that it stays small when there are many: eight bytes a real server, and a cache
+//! of it, so laid out that it stays small when there are many: four bytes a real server, and a cache
 //! line for each way out. And a set of bits that says of most packets that they are for others.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use super::{Real, Tunnel};
 use crate::forward::Front;
-use crate::types::{NeighborId, PortId, RealId, ServiceId};
+use crate::types::{NeighborId, PortId, RealId};
 
 /// A way out: how packets are rewritten, and where to. Real servers with the same address, of
 /// however many virtual services, share one, so that there are as many as machines.
@@ -43,22 +43,11 @@ impl Way {
     }
 }
 
-/// What a real server's slot leads to.
-#[derive(Debug, Clone, Copy)]
-pub struct Home {
-    way: u32,
-    /// The virtual service it is of.
-    pub service: ServiceId,
-}
-
-impl Home {
-    const NONE: Home = Home { way: u32::MAX, service: ServiceId(u32::MAX) };
-}
-
 /// Ways, and which of them each real server has, by slot.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
-    homes: Box<[Home]>,
+    /// Four bytes a real server: those of ten thousand virtual services stay close.
+    numbers: Box<[u32]>,
     ways: Box<[Way]>,
 }
 
@@ -66,36 +55,30 @@ impl Ways {
     pub(super) fn build(reals: &[Option<Real>]) -> Ways {
         let mut ways: Vec<Way> = Vec::new();
         let mut by_address: HashMap<_, Vec<u32>> = HashMap::new();
-        let homes = reals.iter().map(|real| {
-            let Some(real) = real else { return Home::NONE };
+        let numbers = reals.iter().map(|real| {
+            let Some(real) = real else { return u32::MAX };
             let way = Way::of(real);
             // The same address may be reached by several methods.
             let there = by_address.entry(real.address).or_default();
             let number = there.iter().copied().find(|n| ways.get(*n as usize) == Some(&way));
-            let number = number.unwrap_or_else(|| {
+            number.unwrap_or_else(|| {
                 ways.push(way);
                 there.push(ways.len() as u32 - 1);
                 ways.len() as u32 - 1
-            });
-            Home { way: number, service: real.service }
+            })
         });
-        let homes = homes.collect();
-        Ways { homes, ways: ways.into() }
+        let numbers = numbers.collect();
+        Ways { numbers, ways: ways.into() }
     }
 
     #[inline(always)]
-    pub(super) fn home(&self, id: RealId) -> Option<&Home> {
-        self.homes.get(id.index())
-    }
-
-    #[inline(always)]
-    pub(super) fn get(&self, home: &Home) -> Option<&Way> {
-        self.ways.get(home.way as usize)
+    pub(super) fn get(&self, id: RealId) -> Option<&Way> {
+        self.ways.get(*self.numbers.get(id.index())? as usize)
     }
 
     #[inline(always)]
     pub(super) fn prefetch(&self, id: RealId) {
-        crate::arch::prefetch_at(&self.homes, id.index());
+        crate::arch::prefetch_at(&self.numbers, id.index());
     }
 }
 
@@ -119,8 +102,8 @@ impl LocalFilter {
 
     #[inline(always)]
     const fn place(address: u32) -> (usize, u32) {
-        let hash = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((hash >> (64 - Self::BITS + 6)) as usize, (hash >> (64 - Self::BITS)) as u32 % 64)
+        let hash = address.wrapping_mul(0x9e37_79b9);
+        ((hash >> (32 - Self::BITS + 6)) as usize, hash >> (32 - Self::BITS) & 63)
     }
 
     #[inline(always)]
@@ -134,7 +117,7 @@ impl LocalFilter {
 mod tests {
     use super::*;
     use crate::forward::{DualTunnel, TunnelTemplate};
-    use crate::types::{ForwardMethod, Mac};
+    use crate::types::{ForwardMethod, Mac, ServiceId};
 
     #[test]
     fn the_filter_lets_every_local_address_through_and_few_others() {
@@ -160,6 +143,7 @@ mod tests {
                 neighbor: NeighborId(last.into()),
                 mtu: 1500,
                 src_mac: Mac([2, 0, 0, 0, 0, 1]),
+                thresholds: Default::default(),
                 tunnel: None,
             })
         };
@@ -168,12 +152,10 @@ mod tests {
         let dual = DualTunnel::ipip4([192, 0, 2, 1].into(), [172, 16, 0, 1].into());
         let wide = real(8, 1).map(|r| Real { tunnel: Some(Tunnel::Dual(dual)), ..r });
         let ways = Ways::build(&[real(5, 1), None, real(6, 1), real(6, 2), by_tunnel, wide]);
-        let home = |n| ways.home(RealId(n)).expect("a slot");
-        assert_eq!((home(0).way, home(2).way, home(3).way, home(4).way), (0, 0, 1, 2));
-        assert_eq!((home(2).service, home(4).service), (ServiceId(6), ServiceId(7)));
-        assert_eq!(ways.get(home(4)).map(|way| way.limit), Some(1480));
-        assert_eq!(ways.get(home(5)).map(|way| way.limit), Some(0));
+        assert_eq!(*ways.numbers, [0, u32::MAX, 0, 1, 2, 3]);
+        assert_eq!(ways.get(RealId(4)).map(|way| way.limit), Some(1480));
+        assert_eq!(ways.get(RealId(5)).map(|way| way.limit), Some(0));
         // What is not in use leads nowhere.
-        assert!(ways.get(home(1)).is_none() && ways.home(RealId(6)).is_none());
+        assert!(ways.get(RealId(1)).is_none() && ways.get(RealId(6)).is_none());
     }
 }

@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use absent::Absent;
-pub use hot::{Home, Way};
+pub use hot::Way;
 use hot::{LocalFilter, Ways};
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
@@ -69,6 +69,8 @@ pub struct Service {
     pub scheduler: Arc<Scheduler>,
     /// Its real servers.
     pub reals: Vec<RealId>,
+    /// The first of them, if their slots follow one another.
+    pub first: Option<RealId>,
     /// Whether each of its datagrams is scheduled alone, without a flow.
     pub one_packet: bool,
     /// Whether, and how, clients stay with a real server.
@@ -107,6 +109,8 @@ pub struct Real {
     pub mtu: u16,
     /// The port's Ethernet address.
     pub src_mac: Mac,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
     /// Outer headers, for tunnels.
     pub tunnel: Option<Tunnel>,
 }
@@ -181,21 +185,15 @@ impl Snapshot {
         self.filter.may_have(address)
     }
 
-    /// What a real server's slot leads to, configured or not.
-    #[inline(always)]
-    pub fn home(&self, id: RealId) -> Option<&Home> {
-        self.ways.home(id)
-    }
-
     /// The way to a real server; `None` when it is no longer configured.
     #[inline(always)]
-    pub fn way(&self, home: &Home) -> Option<&Way> {
-        self.ways.get(home)
+    pub fn way(&self, id: RealId) -> Option<&Way> {
+        self.ways.get(id)
     }
 
-    /// Asks for the cache line of [`Snapshot::home`].
+    /// Asks for the cache line where [`Snapshot::way`] begins to look.
     #[inline(always)]
-    pub fn prefetch_home(&self, id: RealId) {
+    pub fn prefetch_way(&self, id: RealId) {
         self.ways.prefetch(id);
     }
 
@@ -215,6 +213,16 @@ impl Snapshot {
             was.is_some() && was != self.service(*id).and_then(netmask)
         })
         .collect()
+    }
+
+    /// The real servers of `before` that are no longer configured, with their virtual services.
+    pub fn departed_since<'a>(
+        &'a self,
+        before: &'a Snapshot,
+    ) -> impl Iterator<Item = (ServiceId, RealId)> + 'a {
+        let was = before.reals.iter().enumerate().map(|(slot, real)| (RealId(slot as u32), real));
+        was.filter(|(id, _)| self.real(*id).is_none())
+            .filter_map(|(id, real)| real.as_ref().map(|real| (real.service, id)))
     }
 
     /// A real server by slot; `None` when it is no longer configured.

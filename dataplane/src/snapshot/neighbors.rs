@@ -30,13 +30,14 @@ pub struct NextHops {
     words: Box<[AtomicU64]>,
 }
 
-const KNOWN: u64 = 1 << 48;
+/// A word below this is the Ethernet address of a neighbor that is known.
+const UNKNOWN: u64 = 1 << 48;
 const FAILED: u64 = 2 << 48;
 
 impl NextHops {
     /// `capacity` neighbors, all unknown.
     pub fn new(capacity: usize) -> NextHops {
-        NextHops { words: (0..capacity).map(|_| AtomicU64::new(0)).collect() }
+        NextHops { words: (0..capacity).map(|_| AtomicU64::new(UNKNOWN)).collect() }
     }
 
     /// How many neighbors there is room for.
@@ -48,8 +49,8 @@ impl NextHops {
     #[inline(always)]
     pub fn get(&self, neighbor: NeighborId) -> NextHop {
         match self.words.get(neighbor.index()).map_or(FAILED, |w| w.load(Relaxed)) {
-            word if word & KNOWN != 0 => NextHop::Known(Mac::from_wire(word)),
-            word if word & FAILED != 0 => NextHop::Failed,
+            word if word < UNKNOWN => NextHop::Known(Mac::from_wire(word)),
+            FAILED => NextHop::Failed,
             _ => NextHop::Unknown,
         }
     }
@@ -59,7 +60,7 @@ impl NextHops {
     #[inline(always)]
     pub fn known(&self, neighbor: NeighborId) -> Option<u64> {
         let word = self.words.get(neighbor.index())?.load(Relaxed);
-        (word & KNOWN != 0).then_some(word & (KNOWN - 1))
+        (word >> 48 == 0).then_some(word)
     }
 
     /// Publishes; only called by the slow path, which sets a slot to [`NextHop::Unknown`] when its
@@ -67,8 +68,8 @@ impl NextHops {
     pub fn set(&self, neighbor: NeighborId, hop: NextHop) {
         if let Some(word) = self.words.get(neighbor.index()) {
             let value = match hop {
-                NextHop::Known(mac) => mac.to_wire() | KNOWN,
-                NextHop::Unknown => 0,
+                NextHop::Known(mac) => mac.to_wire(),
+                NextHop::Unknown => UNKNOWN,
                 NextHop::Failed => FAILED,
             };
             word.store(value, Relaxed);

@@ -285,6 +285,21 @@ fn persistence_is_compiled() {
 }
 
 #[test]
+fn slots_that_follow_one_another_are_told() {
+    let mut c = compiler();
+    let mut first = |reals: &[u8]| {
+        let compiled = compile(&mut c, &[(80, reals)]);
+        compiled.snapshot.service(ServiceId(0)).unwrap().first
+    };
+    assert_eq!(first(&[1, 2, 3]), Some(RealId(0)));
+    assert_eq!(first(&[2, 3]), Some(RealId(1)));
+    assert_eq!(first(&[3, 2]), None);
+    assert_eq!(first(&[2, 3, 4]), None, "slot 0 is used again");
+    assert_eq!(first(&[4, 2, 3]), Some(RealId(0)));
+    assert_eq!(first(&[]), None);
+}
+
+#[test]
 fn real_servers_with_thresholds_are_counted_whatever_the_scheduler() {
     let mut services = vec![service(80, &[1, 2]), service(81, &[1, 2])];
     let thresholds = Thresholds { upper: 9, lower: 3 };

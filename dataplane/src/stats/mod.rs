@@ -10,10 +10,14 @@
 //! (fragments that came before their first) waiting in a worker.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod counter;
 mod list;
 mod table;
 
+pub use accounts::Accounts;
 pub use counter::Counter;
 pub use list::{DropReason, Event};
-pub use table::{Counts, Forwarded, PortStats, RealStats, Rounds, ServiceStats, Stats, Traffic};
+pub use table::{
+    Counts, Forwarded, Half, PortStats, RealStats, Rounds, ServiceStats, Stats, Traffic,
+};

@@ -24,7 +24,7 @@ pub struct PortStats {
 }
 
 /// What every packet is counted in: four of them share a cache line, so that those of ten thousand
-/// virtual services stay close to the processor.
+/// real servers stay close to the processor.
 #[derive(Debug, Default)]
 #[repr(align(16))]
 pub struct Forwarded {
@@ -43,22 +43,55 @@ impl Forwarded {
     }
 }
 
-/// The other counters of a virtual service.
+/// What a virtual service counts itself; see [`Accounts`](super::Accounts) for its packets.
 #[derive(Debug, Default)]
 #[repr(align(16))]
-struct ServiceRest {
+struct ServiceSlot {
     connections: Counter,
     no_real_server: Counter,
 }
 
 /// The other counters of a real server.
 #[derive(Debug, Default)]
-#[repr(align(32))]
+#[repr(align(16))]
 struct RealRest {
     connections: Counter,
-    active: Counter,
-    inactive: Counter,
     replicas: Counter,
+}
+
+/// A gauge that is half of a counter, below 2^32: two that are wanted together are read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Half<'a> {
+    word: &'a Counter,
+    shift: u32,
+}
+
+impl<'a> Half<'a> {
+    fn upper(word: &'a Counter) -> Half<'a> {
+        Half { word, shift: 32 }
+    }
+
+    fn lower(word: &'a Counter) -> Half<'a> {
+        Half { word, shift: 0 }
+    }
+
+    /// Adds `n`; only by its one writer.
+    #[inline(always)]
+    pub fn add(self, n: u64) {
+        self.word.add(n << self.shift);
+    }
+
+    /// Takes `n` off, which is not more than is there; only by its one writer.
+    #[inline(always)]
+    pub fn sub(self, n: u64) {
+        self.word.sub(n << self.shift);
+    }
+
+    /// The value now.
+    #[inline(always)]
+    pub fn get(self) -> u64 {
+        self.word.get() >> self.shift & u64::from(u32::MAX)
+    }
 }
 
 /// Counters of one virtual service, as one worker sees it.
@@ -66,10 +99,6 @@ struct RealRest {
 pub struct ServiceStats<'a> {
     /// Flows scheduled.
     pub connections: &'a Counter,
-    /// Packets forwarded: the sum of its real servers'.
-    pub packets: &'a Counter,
-    /// Bytes of those, from the IP header on, as received.
-    pub bytes: &'a Counter,
     /// Packets for which no real server was there.
     pub no_real_server: &'a Counter,
 }
@@ -84,9 +113,9 @@ pub struct RealStats<'a> {
     /// Bytes of those, from the IP header on, as received.
     pub bytes: &'a Counter,
     /// Flows in the table that count as active (gauge).
-    pub active: &'a Counter,
+    pub active: Half<'a>,
     /// Flows in the table that count as inactive: closing or closed (gauge).
-    pub inactive: &'a Counter,
+    pub inactive: Half<'a>,
     /// Copies of another worker's flow, kept because it began with a fragment (gauge).
     pub replicas: &'a Counter,
 }
@@ -109,6 +138,11 @@ impl<T: Default> Slots<T> {
     #[inline(always)]
     fn get(&self, slot: usize) -> Option<&T> {
         self.0.get(slot + Self::SPARE)
+    }
+
+    #[inline(always)]
+    fn all(&self) -> &[T] {
+        self.0.get(Self::SPARE..).unwrap_or_default()
     }
 
     #[inline(always)]
@@ -160,10 +194,12 @@ pub struct Stats {
     dropped: Box<Lines<{ DropReason::COUNT }>>,
     rounds: Box<Rounds>,
     ports: Box<[PortStats]>,
-    services: Slots<Forwarded>,
-    services_rest: Slots<ServiceRest>,
+    services: Slots<ServiceSlot>,
     reals: Slots<Forwarded>,
     reals_rest: Slots<RealRest>,
+    /// Active flows in the upper half, inactive ones in the lower: schedulers look at those of many
+    /// real servers for one new flow, and eight share a cache line.
+    reals_flows: Slots<Counter>,
 }
 
 fn zeroed<T: Default>(n: usize) -> Box<[T]> {
@@ -179,9 +215,9 @@ impl Stats {
             rounds: Box::default(),
             ports: zeroed(ports),
             services: Slots::new(services),
-            services_rest: Slots::new(services),
             reals: Slots::new(reals),
             reals_rest: Slots::new(reals),
+            reals_flows: Slots::new(reals),
         }
     }
 
@@ -212,37 +248,30 @@ impl Stats {
     /// A virtual service's counters, if the slot exists.
     #[inline(always)]
     pub fn service(&self, service: ServiceId) -> Option<ServiceStats<'_>> {
-        let Forwarded { packets, bytes } = self.services.get(service.index())?;
-        let ServiceRest { connections, no_real_server } =
-            self.services_rest.get(service.index())?;
-        Some(ServiceStats { connections, packets, bytes, no_real_server })
+        let ServiceSlot { connections, no_real_server } = self.services.get(service.index())?;
+        Some(ServiceStats { connections, no_real_server })
     }
 
     /// A real server's counters, if the slot exists.
     #[inline(always)]
     pub fn real(&self, real: RealId) -> Option<RealStats<'_>> {
         let Forwarded { packets, bytes } = self.reals.get(real.index())?;
-        let RealRest { connections, active, inactive, replicas } =
-            self.reals_rest.get(real.index())?;
+        let RealRest { connections, replicas } = self.reals_rest.get(real.index())?;
+        let flows = self.reals_flows.get(real.index())?;
+        let (active, inactive) = (Half::upper(flows), Half::lower(flows));
         Some(RealStats { connections, packets, bytes, active, inactive, replicas })
     }
 
-    /// What is counted of each packet to a virtual service.
+    /// Active flows, in the upper 32 bits, and inactive ones of each real server slot.
     #[inline(always)]
-    pub fn forwarded_service(&self, service: ServiceId) -> Option<&Forwarded> {
-        self.services.get(service.index())
+    pub fn flows(&self) -> &[Counter] {
+        self.reals_flows.all()
     }
 
     /// What is counted of each packet to a real server.
     #[inline(always)]
     pub fn forwarded_real(&self, real: RealId) -> Option<&Forwarded> {
         self.reals.get(real.index())
-    }
-
-    /// Asks for the cache line of [`Stats::forwarded_service`].
-    #[inline(always)]
-    pub fn prefetch_service(&self, service: ServiceId) {
-        self.services.prefetch(service.index());
     }
 
     /// Asks for the cache line of [`Stats::forwarded_real`].
@@ -349,6 +378,20 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_gauges_of_a_word_are_each_their_own() {
+        let stats = Stats::new(0, 0, 3);
+        let real = stats.real(RealId(1)).expect("a slot");
+        real.active.add(5);
+        real.inactive.add(u64::from(u32::MAX));
+        real.active.sub(1);
+        assert_eq!((real.active.get(), real.inactive.get()), (4, u64::from(u32::MAX)));
+        real.inactive.sub(u64::from(u32::MAX));
+        assert_eq!((real.active.get(), real.inactive.get()), (4, 0));
+        let words: Vec<_> = stats.flows().iter().map(Counter::get).collect();
+        assert_eq!(words, [0, 4 << 32, 0]);
+    }
 
     #[test]
     fn balance_needs_every_packet_in_one_verdict() {

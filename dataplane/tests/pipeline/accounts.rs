@@ -5,16 +5,14 @@
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::{FlowMatch, Query, QueryKind, SCAN_BUDGET};
 use dataplane::snapshot::neighbors::NextHop;
-use dataplane::types::{Protocol, ServiceId};
+use dataplane::types::Protocol;
 
 use crate::director::Director;
 use crate::packets::*;
 
 fn service(director: &Director) -> (u64, u64, u64) {
-    let all = director.stats.iter().map(|s| s.service(ServiceId(0)).unwrap());
-    all.fold((0, 0, 0), |sum, s| {
-        (sum.0 + s.connections.get(), sum.1 + s.packets.get(), sum.2 + s.bytes.get())
-    })
+    let traffic = director.service_traffic();
+    (traffic.connections, traffic.packets, traffic.bytes)
 }
 
 fn reals(director: &Director) -> (u64, u64, u64) {
@@ -47,6 +45,29 @@ fn a_service_counts_what_its_real_servers_count() {
     director.receive(&[ack(1)]);
     assert_eq!(service(&director), (2, 5, bytes));
     assert_eq!(reals(&director), service(&director));
+}
+
+#[test]
+fn a_service_keeps_what_was_counted_for_real_servers_it_has_no_more() {
+    let (one, two) = ("tcp 80 rr: 10.0.0.1 dr", "tcp 80 rr: 10.0.0.1 dr, 10.0.0.2 dr");
+    let other = "tcp 81 rr: 10.0.0.3 dr";
+    let mut director = Director::new(&[two]);
+    director.receive(&[syn(1), syn(2), ack(1), ack(2)]);
+    let before = service(&director);
+    assert_eq!(before.1, 4);
+    for services in [&[one][..], &[one], &[one, other], &[two, other], &[two]] {
+        director.services(services);
+        director.wait(10_000);
+        assert_eq!(service(&director), before, "{services:?}");
+    }
+    // What is configured again begins at nothing.
+    director.services(&[other]);
+    director.wait(10_000);
+    director.services(&[other]);
+    director.services(&[two]);
+    assert_eq!(service(&director), (0, 0, 0));
+    director.receive(&[syn(5)]);
+    assert_eq!((service(&director).0, service(&director).1), (1, 1));
 }
 
 #[test]

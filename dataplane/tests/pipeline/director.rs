@@ -18,10 +18,10 @@ use dataplane::snapshot::neighbors::{NextHop, NextHops};
 use dataplane::snapshot::spec::{
     GreSpec, Persistence, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec,
 };
-use dataplane::stats::{Counts, DropReason, Event, RealStats, Stats};
+use dataplane::stats::{Accounts, Counts, DropReason, Event, RealStats, Stats, Traffic};
 use dataplane::types::{
-    Mac, Netmask, PortId, Protocol, Punt, PuntReason, RealId, ServiceAddress, ServiceKey, Tick,
-    WorkerId,
+    Mac, Netmask, PortId, Protocol, Punt, PuntReason, RealId, ServiceAddress, ServiceId,
+    ServiceKey, Tick, WorkerId,
 };
 
 use crate::buffer::{Census, Counted, Pool};
@@ -179,6 +179,7 @@ pub(crate) struct Director {
     pub(crate) workers: Vec<Pipeline<Counted>>,
     pub(crate) stats: Vec<Arc<Stats>>,
     pub(crate) loads: Arc<LoadBoard>,
+    pub(crate) accounts: Accounts,
     pub(crate) templates: AllTemplates,
     pub(crate) wire: Wire,
     pub(crate) pool: Pool,
@@ -302,6 +303,7 @@ impl Director {
             workers,
             stats,
             loads,
+            accounts: Accounts::new(SLOTS, SLOTS),
             templates,
             wire: Wire::default(),
             pool: Pool { census: census.clone(), left: usize::MAX.into() },
@@ -325,6 +327,18 @@ impl Director {
             self.compiler.compile(&spec, generation, |real| flows(real) == 0)?;
         self.templates
             .forget(|service, real| new_services.contains(&service) || new_reals.contains(&real));
+        for service in &new_services {
+            let total = self.service_total(*service);
+            self.accounts.open_service(*service, total);
+        }
+        for real in &new_reals {
+            self.loads.forget(*real);
+            let total = self.real_total(*real);
+            self.accounts.open_real(*real, total);
+        }
+        for (service, real) in snapshot.departed_since(&self.snapshot) {
+            self.accounts.depart(service, real);
+        }
         for hop in &snapshot.links.neighbors {
             self.hops.set(hop.id, NextHop::Known(hop.fixed.unwrap_or(mac_of(hop.address))));
         }
@@ -342,6 +356,33 @@ impl Director {
     pub(crate) fn services(&mut self, services: &[&str]) {
         let services = services.iter().map(|s| service(s)).collect();
         self.configure(Spec { services, ..self.spec.clone() }).unwrap();
+    }
+
+    fn service_total(&self, service: ServiceId) -> Traffic {
+        let stats = self.stats.iter().filter_map(|s| s.service(service));
+        let connections = stats.map(|s| s.connections.get()).sum();
+        Traffic { connections, ..Traffic::default() }
+    }
+
+    fn real_total(&self, real: RealId) -> Traffic {
+        let mut total = Traffic::default();
+        for s in self.stats.iter().filter_map(|s| s.real(real)) {
+            total.add(&Traffic {
+                connections: s.connections.get(),
+                packets: s.packets.get(),
+                bytes: s.bytes.get(),
+                active: s.active.get(),
+                inactive: s.inactive.get(),
+            });
+        }
+        total
+    }
+
+    /// What the first service has counted.
+    pub(crate) fn service_traffic(&self) -> Traffic {
+        let id = self.compiler.service_id(&self.spec.services[0].key).unwrap();
+        let reals = &self.snapshot.service(id).unwrap().reals;
+        self.accounts.service(id, self.service_total(id), reals, |real| self.real_total(real))
     }
 
     /// Sets what is known of a next hop.

@@ -11,7 +11,7 @@ use dataplane::types::{Mac, Protocol};
 
 use crate::director::Director;
 use crate::packets::*;
-use crate::packets6::{WAN_DIP6, client6, from6};
+use crate::packets6::{client6, from6};
 
 fn director() -> Director {
     Director::with_workers(2, &["tcp 80 rr: 10.0.0.1 ipip", "udp 53 rr: 10.0.0.1 dr", "tcp 81 rr:"])
@@ -60,8 +60,10 @@ fn scene(reason: DropReason) -> Option<Director> {
         ExtensionLimit => after(&from6(1).ext(60, &[65; 7]).udp(1, 53).finish()),
         RoutingHeader => after(&from6(1).ext(43, &[0, 2, 1, 0, 0, 0, 0]).udp(1, 53).finish()),
         NdpInvalid => {
-            let to_dip = Build::eth(ROUTER_MAC, WAN_MAC).ipv6(client6(1), WAN_DIP6);
-            after(&to_dip.icmp6(135, 0, 0).payload(&[0; 16]).finish())
+            // From beyond a router: the hop limit is not 255 any more.
+            let all_nodes = "ff02::1".parse().unwrap();
+            let packet = Build::eth(ROUTER_MAC, WAN_MAC).ipv6(client6(1), all_nodes);
+            after(&packet.icmp6(135, 0, 0).payload(&[0; 16]).finish())
         }
         TooShort => after(&syn(1)[..20]),
         BadIpv4Header => after(&with_ip(syn(1), |ip| ip[3] = 19)),
@@ -163,7 +165,11 @@ fn each_reason_happens_or_is_not_the_pipelines() {
             Some(director) => {
                 director.check();
                 let counts = director.counts();
-                assert_eq!((counts.drops(reason), counts.dropped_total()), (1, 1), "{reason}");
+                assert_eq!(
+                    (counts.drops(reason), counts.dropped_total()),
+                    (1, 1),
+                    "{reason}: {counts:?}"
+                );
             }
             None => assert!(others.insert(reason)),
         }

@@ -1,5 +1,7 @@
 //! Real servers that may have so many connections and no more.
 
+use dataplane::packet::build::Build;
+use dataplane::packet::tcp::Flags;
 use dataplane::stats::DropReason;
 use dataplane::types::SchedulerKind;
 
@@ -114,4 +116,43 @@ fn workers_know_of_one_another() {
     assert_eq!(director.receive_at(0, &[syn(4)]).verdict(), FULL);
     assert_eq!(director.receive_at(1, &[syn(5)]).verdict(), FULL);
     assert_eq!(total(&director, "10.0.0.1"), 4);
+}
+
+#[test]
+fn whoever_fills_up_by_persistence_is_full_at_once() {
+    // All clients of the test are one; their template takes them on, and nobody looks who is full.
+    let service = "tcp 80 rr p=300/255.0.0.0: 10.0.0.2 dr w=0, 10.0.0.1 dr x=3";
+    let mut director = Director::with_workers(2, &[service]);
+    let stranger = Build::eth(ROUTER_MAC, WAN_MAC)
+        .ipv4([10, 1, 2, 3].into(), VIP)
+        .tcp(1000, 80, Flags::SYN, 1)
+        .finish();
+    for n in 0..3 {
+        director.receive_at(0, &[syn(n)]);
+    }
+    assert_eq!(total(&director, "10.0.0.1"), 3);
+    assert_eq!(director.receive_at(1, &[stranger]).verdict(), FULL);
+}
+
+#[test]
+fn a_slot_that_is_used_again_brings_no_connections_with_it() {
+    let wlc = "tcp 80 wlc: 10.0.0.3 dr x=9";
+    let mut director = Director::with_workers(2, &[&format!("{wlc}, 10.0.0.1 dr x=2 w=65535")]);
+    let old = director.real_id("10.0.0.1");
+    for n in 0..3 {
+        director.receive_at(0, &[syn(n)]);
+    }
+    director.loads.refresh(&director.stats, &director.snapshot.counted);
+    assert_eq!(total(&director, "10.0.0.1"), 2);
+    // It is removed, its flows end, and another takes its place before connections are summed.
+    director.services(&[wlc]);
+    director.wait(10_000);
+    director.services(&[wlc]);
+    director.services(&[&format!("{wlc}, 10.0.0.2 dr x=2 w=65535")]);
+    assert_eq!(director.real_id("10.0.0.2"), old, "the test wants the same slot");
+    for worker in [1, 0] {
+        let outcome = director.receive_at(worker, &[syn(20 + worker as u16)]);
+        assert_eq!(outcome.sent.len(), 1);
+    }
+    assert_eq!(director.connections("10.0.0.2"), (2, 0));
 }
