@@ -136,6 +136,10 @@ impl<B: PacketBuf> Pipeline<B> {
                     Look::Odd => odd |= 1 << (nth * FEW + n),
                 }
             }
+            // A flood of what is not for a virtual service ends here.
+            if (odd | strangers) >> (nth * FEW) & ((1 << FEW) - 1) == (1 << FEW) - 1 {
+                continue;
+            }
             for info in infos {
                 // What was not read has an old key, which does no harm.
                 info.hash = self.shard.hash_words(info.words());
