@@ -57,7 +57,8 @@ address() {
     [[ -z ${4:-} ]] || ip -n "$NAME-$1" route add default via "$4"
     [[ -n $ipv6 ]] || return 0
     ip -n "$NAME-$1" address add "$(ipv6_of "$3")/64" dev "$2" nodad
-    [[ -z ${4:-} ]] || ip -n "$NAME-$1" route add default via "$(ipv6_of "$4")"
+    # Of several addresses IPv4 takes the first as the source, and IPv6 any, unless it is told.
+    [[ -z ${4:-} ]] || ip -n "$NAME-$1" route add default via "$(ipv6_of "$4")" src "$(ipv6_of "$3")"
 }
 
 build_network() {
