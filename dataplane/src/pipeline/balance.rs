@@ -2,7 +2,7 @@
 
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::{
-    Cause, Event as FlowEvent, Flags, FlowRef, Guess, Lookup, Removed, State, Transition,
+    Cause, Event as FlowEvent, Flags, FlowRef, Key, Lookup, Removed, State, Transition,
 };
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
@@ -107,9 +107,8 @@ impl<B: PacketBuf> Pipeline<B> {
         ingress: PortId,
         buf: B,
         flow: &FlowOf,
-        guess: Guess,
     ) -> Option<(B, RealId)> {
-        let found = match self.find(env, flow, guess) {
+        let found = match self.find(env, flow) {
             Some(real) => Ok(real),
             None => self.schedule(env, flow),
         };
@@ -128,16 +127,11 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// The real server of a flow in this worker's shard, the packet taken into account.
     #[inline(always)]
-    pub(super) fn find<P, O>(
-        &mut self,
-        env: &Env<'_, P, O>,
-        flow: &FlowOf,
-        guess: Guess,
-    ) -> Option<RealId> {
-        let found = match self.shard.guessed(guess, &flow.key, env.now) {
-            Some(found) => found,
-            None => self.look_up(env, flow)?,
-        };
+    pub(super) fn find<P, O>(&mut self, env: &Env<'_, P, O>, flow: &FlowOf) -> Option<RealId> {
+        if self.shard.lacks(flow.hash, &flow.key.pack()) {
+            return None;
+        }
+        let found = self.look_up(env, flow)?;
         let change = self.shard.touch(found, flow.event, env.now);
         let entry = self.shard.get(found);
         let (real, flags) = (entry.real, entry.flags);

@@ -14,7 +14,7 @@ use arrayvec::ArrayVec;
 
 use super::balance::makes_flow;
 use super::{Env, FlowOf, Handoff, Output, PeerMessage, Pipeline};
-use crate::flow::{Guess, Seed};
+use crate::flow::Seed;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
 use crate::snapshot::Snapshot;
@@ -138,7 +138,7 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &Ipv4Packet,
         flow: &FlowOf,
     ) {
-        if let Some(real) = self.find(env, flow, Guess::NONE) {
+        if let Some(real) = self.find(env, flow) {
             self.forward(env, ingress, buf, ip, real);
             self.learn_fragment(env, FragmentKey::of(ip), real);
         } else if self.workers > 1 {
@@ -157,7 +157,7 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &Ipv4Packet,
         flow: &FlowOf,
     ) {
-        let Some((buf, real)) = self.balance(env, ingress, buf, flow, Guess::NONE) else { return };
+        let Some((buf, real)) = self.balance(env, ingress, buf, flow) else { return };
         self.forward(env, ingress, buf, ip, real);
         self.learn_fragment(env, FragmentKey::of(ip), real);
         let service = env.snapshot.service(flow.service);
@@ -181,7 +181,7 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &Ipv4Packet,
         flow: &FlowOf,
     ) -> Result<(), Handoff<B>> {
-        let Some(real) = self.find(env, flow, Guess::NONE) else { return Err(packet) };
+        let Some(real) = self.find(env, flow) else { return Err(packet) };
         let note = PeerMessage::FragmentOwner { fragment: FragmentKey::of(ip), real };
         if env.out.tell(packet.origin, note).is_err() {
             self.stats.event(Event::PeerNotesLost).add(1);

@@ -1,6 +1,7 @@
 //! What a worker does between bursts: timers, and the end.
 
 use super::{Env, Output, Pipeline};
+use crate::flow::Shard;
 use crate::packet::buf::PacketBuf;
 use crate::stats::{DropReason, Event};
 
@@ -8,7 +9,7 @@ use crate::stats::{DropReason, Event};
 /// Far below [`crate::types::Tick::MAX_SPAN`], so no deadline ever looks like a future one again.
 pub const SWEEP_PERIOD_MS: u32 = 10_000;
 
-/// Entries looked at in one go: a bound on the gap between two bursts (about 1 µs per 64).
+/// Places looked at in one go: a bound on the gap between two bursts (about 1 µs per 64).
 const SWEEP_BUDGET: u32 = 256;
 
 impl<B: PacketBuf> Pipeline<B> {
@@ -22,7 +23,7 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     fn tick<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>) {
-        // Entries due since the last time, rounded up; never more than there are.
+        // Places due since the last time, rounded up; never more than there are.
         let capacity = self.shard.capacity() as u64;
         let elapsed = u64::from(env.now.since(self.swept_at).min(SWEEP_PERIOD_MS));
         self.swept_at = env.now;
@@ -48,7 +49,7 @@ impl<B: PacketBuf> Pipeline<B> {
     fn sweep_some<P, O>(&mut self, env: &Env<'_, P, O>) {
         let budget = self.sweep_debt.min(SWEEP_BUDGET);
         self.sweep_debt -= budget;
-        let mut removed = arrayvec::ArrayVec::<_, { SWEEP_BUDGET as usize }>::new();
+        let mut removed = arrayvec::ArrayVec::<_, { SWEEP_BUDGET as usize * Shard::PLACE }>::new();
         self.shard.sweep(
             env.now,
             budget as usize,
