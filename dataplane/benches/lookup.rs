@@ -2,8 +2,8 @@
 //! same random order, 32 a call, in turn.
 //!
 //! Both read their keys, 16 bytes each, from an array in visiting order, look them up, and read the
-//! word that is kept for the key. The flow table does so in the pipeline's three stages, and sees
-//! to it that the flow has not expired. Both have room for 1.2 times the keys.
+//! word that is kept for the key. The flow table does so in the pipeline's two stages, and sees to
+//! it that the flow has not expired. Both have room for 1.2 times the keys.
 //!
 //! `lookup KEYS PAIRS MILLISECONDS [EAL ARGUMENT…]` prints `memory OURS THEIRS` in bytes and a line
 //! per pair: nanoseconds a key of the flow table and of rte_hash. `scripts/bench lookup` runs it.
@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use dataplane::dpdk::{Eal, HashKey, HashTable};
-use dataplane::flow::{Flags, Guess, Lookup, Seed, Shard, State};
+use dataplane::flow::{Flags, Seed, Shard, State};
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 
 /// Keys a call.
@@ -81,25 +81,17 @@ impl Table for Shard {
     /// As the pipeline does it.
     #[inline(always)]
     fn burst(&mut self, keys: &[Visit; BURST]) -> (u32, u64) {
-        let (mut hashes, mut guesses) = ([0; BURST], [Guess::NONE; BURST]);
+        let mut hashes = [0; BURST];
         for (hash, key) in hashes.iter_mut().zip(keys) {
             *hash = self.hash(&key.0);
             self.prefetch_bucket(*hash);
         }
-        for (guess, hash) in guesses.iter_mut().zip(&hashes) {
-            *guess = self.prefetch_entry(*hash);
-        }
         let (mut found, mut sum) = (0, 0);
-        for ((key, hash), guess) in keys.iter().zip(&hashes).zip(&guesses) {
-            let flow = match self.guessed(*guess, &key.0, NOW) {
-                Some(flow) => flow,
-                None => match self.lookup(&key.0, *hash, NOW) {
-                    Lookup::Hit(flow) => flow,
-                    _ => continue,
-                },
-            };
-            found += 1;
-            sum += u64::from(self.get(flow).real.0);
+        for (key, hash) in keys.iter().zip(&hashes) {
+            if let Some(flow) = self.find(&key.0, *hash, NOW) {
+                found += 1;
+                sum += u64::from(flow.real.0);
+            }
         }
         (found, sum)
     }

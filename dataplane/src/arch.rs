@@ -1,5 +1,4 @@
-//! What safe Rust does not offer of the processor: cache prefetch, the comparison of sixteen bytes at
-//! once, and large pages.
+//! What safe Rust does not offer of the processor: cache prefetch, and large pages.
 //!
 //! This is, beside `dpdk`, the only module that may use `unsafe`.
 #![allow(unsafe_code)]
@@ -59,37 +58,4 @@ pub fn prefer_huge_pages<T>(empty: &mut Vec<T>) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = empty;
-}
-
-/// Which of `bytes` are `byte`: bit n for byte n.
-#[inline(always)]
-pub fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE2 is part of the x86-64 baseline; the unaligned load reads the sixteen bytes that
-    // the reference is to.
-    unsafe {
-        use std::arch::x86_64::{
-            __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8,
-        };
-        let bytes = _mm_loadu_si128(bytes.as_ptr().cast::<__m128i>());
-        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8))) as u32
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    bytes.iter().rev().fold(0, |bits, b| bits << 1 | u32::from(*b == byte))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn every_place_and_every_byte_is_told_apart() {
-        for byte in 0..=255u8 {
-            for other in [byte ^ 1, byte ^ 0x80, byte.wrapping_add(1), byte.wrapping_sub(1)] {
-                for places in [0u32, 1, 0x8000, 0x5555, 0xaaaa, 0x0ff0, 0xffff] {
-                    let bytes =
-                        std::array::from_fn(|n| if places >> n & 1 == 1 { byte } else { other });
-                    assert_eq!(super::equal_bytes(&bytes, byte), places, "{byte} {other}");
-                }
-            }
-        }
-    }
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use dataplane::flow::{
-    Cause, Event, Flags, Flow, Key, Lookup, Removed, Seed, State, Swept, Table, Timeouts,
+    Cause, Event, Flags, Flow, Key, Lookup, Packed, Removed, Seed, State, Swept, Table, Timeouts,
     Transition,
 };
 use dataplane::types::{FlowKey, FlowKey6, Protocol, RealId, Tick};
@@ -49,14 +49,20 @@ impl ModelKey for FlowKey6 {
     }
 }
 
-/// A key that crowds: three primary buckets, five alternate ones, three tags.
+/// A key that crowds: three first buckets, and few others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CrowdedKey(u8);
 
 impl Key for CrowdedKey {
-    type Align = ();
+    type Addresses = ();
 
-    const FILLER: CrowdedKey = CrowdedKey(0);
+    fn pack(&self) -> Packed<()> {
+        Packed { addresses: (), ports: u32::from(self.0 >> 1), bit: self.0 & 1 != 0 }
+    }
+
+    fn unpack(packed: Packed<()>) -> CrowdedKey {
+        CrowdedKey((packed.ports as u8) << 1 | u8::from(packed.bit))
+    }
 
     fn hash(&self, _: &Seed) -> u64 {
         let n = u64::from(self.0);
@@ -105,8 +111,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-struct Model<K: Key> {
-    table: Table<K>,
+struct Model<K: Key, const N: usize> {
+    table: Table<K, N>,
     flows: HashMap<u8, Flow<K>>,
     timeouts: Timeouts,
     now: Tick,
@@ -114,8 +120,8 @@ struct Model<K: Key> {
     serial: u32,
 }
 
-impl<K: ModelKey> Model<K> {
-    fn new(capacity: usize, start: u32) -> Model<K> {
+impl<K: ModelKey, const N: usize> Model<K, N> {
+    fn new(capacity: usize, start: u32) -> Self {
         Model {
             table: Table::new(capacity, Seed::new(7)).unwrap(),
             flows: HashMap::new(),
@@ -186,13 +192,13 @@ impl<K: ModelKey> Model<K> {
     }
 
     fn lookup(&mut self, n: u8, hash: u64) -> Lookup<K> {
-        let found = self.table.find(&K::of(n), hash, self.now).copied();
+        let found = self.table.find(&K::of(n), hash, self.now);
         let outcome = self.table.lookup(&K::of(n), hash, self.now);
         match (self.flows.get(&n).copied(), &outcome) {
             (None, Lookup::Miss) => assert!(found.is_none()),
             (Some(flow), Lookup::Hit(place)) => {
                 assert!(!flow.expired(self.now));
-                assert!(*self.table.get(*place) == flow && found == Some(flow));
+                assert!(self.table.get(*place) == flow && found == Some(flow));
             }
             (Some(_), Lookup::Expired(removed)) => {
                 assert_eq!(removed.cause, Cause::Expired);
@@ -213,7 +219,7 @@ impl<K: ModelKey> Model<K> {
             real: RealId(self.serial),
             deadline: self.deadline(state),
             state,
-            flags: Flags(n),
+            flags: Flags::from_bits(n),
         };
         let full = self.flows.len() == self.table.capacity();
         let inserted = self.table.insert(key, hash, flow.real, flow.state, flow.flags, self.now);
@@ -234,7 +240,7 @@ impl<K: ModelKey> Model<K> {
                 Self::left(&mut self.flows, self.now, removed);
             }
         }
-        assert!(*self.table.get(inserted.flow) == flow);
+        assert!(self.table.get(inserted.flow) == flow);
         assert!(self.flows.insert(n, flow).is_none());
     }
 
@@ -250,7 +256,7 @@ impl<K: ModelKey> Model<K> {
             (_, Event::Rst) => (State::Closed, true),
             (State::Closed | State::Closing, Event::Syn) => {
                 assert!(matches!(transition, Transition::NewConnection { .. }));
-                assert!(*self.table.get(place) == flow);
+                assert!(self.table.get(place) == flow);
                 return self.insert(n, State::SynReceived);
             }
             (State::Closed | State::Closing, _) => (from, true),
@@ -262,7 +268,7 @@ impl<K: ModelKey> Model<K> {
         if renewed {
             flow.deadline = self.deadline(to);
         }
-        assert!(*self.table.get(place) == flow);
+        assert!(self.table.get(place) == flow);
         let expected = if from == to { Transition::Same } else { Transition::Changed { from, to } };
         assert_eq!(transition, expected);
         self.flows.insert(n, flow);
@@ -306,7 +312,7 @@ impl<K: ModelKey> Model<K> {
         assert!(listed == self.flows);
         for (&n, flow) in &self.flows {
             let found = self.table.find(&K::of(n), self.table.hash(&K::of(n)), self.now);
-            assert!(found == Some(flow).filter(|f| !f.expired(self.now)));
+            assert!(found == Some(*flow).filter(|f| !f.expired(self.now)));
         }
         let c = self.table.counters();
         let left = c.expired + c.replaced + c.removed + c.evicted.iter().sum::<u64>();
@@ -325,7 +331,7 @@ proptest! {
         start in prop_oneof![any::<u32>(), (u32::MAX - 2_000_000)..],
         ops in prop::collection::vec(op(), 0..600),
     ) {
-        let mut model = Model::<FlowKey>::new(capacity, start);
+        let mut model = Model::<FlowKey, 3>::new(capacity, start);
         for op in ops {
             model.apply(op);
         }
@@ -337,7 +343,7 @@ proptest! {
         start in any::<u32>(),
         ops in prop::collection::vec(op(), 0..600),
     ) {
-        let mut model = Model::<FlowKey6>::new(capacity, start);
+        let mut model = Model::<FlowKey6, 2>::new(capacity, start);
         for op in ops {
             model.apply(op);
         }
@@ -349,7 +355,7 @@ proptest! {
         start in any::<u32>(),
         ops in prop::collection::vec(op(), 0..1200),
     ) {
-        let mut model = Model::<CrowdedKey>::new(capacity, start);
+        let mut model = Model::<CrowdedKey, 3>::new(capacity, start);
         for op in ops {
             model.apply(op);
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dataplane::flow::{
-    CacheLine, Cause, Event, Flags, Flow, FlowRef, Inserted, Key, Lookup, NewShardError, Removed,
+    Cause, Event, Flags, Flow, FlowRef, Inserted, Key, Lookup, NewShardError, Packed, Removed,
     Seed, Shard, State, Table, Timeouts, Transition,
 };
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
@@ -45,17 +45,16 @@ fn hit(shard: &mut Shard, n: u32, now: Tick) -> FlowRef {
 }
 
 /// `inserted = len + all that left`.
-fn assert_balanced(shard: &Shard) {
+fn assert_balanced<K: Key>(shard: &Table<K>) {
     let c = shard.counters();
     let left = c.expired + c.replaced + c.removed + c.evicted.iter().sum::<u64>();
     assert_eq!(c.inserted, shard.len() as u64 + left, "{c:?}");
 }
 
 #[test]
-fn a_flow_costs_48_bytes() {
+fn a_flow_costs_64_bytes() {
     let shard = shard(1_000_000);
-    assert!(shard.memory_bytes() <= 48 * 1_000_000 + 4096, "{}", shard.memory_bytes());
-    assert!(size_of::<Flow>() <= 28);
+    assert!(shard.memory_bytes() <= 64 * 1_000_000 + 4096, "{}", shard.memory_bytes());
     assert_eq!(shard.capacity(), 1_000_000);
 }
 
@@ -79,7 +78,7 @@ fn finds_what_was_inserted_and_nothing_else() {
     assert_eq!(inserted.evicted, None);
     assert_eq!(hit(&mut shard, 1, NOW), inserted.flow);
     assert_eq!(
-        *shard.get(inserted.flow),
+        shard.get(inserted.flow),
         Flow {
             key: key(1),
             real: RealId(1),
@@ -108,9 +107,15 @@ fn finds_what_was_inserted_and_nothing_else() {
 struct AimedKey(u32);
 
 impl Key for AimedKey {
-    type Align = ();
+    type Addresses = ();
 
-    const FILLER: AimedKey = AimedKey(0);
+    fn pack(&self) -> Packed<()> {
+        Packed { addresses: (), ports: self.0, bit: false }
+    }
+
+    fn unpack(packed: Packed<()>) -> AimedKey {
+        AimedKey(packed.ports)
+    }
 
     fn hash(&self, _: &Seed) -> u64 {
         0x8000_0000_4000_0042
@@ -119,7 +124,7 @@ impl Key for AimedKey {
 
 #[test]
 fn keys_with_one_hash_are_told_apart() {
-    // All in one bucket pair, under one tag: 24 fit, and each further one evicts the oldest.
+    // All in the same few buckets: 24 fit, and each further one evicts the oldest.
     let mut table = Table::<AimedKey>::new(1000, SEED).unwrap();
     let insert = |table: &mut Table<AimedKey>, n: u32| {
         let hash = table.hash(&AimedKey(n));
@@ -139,14 +144,14 @@ fn keys_with_one_hash_are_told_apart() {
             assert_eq!(found.map(|f| f.real), (m > n - 24).then_some(RealId(m)));
         }
     }
-    assert_eq!(table.counters().moved, 0);
+    assert_balanced(&table);
 }
 
 #[test]
 fn flags_are_kept_and_handed_back() {
     let mut shard = shard(10);
     let hash = shard.hash(&key(1));
-    let flags = Flags::REPLICA.with(Flags(0x80));
+    let flags = Flags::REPLICA.with(Flags::from_bits(4));
     let flow = shard.insert(key(1), hash, RealId(9), State::Udp, flags, NOW).flow;
     assert!(shard.get(flow).flags.has(Flags::REPLICA));
     assert_eq!(
@@ -316,7 +321,8 @@ fn a_million_flows_come_and_go() {
     for n in 0..capacity as u32 {
         assert_eq!(insert(&mut shard, n, State::Established, NOW).evicted, None);
     }
-    assert_eq!(shard.counters().moved, 0);
+    // Nearly all are in their first bucket.
+    assert!(shard.counters().away < capacity as u64 / 25, "{}", shard.counters().away);
     for n in (0..capacity as u32).step_by(7) {
         let flow = hit(&mut shard, n, NOW);
         assert_eq!(shard.get(flow).key, key(n));
@@ -447,9 +453,9 @@ fn a_flood_of_datagrams_competes_with_itself() {
 }
 
 #[test]
-fn a_full_bucket_pair_moves_flows_before_it_evicts() {
-    // Half the buckets a table would have: keys that all have their primary bucket in the lower
-    // quarter, so that much overflows and the pairs fill up while most of the table is empty.
+fn full_buckets_send_flows_elsewhere_before_they_evict() {
+    // Keys that all have their first bucket in the lower quarter, so that much goes elsewhere while
+    // most of the table is empty.
     let mut shard = shard(1000);
     let mut inserted = 0;
     let mut n = 0;
@@ -460,12 +466,12 @@ fn a_full_bucket_pair_moves_flows_before_it_evicts() {
             inserted += 1;
         }
     }
-    assert!(shard.counters().moved > 0);
+    assert!(shard.counters().away > 100);
     for m in (1..=n).filter(|&m| key(m).hash(&SEED) >> 62 == 0) {
         let flow = hit(&mut shard, m, NOW);
         assert_eq!(shard.get(flow).real, RealId(m));
     }
-    // Taken out one by one, all are found, however they were moved.
+    // Taken out one by one, all are found, wherever they went.
     for m in (1..=n).filter(|&m| key(m).hash(&SEED) >> 62 == 0) {
         let flow = hit(&mut shard, m, NOW);
         assert_eq!(shard.remove(flow).unwrap().real, RealId(m));
@@ -535,7 +541,6 @@ fn stages_are_hints_and_change_nothing() {
     let flow = insert(&mut shard, 1, State::Udp, NOW).flow;
     for hash in [0, u64::MAX, shard.hash(&key(1))] {
         shard.prefetch_bucket(hash);
-        shard.prefetch_entry(hash);
     }
     assert_eq!(hit(&mut shard, 1, NOW), flow);
 }
@@ -545,9 +550,15 @@ fn stages_are_hints_and_change_nothing() {
 struct WideKey([u64; 4], u32);
 
 impl Key for WideKey {
-    type Align = CacheLine;
+    type Addresses = [u64; 4];
 
-    const FILLER: WideKey = WideKey([0; 4], 0);
+    fn pack(&self) -> Packed<[u64; 4]> {
+        Packed { addresses: self.0, ports: self.1, bit: false }
+    }
+
+    fn unpack(packed: Packed<[u64; 4]>) -> WideKey {
+        WideKey(packed.addresses, packed.ports)
+    }
 
     fn hash(&self, seed: &Seed) -> u64 {
         let WideKey([a, b, c, d], e) = *self;
@@ -556,8 +567,8 @@ impl Key for WideKey {
 }
 
 #[test]
-fn a_wider_key_makes_a_wider_entry_only() {
-    let mut table = Table::<WideKey>::new(1000, SEED).unwrap();
+fn a_wider_key_makes_a_wider_bucket_only() {
+    let mut table = Table::<WideKey, 2>::new(1000, SEED).unwrap();
     for n in 0..1000u32 {
         let key = WideKey([n.into(); 4], n);
         let hash = table.hash(&key);
@@ -565,5 +576,5 @@ fn a_wider_key_makes_a_wider_entry_only() {
         assert_eq!(inserted.evicted, None);
         assert_eq!(table.find(&key, hash, NOW).unwrap().real, RealId(n));
     }
-    assert!(table.memory_bytes() <= 80 * 1000 + 4096);
+    assert!(table.memory_bytes() <= 128 * 1000 + 4096);
 }

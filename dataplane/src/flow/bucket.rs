@@ -1,189 +1,343 @@
-//! One cache line of the index: twelve tags and the entries they stand for.
+//! One bucket: the flows themselves, so that what a lookup reads lies together.
 //!
-//! Tags are compared all at once, by one vector instruction where there is one.
+//! For IPv4 it is one cache line of three flows. Each field of all flows lies beside the same field
+//! of the others, without padding, and the keys are compared without a branch. What a flow has of
+//! state, protocol and marks is in one byte.
 
-use crate::arch::equal_bytes;
+use super::hash::Packed;
+use super::{Flags, Flow, Key, State};
+use crate::types::{RealId, Tick};
 
-/// Slots of a bucket: as many as fit in a line with their tags and the overflow count.
-pub(super) const SLOTS: usize = 12;
+/// State, and what else is a bit or two, of a flow; 0 when there is none.
+///
+/// From the low end: the state counted from one (3 bits), the key's bit, whether the flow is in
+/// another bucket than its first, the caller's marks (3 bits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct Mark(u8);
 
-/// The tag of an empty slot; [`tag`] never makes it.
-const EMPTY: u8 = 0;
+impl Mark {
+    pub(super) const VACANT: Mark = Mark(0);
+    const STATE: u8 = 7;
+    /// Bits of which every state has one, counted from one, but Established, which is 2.
+    const CHEAP: u8 = 5;
+    const BIT: u8 = 1 << 3;
+    const AWAY: u8 = 1 << 4;
+    const FLAGS: u32 = 5;
 
-/// The tag of a hash: the bits that choose neither bucket.
-#[inline(always)]
-pub(super) const fn tag(hash: u64) -> u8 {
-    let tag = hash as u8;
-    if tag == EMPTY { 1 } else { tag }
-}
-
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Bucket {
-    /// The tag of each slot; behind them, low byte first, how many keys whose primary bucket this
-    /// is live in their alternate one.
-    tags: [u8; SLOTS + 4],
-    entries: [u32; SLOTS],
-}
-
-impl Bucket {
-    pub(super) const NEW: Bucket = Bucket { tags: [0; SLOTS + 4], entries: [0; SLOTS] };
-
-    /// The slots with this tag.
     #[inline(always)]
-    pub(super) fn matches(&self, tag: u8) -> Slots {
-        Slots(equal_bytes(&self.tags, tag) & ((1 << SLOTS) - 1))
+    pub(super) const fn new(state: State, flags: Flags, bit: bool, away: bool) -> Mark {
+        Mark(
+            (state as u8 + 1)
+                | (bit as u8 * Mark::BIT)
+                | (away as u8 * Mark::AWAY)
+                | flags.bits() << Mark::FLAGS,
+        )
     }
 
-    /// The slots in use.
-    pub(super) fn occupied(&self) -> impl Iterator<Item = usize> {
-        (0..SLOTS).filter(|&slot| self.tag(slot) != EMPTY)
+    #[inline(always)]
+    pub(super) const fn live(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether there is a flow, and its key has this bit.
+    #[inline(always)]
+    pub(super) const fn is(self, bit: bool) -> bool {
+        self.live() && (self.0 & Mark::BIT != 0) == bit
+    }
+
+    /// The state counted from one, 0 when there is no flow.
+    #[inline(always)]
+    pub(super) const fn place(self) -> usize {
+        (self.0 & Mark::STATE) as usize
+    }
+
+    #[inline(always)]
+    pub(super) const fn state(self) -> State {
+        match self.0 & Mark::STATE {
+            1 => State::SynReceived,
+            2 => State::Established,
+            3 => State::Closing,
+            5 => State::Udp,
+            _ => State::Closed,
+        }
+    }
+
+    /// Whether there is a flow, and it is not established.
+    #[inline(always)]
+    pub(super) const fn is_cheap(self) -> bool {
+        self.0 & Mark::CHEAP != 0
+    }
+
+    #[inline(always)]
+    pub(super) const fn with_state(self, state: State) -> Mark {
+        Mark(self.0 & !Mark::STATE | (state as u8 + 1))
+    }
+
+    #[inline(always)]
+    pub(super) const fn bit(self) -> bool {
+        self.0 & Mark::BIT != 0
+    }
+
+    #[inline(always)]
+    pub(super) const fn away(self) -> bool {
+        self.0 & Mark::AWAY != 0
+    }
+
+    #[inline(always)]
+    const fn flags(self) -> Flags {
+        Flags::from_bits(self.0 >> Mark::FLAGS)
+    }
+}
+
+/// `N` flows, and how many that are elsewhere would be here if there had been room.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Bucket<K: Key, const N: usize> {
+    addresses: [K::Addresses; N],
+    ports: [u32; N],
+    reals: [RealId; N],
+    pub(super) deadlines: [Tick; N],
+    pub(super) marks: [Mark; N],
+    beyond: u8,
+}
+
+impl<K: Key, const N: usize> Bucket<K, N> {
+    pub(super) fn new() -> Self {
+        Bucket {
+            addresses: [K::Addresses::default(); N],
+            ports: [0; N],
+            reals: [RealId(0); N],
+            deadlines: [Tick(0); N],
+            marks: [Mark::VACANT; N],
+            beyond: 0,
+        }
+    }
+
+    /// The only slot that can hold this key, but for two keys that differ in their bit alone and
+    /// keys of zeroes. To be compared in full.
+    #[inline(always)]
+    pub(super) fn likely(&self, addresses: &K::Addresses, ports: u32) -> usize {
+        let mut slot = 0;
+        for n in 1..N {
+            if (self.addresses[n] == *addresses) & (self.ports[n] == ports) {
+                slot = n;
+            }
+        }
+        slot
+    }
+
+    /// Whether a slot has a key of this bit and these words.
+    #[inline(always)]
+    pub(super) fn has(&self, slot: usize, addresses: &K::Addresses, ports: u32) -> bool {
+        (self.addresses[slot] == *addresses) & (self.ports[slot] == ports)
+    }
+
+    /// The slot of a key.
+    #[inline(always)]
+    pub(super) fn find(&self, key: &Packed<K::Addresses>) -> Option<usize> {
+        let slot = self.likely(&key.addresses, key.ports);
+        if !self.has(slot, &key.addresses, key.ports) {
+            return None;
+        }
+        if self.marks[slot].is(key.bit) {
+            return Some(slot);
+        }
+        (0..N).find(|&n| self.has(n, &key.addresses, key.ports) && self.marks[n].is(key.bit))
     }
 
     /// An empty slot.
     #[inline(always)]
     pub(super) fn vacancy(&self) -> Option<usize> {
-        self.matches(EMPTY).next()
+        // Without a branch for each: how many are in use nobody can foresee.
+        let marks = self.marks.iter().enumerate();
+        let empty = marks.fold(0u32, |all, (n, mark)| all | u32::from(!mark.live()) << n);
+        if empty != 0 { Some(empty.trailing_zeros() as usize) } else { None }
     }
 
-    /// The entry of a slot in use; no entry at all for a slot that does not exist.
+    /// The slots in use.
     #[inline(always)]
-    pub(super) fn entry(&self, slot: usize) -> u32 {
-        self.entries.get(slot).copied().unwrap_or(u32::MAX)
+    pub(super) fn occupied(&self) -> impl Iterator<Item = usize> {
+        (0..N).filter(|&n| self.marks[n].live())
     }
 
-    pub(super) fn fill(&mut self, slot: usize, tag: u8, entry: u32) {
-        if let Some(place) = self.entries.get_mut(slot) {
-            *place = entry;
-            self.set_tag(slot, tag);
+    /// Whether a flow is not established.
+    #[inline(always)]
+    pub(super) fn has_cheap(&self) -> bool {
+        Mark(self.marks.iter().fold(0, |all, mark| all | mark.0)).is_cheap()
+    }
+
+    /// The real server of a slot.
+    #[inline(always)]
+    pub(super) fn real(&self, slot: usize) -> RealId {
+        self.reals[slot]
+    }
+
+    /// The flow of a slot in use.
+    #[inline(always)]
+    pub(super) fn flow(&self, slot: usize) -> Option<Flow<K>> {
+        let mark = *self.marks.get(slot)?;
+        let (addresses, ports, bit) = (self.addresses[slot], self.ports[slot], mark.bit());
+        mark.live().then(|| Flow {
+            key: K::unpack(Packed { addresses, ports, bit }),
+            real: self.reals[slot],
+            deadline: self.deadlines[slot],
+            state: mark.state(),
+            flags: mark.flags(),
+        })
+    }
+
+    /// Puts a flow into a slot; `away` if this is not its first bucket.
+    #[inline(always)]
+    pub(super) fn put(
+        &mut self,
+        slot: usize,
+        key: &Packed<K::Addresses>,
+        flow: &Flow<K>,
+        away: bool,
+    ) {
+        if slot < N {
+            self.addresses[slot] = key.addresses;
+            self.ports[slot] = key.ports;
+            self.reals[slot] = flow.real;
+            self.deadlines[slot] = flow.deadline;
+            self.marks[slot] = Mark::new(flow.state, flow.flags, key.bit, away);
         }
     }
 
+    /// Empties a slot. Nothing of the key stays behind, as [`likely`](Bucket::likely) wants.
+    #[inline(always)]
     pub(super) fn clear(&mut self, slot: usize) {
-        self.set_tag(slot, EMPTY);
-    }
-
-    /// How many keys whose primary bucket this is live in their alternate one.
-    #[inline(always)]
-    pub(super) fn overflow(&self) -> u32 {
-        let [.., a, b, c, d] = self.tags;
-        u32::from_le_bytes([a, b, c, d])
-    }
-
-    pub(super) fn add_overflow(&mut self) {
-        self.set_overflow(self.overflow().saturating_add(1));
-    }
-
-    pub(super) fn sub_overflow(&mut self) {
-        self.set_overflow(self.overflow().saturating_sub(1));
-    }
-
-    fn set_overflow(&mut self, count: u32) {
-        let [.., a, b, c, d] = &mut self.tags;
-        [*a, *b, *c, *d] = count.to_le_bytes();
-    }
-
-    fn tag(&self, slot: usize) -> u8 {
-        self.tags[slot % SLOTS]
-    }
-
-    fn set_tag(&mut self, slot: usize, tag: u8) {
-        if slot < SLOTS {
-            self.tags[slot] = tag;
+        if slot < N {
+            self.addresses[slot] = K::Addresses::default();
+            self.ports[slot] = 0;
+            self.marks[slot] = Mark::VACANT;
         }
     }
-}
 
-/// A set of slots: bit n for slot n.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Slots(u32);
-
-impl Iterator for Slots {
-    type Item = usize;
-
+    /// How many flows went on from here to another bucket; [`u8::MAX`] when that many have ever
+    /// been at once.
     #[inline(always)]
-    fn next(&mut self) -> Option<usize> {
-        if self.0 == 0 {
-            return None;
+    pub(super) fn beyond(&self) -> u8 {
+        self.beyond
+    }
+
+    /// One more went on.
+    pub(super) fn pass_over(&mut self) {
+        self.beyond = self.beyond.saturating_add(1);
+    }
+
+    /// One of those left the table. A count that was once full is not known any more, and stays.
+    pub(super) fn come_back(&mut self) {
+        if self.beyond < u8::MAX {
+            self.beyond = self.beyond.saturating_sub(1);
         }
-        let slot = self.0.trailing_zeros() as usize;
-        self.0 &= self.0 - 1;
-        Some(slot)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{FlowKey, FlowKey6, Protocol};
+
+    fn key(n: u8, protocol: Protocol) -> FlowKey {
+        FlowKey {
+            client: [10, 0, 0, n].into(),
+            vip: [192, 0, 2, 1].into(),
+            client_port: 1000,
+            vip_port: 53,
+            protocol,
+        }
+    }
 
     #[test]
-    fn is_one_cache_line() {
-        assert_eq!(size_of::<Bucket>(), 64);
-        assert_eq!(align_of::<Bucket>(), 64);
+    fn is_one_cache_line_or_two() {
+        assert_eq!((size_of::<Bucket<FlowKey, 3>>(), align_of::<Bucket<FlowKey, 3>>()), (64, 64));
+        assert_eq!(
+            (size_of::<Bucket<FlowKey6, 2>>(), align_of::<Bucket<FlowKey6, 2>>()),
+            (128, 64)
+        );
+    }
+
+    #[test]
+    fn a_mark_keeps_what_it_is_made_of() {
+        for state in State::ALL {
+            for flags in (0..8).map(Flags::from_bits) {
+                for (bit, away) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let mark = Mark::new(state, flags, bit, away);
+                    assert!(mark.live() && mark.is(bit) && !mark.is(!bit));
+                    assert_eq!(mark.place(), state as usize + 1);
+                    assert_eq!(mark.is_cheap(), state != State::Established);
+                    assert_eq!(
+                        (mark.state(), mark.flags(), mark.bit(), mark.away()),
+                        (state, flags, bit, away)
+                    );
+                    for next in State::ALL {
+                        assert_eq!(mark.with_state(next), Mark::new(next, flags, bit, away));
+                    }
+                }
+            }
+        }
+        assert!(!Mark::VACANT.live() && !Mark::VACANT.is(false) && !Mark::VACANT.is(true));
+        assert!(Mark::VACANT.place() == 0 && !Mark::VACANT.is_cheap());
     }
 
     #[test]
     fn slots_fill_and_clear() {
-        let mut bucket = Bucket::NEW;
-        let mut order = Vec::new();
-        while let Some(slot) = bucket.vacancy() {
-            bucket.fill(slot, 7, 100 + slot as u32);
-            order.push(slot);
+        let mut bucket = Bucket::<FlowKey, 3>::new();
+        let flow = |n: u8, protocol| Flow {
+            key: key(n, protocol),
+            real: RealId(n.into()),
+            deadline: Tick(n.into()),
+            state: State::Udp,
+            flags: Flags::BOUND,
+        };
+        // Two of them differ in their protocol alone.
+        let flows = [flow(1, Protocol::Tcp), flow(2, Protocol::Udp), flow(1, Protocol::Udp)];
+        for (n, flow) in flows.iter().enumerate() {
+            assert_eq!(bucket.vacancy(), Some(n));
+            assert_eq!(bucket.find(&flow.key.pack()), None);
+            bucket.put(n, &flow.key.pack(), flow, n == 1);
+            assert_eq!(bucket.marks[n].away(), n == 1);
         }
-        order.sort_unstable();
-        assert_eq!(order, (0..SLOTS).collect::<Vec<_>>());
-        for slot in 0..SLOTS {
-            assert_eq!(bucket.entry(slot), 100 + slot as u32);
-            bucket.clear(slot);
-            assert_eq!(bucket.vacancy(), Some(slot));
-            assert_eq!(bucket.occupied().count(), SLOTS - 1);
-            assert_eq!(bucket.matches(7).count(), SLOTS - 1);
-            assert!(bucket.matches(7).all(|s| s != slot));
-            bucket.fill(slot, 7, 100 + slot as u32);
+        assert_eq!(bucket.vacancy(), None);
+        for (n, flow) in flows.iter().enumerate() {
+            let key = flow.key.pack();
+            assert_eq!(bucket.find(&key), Some(n));
+            assert!(bucket.has(
+                bucket.likely(&key.addresses, key.ports),
+                &key.addresses,
+                key.ports
+            ));
+            assert_eq!(bucket.flow(n), Some(*flow));
         }
+        bucket.clear(2);
+        assert_eq!((bucket.find(&flows[2].key.pack()), bucket.flow(2)), (None, None));
+        assert_eq!(bucket.find(&flows[0].key.pack()), Some(0));
+        assert_eq!(bucket.occupied().collect::<Vec<_>>(), [0, 1]);
         // What is no slot is nothing.
-        bucket.fill(SLOTS, 9, 1);
-        bucket.clear(SLOTS);
-        assert_eq!(bucket.entry(SLOTS), u32::MAX);
-        assert_eq!((bucket.matches(9).count(), bucket.matches(7).count()), (0, SLOTS));
+        bucket.put(3, &flows[0].key.pack(), &flows[0], false);
+        bucket.clear(3);
+        assert_eq!((bucket.flow(3), bucket.vacancy()), (None, Some(2)));
     }
 
     #[test]
-    fn comparison_is_exact_for_every_tag_beside_every_tag() {
-        // Carries between bytes would show where a neighbour differs by one or by a top bit.
-        for sought in 0..=255u8 {
-            for other in 0..=255u8 {
-                let mut bucket = Bucket::NEW;
-                for slot in 0..SLOTS {
-                    bucket.set_tag(slot, if slot % 3 == 1 { sought } else { other });
-                }
-                let mut found: Vec<_> = bucket.matches(sought).collect();
-                found.sort_unstable();
-                let expected: Vec<_> = (0..SLOTS).filter(|&s| bucket.tag(s) == sought).collect();
-                assert_eq!(found, expected, "{sought} beside {other}");
-            }
+    fn a_count_that_was_full_stays() {
+        let mut bucket = Bucket::<FlowKey, 3>::new();
+        for n in 1..u8::MAX {
+            bucket.pass_over();
+            assert_eq!(bucket.beyond(), n);
         }
-    }
-
-    #[test]
-    fn the_overflow_count_is_no_tag() {
-        let mut bucket = Bucket::NEW;
-        for n in 1..=1000 {
-            bucket.add_overflow();
-            assert_eq!(bucket.overflow(), n);
+        for n in (0..u8::MAX - 1).rev() {
+            bucket.come_back();
+            assert_eq!(bucket.beyond(), n);
         }
-        assert_eq!(bucket.occupied().count(), 0);
-        bucket.sub_overflow();
-        assert_eq!(bucket.overflow(), 999);
-        let mut empty = Bucket::NEW;
-        empty.sub_overflow();
-        assert_eq!(empty.overflow(), 0);
-    }
-
-    #[test]
-    fn no_hash_has_the_empty_tag() {
-        for low in 0..=255 {
-            assert_ne!(tag(0xabcd_ef00 | low), EMPTY);
+        bucket.come_back();
+        assert_eq!(bucket.beyond(), 0);
+        for _ in 0..300 {
+            bucket.pass_over();
         }
+        bucket.come_back();
+        assert_eq!(bucket.beyond(), u8::MAX);
     }
 }

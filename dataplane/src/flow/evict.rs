@@ -2,132 +2,112 @@
 
 use arrayvec::ArrayVec;
 
-use super::bucket::tag;
-use super::kept::{Cause, Flow, Removed};
-use super::table::{Place, Table};
+use super::bucket::Mark;
+use super::record::{Cause, Removed};
+use super::table::{Table, join};
 use super::{Key, State};
-use crate::arch::prefetch_at;
 use crate::types::Tick;
 
 /// Up to so many flows a full table is judged as a whole.
 const SMALL: usize = 128;
-/// Flows looked at in a larger one for want of a half-open flow: 16 neighbouring cache lines, which
-/// the processor prefetches.
+/// Buckets looked at in a larger one for want of a half-open flow: neighbours, which the processor
+/// prefetches. There are as many as flows, nearly.
 const SOME: usize = 32;
-/// How many of them leave at most, one for each flow that comes, before the next are looked at. What
-/// an eviction costs is reading those lines, so it is shared.
-const FEW: usize = 8;
-/// How often it looks further for something else than an established flow.
+/// How often it looks at so many more, for something worth less than a young flow.
 const TRIES: usize = 4;
+/// Flows that all those buckets have at most.
+const MOST: usize = SOME * TRIES * 4;
+/// How many of the flows of `SOME` leave at most, one for each flow that comes, before the next are
+/// looked at. What an eviction costs is reading them, so it is shared.
+const FEW: usize = SOME / SHARE;
+/// The same where all had to be looked at.
+const MANY: usize = TRIES * FEW;
+/// One in so many of them.
+const SHARE: usize = 4;
 
-/// The flows of such a search that are to leave next, the first one last, with what they were worth.
+/// The flows of such a search that are to leave next, the first one last.
 #[derive(Debug, Default)]
-pub(super) struct Victims(ArrayVec<(Worth, u32), FEW>);
+pub(super) struct Victims(ArrayVec<Victim, MANY>);
 
-/// How much a flow is worth keeping: the least goes first. Class in the upper half, milliseconds
-/// left in the lower.
-type Worth = u64;
+/// A place (30 bits) below what the flow there was worth.
+type Victim = u64;
 
-/// The class of an established flow; those below are worth less.
-const ESTABLISHED: Worth = 5;
-/// The first [`Worth`] that is not expired.
-const ALIVE: Worth = 1 << 32;
+/// Bits of a [`Victim`] that are its place.
+const PLACE: u32 = 30;
 
-#[inline]
-fn worth<K>(flow: &Flow<K>, now: Tick) -> Worth {
-    if flow.expired(now) {
-        return 0;
-    }
-    let class: Worth = match flow.state {
-        State::SynReceived => 1,
-        State::Closing | State::Closed => 2,
-        State::Udp => 3,
-        State::Established => ESTABLISHED,
-    };
-    class << 32 | Worth::from(flow.deadline.remaining(now))
+#[inline(always)]
+const fn class(victim: Victim) -> u64 {
+    victim >> (LEFT + PLACE)
 }
 
-impl<K: Key> Table<K> {
-    /// Frees a slot in one of two full buckets: by an expired flow, by moving a flow to its other
-    /// bucket, or by eviction. Rare, so it may read all 24 flows.
+/// How much a flow is worth keeping: the least goes first. Class above 31 bits of milliseconds left.
+type Worth = u64;
+
+/// Bits of a [`Worth`] below its class.
+const LEFT: u32 = 31;
+/// The class of a half-open flow.
+const HALF_OPEN: Worth = 1;
+/// The class of a flow whose client may still be about to answer.
+const YOUNG: Worth = 4;
+
+/// The class of a flow that has not expired, by its state counted from one.
+const CLASSES: [u8; 8] = {
+    let mut classes = [0; 8];
+    classes[State::SynReceived as usize + 1] = HALF_OPEN as u8;
+    classes[State::Closing as usize + 1] = 2;
+    classes[State::Closed as usize + 1] = 2;
+    classes[State::Udp as usize + 1] = 3;
+    classes[State::Established as usize + 1] = YOUNG as u8 + 1;
+    classes
+};
+
+#[inline(always)]
+fn worth(mark: Mark, deadline: Tick, now: Tick) -> Worth {
+    let left = Worth::from(deadline.remaining(now));
+    if left == 0 { 0 } else { Worth::from(CLASSES[mark.place()]) << LEFT | left }
+}
+
+/// An empty slot and its `nth` bucket for a key, and the flow that left it.
+pub(super) type Room<K> = ((usize, usize, usize), Option<Removed<K>>);
+
+impl<K: Key, const N: usize> Table<K, N> {
+    /// Frees a slot in one of the buckets of a hash, which are full. Rare, so it may read all 24
+    /// flows.
     #[cold]
     #[inline(never)]
-    pub(super) fn make_room(
-        &mut self,
-        primary: usize,
-        alternate: usize,
-        now: Tick,
-    ) -> (usize, usize, Option<Removed<K>>) {
-        let victim = self
-            .residents(primary, alternate)
-            .filter_map(|place| {
-                let flow = &self.entries.get(place.entry as usize)?.flow;
-                Some((worth(flow, now), place))
+    pub(super) fn make_room(&mut self, hash: u64, now: Tick) -> Room<K> {
+        let buckets = (0..Self::BUCKETS).map(|nth| (nth, self.bucket(hash, nth)));
+        let flows = buckets.flat_map(|(nth, at)| {
+            self.buckets.get(at).into_iter().flat_map(move |bucket| {
+                bucket.occupied().map(move |slot| {
+                    (worth(bucket.marks[slot], bucket.deadlines[slot], now), (nth, at, slot))
+                })
             })
-            .min_by_key(|&(worth, _)| worth);
-        // The buckets are full, so there is one.
-        let Some((worth, Place { bucket, slot, entry })) = victim else {
-            return (primary, 0, None);
-        };
-        if worth >= ALIVE {
-            if let Some((bucket, slot)) = self.displace(primary, alternate) {
-                return (bucket, slot, None);
-            }
+        });
+        // The first of equals, so that a bucket that comes twice is the earlier one.
+        match flows.min_by_key(|&(worth, _)| worth) {
+            Some((_, room)) => (room, self.evict(join(room.1, room.2), now)),
+            // Never: full buckets have flows.
+            None => ((0, self.bucket(hash, 0), 0), None),
         }
-        (bucket, slot, self.evict(entry, now))
     }
 
-    /// Moves the first flow that can to its other bucket; the slot it leaves.
-    fn displace(&mut self, primary: usize, alternate: usize) -> Option<(usize, usize)> {
-        let (from, hash, to) = self.residents(primary, alternate).find_map(|place| {
-            let hash = self.hash(&self.entries.get(place.entry as usize)?.flow.key);
-            let home = self.primary(hash);
-            let other = if place.bucket == home { self.alternate(hash) } else { home };
-            let slot = self.buckets.get(other)?.vacancy()?;
-            Some((place, hash, (other, slot)))
-        })?;
-        self.buckets.get_mut(from.bucket)?.clear(from.slot);
-        self.buckets.get_mut(to.0)?.fill(to.1, tag(hash), from.entry);
-        let home = self.primary(hash);
-        let line = self.buckets.get_mut(home)?;
-        if to.0 == home {
-            line.sub_overflow();
-        } else {
-            line.add_overflow();
-        }
-        self.counters.moved += 1;
-        Some((from.bucket, from.slot))
-    }
-
-    /// The flows of two buckets.
-    fn residents(&self, first: usize, second: usize) -> impl Iterator<Item = Place> {
-        let second = if first == second { None } else { Some(second) };
-        std::iter::once(first).chain(second).flat_map(move |bucket| {
-            self.buckets.get(bucket).into_iter().flat_map(move |line| {
-                line.occupied().map(move |slot| Place { bucket, slot, entry: line.entry(slot) })
-            })
-        })
-    }
-
-    /// Frees an entry of a table that has none free.
+    /// Takes one flow out of a full table.
     #[inline(never)]
     pub(super) fn evict_any(&mut self, now: Tick) -> Option<Removed<K>> {
-        let count = self.entries.len();
-        let victim = if count <= SMALL {
-            self.survey(now)?
-        } else if let Some(oldest) = self.oldest_half_open(now) {
-            oldest
-        } else {
-            match self.next_victim(now) {
-                Some(entry) => entry,
-                None => {
-                    for _ in 0..TRIES {
-                        if self.look_around(now) < ESTABLISHED {
-                            break;
-                        }
-                    }
-                    self.next_victim(now)?
-                }
+        if self.capacity() <= SMALL {
+            let victim = self.survey(now)?;
+            return self.evict(victim, now);
+        }
+        if let Some((place, flow)) = self.oldest_half_open(now) {
+            return self
+                .take(place, if flow.expired(now) { Cause::Expired } else { Cause::Evicted });
+        }
+        let victim = match self.next_victim(now) {
+            Some(place) => place,
+            None => {
+                self.look_around(now);
+                self.next_victim(now)?
             }
         };
         self.evict(victim, now)
@@ -136,10 +116,16 @@ impl<K: Key> Table<K> {
     /// The next victim, unless a packet has come for it meanwhile.
     #[inline(always)]
     fn next_victim(&mut self, now: Tick) -> Option<u32> {
-        while let Some((then, entry)) = self.victims.0.pop() {
-            let found = self.entries.get(entry as usize);
-            if found.is_some_and(|e| e.live() && self.worth_in_a_crowd(&e.flow, now) <= then) {
-                return Some(entry);
+        while let Some(victim) = self.victims.0.pop() {
+            // The next search's flows are on the way meanwhile.
+            for next in 0..SHARE {
+                self.prefetch_nth(self.hand + self.victims.0.len() * SHARE + next);
+            }
+            let place = victim as u32 & ((1 << PLACE) - 1);
+            let Some((bucket, slot)) = self.at(place) else { continue };
+            let (mark, deadline) = (bucket.marks[slot], bucket.deadlines[slot]);
+            if mark.live() && self.worth_in_a_crowd(mark, deadline, now) <= victim >> PLACE {
+                return Some(place);
             }
         }
         None
@@ -148,52 +134,81 @@ impl<K: Key> Table<K> {
     /// As [`worth`], but a client gets the time to answer before its half-open flow counts for little:
     /// else a full table, whatever fills it, would make new connections impossible.
     #[inline(always)]
-    fn worth_in_a_crowd(&self, flow: &Flow<K>, now: Tick) -> Worth {
-        if self.is_young(flow, now) {
-            return (ESTABLISHED - 1) << 32 | Worth::from(flow.deadline.remaining(now));
-        }
-        worth(flow, now)
+    fn worth_in_a_crowd(&self, mark: Mark, deadline: Tick, now: Tick) -> Worth {
+        let worth = worth(mark, deadline, now);
+        let young = worth >> LEFT == HALF_OPEN && self.is_young(State::SynReceived, deadline, now);
+        if young { worth + ((YOUNG - HALF_OPEN) << LEFT) } else { worth }
     }
 
-    /// Makes the least worth of some flows victims, a few, all of one class, and asks for their
-    /// buckets. Their class.
-    fn look_around(&mut self, now: Tick) -> Worth {
-        let mut found: ArrayVec<(Worth, u32), SOME> = ArrayVec::new();
-        for _ in 0..SOME {
-            if let Some(entry) = self.entries.get(self.hand) {
-                found.push((self.worth_in_a_crowd(&entry.flow, now), self.hand as u32));
+    /// Makes the least worth of some flows victims, a few, all of one class. Looks further while there
+    /// are none but young and established ones.
+    fn look_around(&mut self, now: Tick) {
+        let mut found = ArrayVec::new();
+        let start = self.hand;
+        for _ in 0..TRIES {
+            found.clear();
+            self.hand = self.neighbours(self.hand, false, now, &mut found);
+            if found.iter().any(|victim| class(*victim) < YOUNG) {
+                break;
             }
-            self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 0 };
         }
-        if found.len() > FEW {
-            found.select_nth_unstable(FEW);
-            found.truncate(FEW);
+        let mut few = FEW;
+        if found.is_empty() {
+            // What has been looked at is close.
+            let mut at = start;
+            for _ in 0..TRIES {
+                at = self.neighbours(at, true, now, &mut found);
+            }
+            few = MANY;
+        }
+        let least = found.iter().map(|victim| class(*victim)).min();
+        found.retain(|victim| Some(class(*victim)) == least);
+        if found.len() > few {
+            found.select_nth_unstable(few);
+            found.truncate(few);
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
-        let class = found.last().map_or(ESTABLISHED, |(worth, _)| worth >> 32);
-        found.retain(|(worth, _)| *worth >> 32 == class);
-        for &(_, entry) in &found {
-            if let Some(entry) = self.entries.get(entry as usize) {
-                self.prefetch_bucket(self.hash(&entry.flow.key));
+        self.victims.0 = found.into_iter().take(MANY).collect();
+    }
+
+    /// The flows of some buckets that are worth less than established ones, or all of them; the
+    /// bucket behind. Nearly all buckets have none, which their marks tell at once.
+    #[inline(always)]
+    fn neighbours(
+        &self,
+        start: usize,
+        all: bool,
+        now: Tick,
+        found: &mut ArrayVec<Victim, MOST>,
+    ) -> usize {
+        let here = self.buckets.get(start..).unwrap_or_default();
+        let here = here.get(..SOME).unwrap_or(here);
+        for (at, bucket) in here.iter().enumerate().filter(|(_, b)| all || b.has_cheap()) {
+            for slot in bucket.occupied() {
+                let (mark, deadline) = (bucket.marks[slot], bucket.deadlines[slot]);
+                if all || mark.is_cheap() {
+                    let worth = self.worth_in_a_crowd(mark, deadline, now);
+                    found.push(worth << PLACE | Victim::from(join(start + at, slot)));
+                }
             }
         }
-        self.victims.0 = found.into_iter().collect();
-        // The next search's flows are on the way meanwhile.
-        for line in 0..SOME / 2 {
-            prefetch_at(&self.entries, self.hand + 2 * line);
-        }
-        class
+        let end = start + here.len();
+        if end < self.buckets.len() { end } else { 0 }
     }
 
     /// The one least worth among all.
     fn survey(&self, now: Tick) -> Option<u32> {
-        let all = self.entries.iter().enumerate();
-        let least = all.min_by_key(|(_, entry)| worth(&entry.flow, now));
-        least.map(|(at, _)| at as u32)
+        let all = self.buckets.iter().enumerate().flat_map(|(at, bucket)| {
+            bucket.occupied().map(move |slot| {
+                (worth(bucket.marks[slot], bucket.deadlines[slot], now), join(at, slot))
+            })
+        });
+        all.min_by_key(|&(worth, _)| worth).map(|(_, place)| place)
     }
 
-    fn evict(&mut self, entry: u32, now: Tick) -> Option<Removed<K>> {
-        let expired = self.entries.get(entry as usize)?.flow.expired(now);
-        self.take(entry, if expired { Cause::Expired } else { Cause::Evicted })
+    fn evict(&mut self, place: u32, now: Tick) -> Option<Removed<K>> {
+        let (bucket, slot) = self.at(place)?;
+        let expired = bucket.deadlines[slot].reached(now);
+        self.take(place, if expired { Cause::Expired } else { Cause::Evicted })
     }
 }

@@ -1,17 +1,23 @@
 //! The half-open flows, the oldest first: those that leave when a full table needs room.
 //!
-//! Under a SYN flood every packet evicts one, so finding it must not be a search. The list runs
-//! through the entries themselves; it costs no memory, a store or two for a SYN, and as much for
-//! the packet that makes the flow a connection. What eviction waits for is the cache line of the
-//! victim's bucket, so the next few victims' are asked for ahead.
+//! Under a SYN flood every packet evicts one, so finding it must not be a search. A ring has the
+//! places of the latest SYNs' flows, as many as an eighth of the table. Flows that are half-open no
+//! more stay in it until their turn comes, and are passed by then. Eviction waits for the cache
+//! line of the victim, so those of the next few are asked for ahead.
 
-use super::kept::Flow;
-use super::table::{ALONE, END, Table};
+use std::collections::TryReserveError;
+
+use super::record::Flow;
+use super::table::Table;
 use super::{Key, State};
 use crate::types::Tick;
 
-/// Victims whose buckets are on the way: a few packets' time is a cache miss.
-const AHEAD: u32 = 8;
+/// The ring has a place for one flow in so many.
+const SHARE: usize = 8;
+/// Victims whose cache lines are on the way: a few packets' time is a cache miss.
+const AHEAD: usize = 8;
+/// Places looked at for one victim: a bound on what a flow costs of which all before are gone.
+const TRIES: usize = 8;
 
 /// When more than one flow in so many is half-open in a full table, the oldest goes however young it
 /// is: under a flood there is no telling which are honest, and connections are worth more.
@@ -19,104 +25,132 @@ const FLOOD: usize = 64;
 /// How long a client has to answer a SYN-ACK before its flow may make room, milliseconds.
 const PATIENCE: u32 = 1000;
 
-/// Both ends of the list, and how far ahead of the first one buckets have been asked for.
+/// Where a half-open flow was put, and some bits of its key's hash to know it by.
+#[derive(Debug, Clone, Copy)]
+struct Opened {
+    place: u32,
+    hash: u32,
+}
+
+/// The latest SYNs' flows, and how many are half-open in all.
 #[derive(Debug)]
 pub(super) struct HalfOpen {
-    pub(super) first: u32,
-    pub(super) last: u32,
-    /// How many there are.
+    ring: Vec<Opened>,
+    /// The oldest in the ring.
+    first: usize,
+    /// How many are in the ring.
+    listed: usize,
+    /// How many flows of the table are half-open.
     pub(super) count: usize,
-    scout: u32,
-    ahead: u32,
 }
 
 impl HalfOpen {
-    pub(super) const NONE: HalfOpen =
-        HalfOpen { first: END, last: END, count: 0, scout: END, ahead: 0 };
+    /// The list of a table for so many flows.
+    pub(super) fn new(capacity: usize) -> Result<HalfOpen, TryReserveError> {
+        let size = (capacity / SHARE).max(1);
+        let mut ring = Vec::new();
+        ring.try_reserve_exact(size)?;
+        ring.resize(size, Opened { place: u32::MAX, hash: 0 });
+        Ok(HalfOpen { ring, first: 0, listed: 0, count: 0 })
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.ring.len() * size_of::<Opened>()
+    }
+
+    /// A flow has become half-open. When the ring is full, it forgets the oldest.
+    #[inline(always)]
+    pub(super) fn list(&mut self, place: u32, hash: u64) {
+        self.count += 1;
+        if self.listed == self.ring.len() {
+            self.drop_first();
+        }
+        let at = self.nth(self.listed);
+        if let Some(last) = self.ring.get_mut(at) {
+            *last = Opened { place, hash: hash as u32 };
+            self.listed += 1;
+        }
+    }
+
+    /// A half-open flow is no more.
+    #[inline(always)]
+    pub(super) fn forget_one(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
+    /// A flow has changed its state; one that has become half-open is still to be listed.
+    #[inline(always)]
+    pub(super) fn change(&mut self, from: State, to: State) {
+        self.count += usize::from(to == State::SynReceived);
+        self.count = self.count.saturating_sub(usize::from(from == State::SynReceived));
+    }
+
+    /// Where in the ring the one is that is so many behind the oldest, less than its size.
+    #[inline(always)]
+    fn nth(&self, behind: usize) -> usize {
+        let at = self.first + behind;
+        if at < self.ring.len() { at } else { at - self.ring.len() }
+    }
+
+    #[inline(always)]
+    fn drop_first(&mut self) {
+        self.first = self.nth(1);
+        self.listed = self.listed.saturating_sub(1);
+    }
 }
 
-impl<K: Key> Table<K> {
+impl<K: Key, const N: usize> Table<K, N> {
     /// Whether a half-open flow's client may still be about to answer.
-    pub(super) fn is_young(&self, flow: &Flow<K>, now: Tick) -> bool {
+    #[inline(always)]
+    pub(super) fn is_young(&self, state: State, deadline: Tick, now: Tick) -> bool {
         let span = self.span(State::SynReceived);
-        flow.state == State::SynReceived
-            && flow.deadline.remaining(now).saturating_add(PATIENCE) > span
+        state == State::SynReceived && deadline.remaining(now).saturating_add(PATIENCE) > span
     }
 
-    /// Puts a live entry that is in no list at the end.
+    /// Asks for the bucket of a victim some packets ahead, and for the first bucket of one that is
+    /// nearer and elsewhere.
     #[inline(always)]
-    pub(super) fn list(&mut self, entry: u32) {
-        let last = self.half_open.last;
-        if let Some(place) = self.entries.get_mut(entry as usize) {
-            (place.link, place.back) = (END, last);
+    fn ask_ahead(&self) {
+        let HalfOpen { ring, .. } = &self.half_open;
+        if let Some(opened) = ring.get(self.half_open.nth(AHEAD)) {
+            self.prefetch_nth(opened.place as usize >> 2);
         }
-        match self.entries.get_mut(last as usize) {
-            Some(before) => before.link = entry,
-            None => self.half_open.first = entry,
-        }
-        self.half_open.last = entry;
-        self.half_open.count += 1;
-    }
-
-    /// Takes an entry that is in the list out.
-    #[inline(always)]
-    pub(super) fn unlist(&mut self, entry: u32) {
-        let Some(place) = self.entries.get_mut(entry as usize) else { return };
-        let (link, back) = (place.link, place.back);
-        (place.link, place.back) = (END, ALONE);
-        self.half_open.count = self.half_open.count.saturating_sub(1);
-        match self.entries.get_mut(back as usize) {
-            Some(before) => before.link = link,
-            None => self.half_open.first = link,
-        }
-        match self.entries.get_mut(link as usize) {
-            Some(after) => after.back = back,
-            None => self.half_open.last = back,
-        }
-        if back == END {
-            self.half_open.ahead = self.half_open.ahead.saturating_sub(1);
-        }
-        if self.half_open.scout == entry {
-            (self.half_open.scout, self.half_open.ahead) = (END, 0);
-        }
-    }
-
-    /// Keeps the list right when a flow's state changes.
-    #[inline]
-    pub(super) fn relist(&mut self, entry: u32, from: State, to: State) {
-        match (from == State::SynReceived, to == State::SynReceived) {
-            (true, false) => self.unlist(entry),
-            (false, true) => self.list(entry),
-            // Another connection under the same key: the last, not the first to go.
-            (true, true) => {
-                self.unlist(entry);
-                self.list(entry);
+        let Some(opened) = ring.get(self.half_open.nth(AHEAD / 2)) else { return };
+        if let Some((bucket, slot)) = self.at(opened.place) {
+            if bucket.marks[slot].away() {
+                if let Some(flow) = bucket.flow(slot) {
+                    self.prefetch_bucket(self.hash(&flow.key));
+                }
             }
-            (false, false) => {}
         }
     }
 
     /// The flow that has been half-open for longest, if it is time for it to go: there are so many
-    /// that somebody floods, or it has had its time to answer. Asks for the buckets of the next.
+    /// that somebody floods, or it has had its time to answer. It is listed no more then, and the
+    /// next are asked for.
     #[inline(always)]
-    pub(super) fn oldest_half_open(&mut self, now: Tick) -> Option<u32> {
-        let first = self.half_open.first;
-        let oldest = self.entries.get(first as usize)?;
-        let flood = self.half_open.count * FLOOD > self.entries.len();
-        if !flood && self.is_young(&oldest.flow, now) {
-            return None;
+    pub(super) fn oldest_half_open(&mut self, now: Tick) -> Option<(u32, Flow<K>)> {
+        let flood = self.half_open.count * FLOOD > self.capacity();
+        for _ in 0..TRIES {
+            if self.half_open.listed == 0 {
+                return None;
+            }
+            let opened = *self.half_open.ring.get(self.half_open.first)?;
+            let found = self.at(opened.place).and_then(|(bucket, slot)| bucket.flow(slot));
+            let found = found.filter(|flow| {
+                flow.state == State::SynReceived && self.hash(&flow.key) as u32 == opened.hash
+            });
+            if found.is_some_and(|f| !flood && self.is_young(f.state, f.deadline, now)) {
+                return None;
+            }
+            self.half_open.drop_first();
+            if self.half_open.listed > AHEAD {
+                self.ask_ahead();
+            }
+            if let Some(flow) = found {
+                return Some((opened.place, flow));
+            }
         }
-        if self.half_open.scout == END {
-            (self.half_open.scout, self.half_open.ahead) = (first, 0);
-        }
-        while self.half_open.ahead < AHEAD {
-            let Some(scout) = self.entries.get(self.half_open.scout as usize) else { break };
-            let Some(next) = self.entries.get(scout.link as usize) else { break };
-            self.prefetch_bucket(self.hash(&next.flow.key));
-            crate::arch::prefetch_at(&self.entries, next.link as usize);
-            self.half_open.scout = scout.link;
-            self.half_open.ahead += 1;
-        }
-        Some(first)
+        None
     }
 }

@@ -77,37 +77,56 @@ const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Takes no room, and aligns what it is in to 64 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(align(64))]
-pub struct CacheLine;
+/// The `nth` of as many hashes as one wants that follow from one.
+#[inline(always)]
+pub(super) const fn next_hash(hash: u64, nth: u64) -> u64 {
+    // The golden ratio, and digits of pi.
+    fold(hash ^ nth.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0x243f_6a88_85a3_08d3)
+}
+
+/// A key as the table keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packed<A> {
+    /// What does not fit elsewhere.
+    pub addresses: A,
+    /// L4 ports, as a rule.
+    pub ports: u32,
+    /// One bit more: the protocol.
+    pub bit: bool,
+}
 
 /// What a [`Table`](super::Table) can be keyed with.
 ///
-/// The table is generic so that a wider key (IPv6) gets its own table, with its own entry size,
-/// and costs the narrow one nothing.
+/// The table is generic so that a wider key (IPv6) gets its own table, with its own buckets, and
+/// costs the narrow one nothing.
 pub trait Key: Copy + Eq {
-    /// What an entry is aligned by beyond its 32 bytes: nothing, or [`CacheLine`] when it is
-    /// longer, as it would lie across two lines otherwise.
-    type Align: Copy + Default + fmt::Debug;
+    /// What of a key is not 32 bits of ports and the bit that is left in a flow's state.
+    type Addresses: Copy + Eq + Default + fmt::Debug;
 
-    /// Any value; it fills entries never used.
-    const FILLER: Self;
+    /// Takes the key apart; different keys have different parts.
+    fn pack(&self) -> Packed<Self::Addresses>;
+
+    /// Puts it together again.
+    fn unpack(packed: Packed<Self::Addresses>) -> Self;
 
     /// Hashes the key; equal keys hash alike.
     fn hash(&self, seed: &Seed) -> u64;
 }
 
 impl Key for FlowKey {
-    type Align = ();
+    type Addresses = u64;
 
-    const FILLER: FlowKey = FlowKey {
-        client: std::net::Ipv4Addr::UNSPECIFIED,
-        vip: std::net::Ipv4Addr::UNSPECIFIED,
-        client_port: 0,
-        vip_port: 0,
-        protocol: Protocol::Tcp,
-    };
+    #[inline(always)]
+    fn pack(&self) -> Packed<u64> {
+        let (addresses, ports) = self.words();
+        Packed { addresses, ports: ports as u32, bit: is_udp(ports) }
+    }
+
+    #[inline(always)]
+    fn unpack(packed: Packed<u64>) -> FlowKey {
+        let ports = u64::from(packed.ports) | (protocol(packed.bit) as u64) << 32;
+        FlowKey::from_words(packed.addresses, ports)
+    }
 
     #[inline(always)]
     fn hash(&self, seed: &Seed) -> u64 {
@@ -116,16 +135,43 @@ impl Key for FlowKey {
     }
 }
 
-impl Key for FlowKey6 {
-    type Align = CacheLine;
+/// The bit that tells UDP's number from TCP's, in a key's second [word](FlowKey::words).
+#[inline(always)]
+pub(super) const fn is_udp(ports: u64) -> bool {
+    ports >> 32 & 1 != 0
+}
 
-    const FILLER: FlowKey6 = FlowKey6 {
-        client: std::net::Ipv6Addr::UNSPECIFIED,
-        vip: std::net::Ipv6Addr::UNSPECIFIED,
-        client_port: 0,
-        vip_port: 0,
-        protocol: Protocol::Tcp,
-    };
+const _: () = assert!(Protocol::Udp as u8 & 1 == 1 && Protocol::Tcp as u8 & 1 == 0);
+
+#[inline(always)]
+const fn protocol(bit: bool) -> Protocol {
+    if bit { Protocol::Udp } else { Protocol::Tcp }
+}
+
+impl Key for FlowKey6 {
+    type Addresses = [u64; 4];
+
+    #[inline(always)]
+    fn pack(&self) -> Packed<[u64; 4]> {
+        let [a, b, c, d, ports] = self.words();
+        Packed { addresses: [a, b, c, d], ports: ports as u32, bit: is_udp(ports) }
+    }
+
+    #[inline(always)]
+    fn unpack(packed: Packed<[u64; 4]>) -> FlowKey6 {
+        let Packed { addresses: [a, b, c, d], ports, bit } = packed;
+        let address = |low: u64, high: u64| {
+            let bits = u128::from(low) | u128::from(high) << 64;
+            std::net::Ipv6Addr::from_bits(bits.swap_bytes())
+        };
+        FlowKey6 {
+            client: address(a, b),
+            vip: address(c, d),
+            client_port: ports as u16,
+            vip_port: (ports >> 16) as u16,
+            protocol: protocol(bit),
+        }
+    }
 
     #[inline(always)]
     fn hash(&self, seed: &Seed) -> u64 {
@@ -279,6 +325,24 @@ mod tests {
             }
             let chi: f64 = cells.iter().map(|&c| (f64::from(c) - 256.0).powi(2) / 256.0).sum();
             assert!((150.0..370.0).contains(&chi), "shift {shift}: {chi}");
+        }
+    }
+
+    #[test]
+    fn keys_come_out_as_they_went_in() {
+        for n in 0..1000u32 {
+            let protocol = if n % 2 == 0 { Protocol::Tcp } else { Protocol::Udp };
+            let narrow = FlowKey { protocol, ..key(n.wrapping_mul(0x9e37_79b9), n as u16) };
+            assert_eq!(FlowKey::unpack(narrow.pack()), narrow);
+            let client = u128::from(n) * 0x0123_4567_89ab_cdef_0011_2233;
+            let wide = FlowKey6 { protocol, ..key6(client, n as u16) };
+            assert_eq!(FlowKey6::unpack(wide.pack()), wide);
+            let other = match protocol {
+                Protocol::Tcp => Protocol::Udp,
+                Protocol::Udp => Protocol::Tcp,
+            };
+            assert_ne!(narrow.pack(), FlowKey { protocol: other, ..narrow }.pack());
+            assert_ne!(wide.pack(), FlowKey6 { protocol: other, ..wide }.pack());
         }
     }
 

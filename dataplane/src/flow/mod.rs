@@ -10,9 +10,8 @@
 //! at once:
 //!
 //! 1. [`hash`](Table::hash) each key and [`prefetch_bucket`](Table::prefetch_bucket),
-//! 2. [`prefetch_entry`](Table::prefetch_entry) each hash (reads the bucket),
-//! 3. packet by packet: [`lookup`](Table::lookup), then [`touch`](Table::touch) or
-//!    [`insert`](Table::insert) before the next packet's lookup.
+//! 2. packet by packet: [`pass`](Table::pass), and if that says nothing [`lookup`](Table::lookup),
+//!    then [`touch`](Table::touch) or [`insert`](Table::insert) before the next packet's lookup.
 //!
 //! The last stage is sequential on purpose. Two packets of one new flow in a burst must get one
 //! real server, and an insertion may evict a flow that a later packet of the burst belongs to;
@@ -56,8 +55,7 @@
 //!
 //! # Limits
 //!
-//! Size is fixed at construction: 32 bytes an entry and 16 bytes of bucket, 48 bytes a flow. For
-//! IPv6 ([`Shard6`]) an entry is 64 bytes, and it is 80 bytes a flow.
+//! Size is fixed at construction: 64 bytes a flow, 128 for IPv6 ([`Shard6`]).
 //! No call but the constructor allocates, none blocks, panics, logs or reads a clock.
 #![forbid(unsafe_code)]
 
@@ -65,15 +63,15 @@ mod bucket;
 mod evict;
 mod half_open;
 mod hash;
-mod kept;
+mod record;
 mod state;
 mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use hash::{CacheLine, Key, Seed};
-pub use kept::{Cause, Counters, Flags, Flow, Inserted, Lookup, NewShardError, Removed};
+pub use hash::{Key, Packed, Seed};
+pub use record::{Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Removed};
 pub use state::{Event, State, Timeouts, Transition};
 pub use sweep::Swept;
-pub use table::{FlowRef, Guess, Shard, Shard6, Table};
+pub use table::{Shard, Shard6, Table};

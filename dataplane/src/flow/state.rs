@@ -164,13 +164,6 @@ impl State {
         }
     }
 
-    /// Whether a packet leaves the flow in this state and restarts its timer, as nearly every one
-    /// does. A SYN does not count: what it means depends on the flow's real server too.
-    #[inline(always)]
-    pub(super) const fn stays(self, signal: u8) -> bool {
-        STAYS[signal as usize & 0x3f] >> self as u8 & 1 != 0
-    }
-
     /// Where `event` leads.
     #[inline(always)]
     pub(super) const fn step(self, event: Event) -> Step {
@@ -193,8 +186,16 @@ impl std::fmt::Display for State {
     }
 }
 
-/// For each signal but SYN, a bit for each state that it leaves as it is and whose timer it
-/// restarts.
+/// Whether a packet leaves a flow in its state and restarts its timer, as nearly every one does.
+/// A SYN does not count: what it means depends on the flow's real server too. `state` is counted
+/// from one; no flow, 0, is never left as it is.
+#[inline(always)]
+pub(super) const fn stays(state: usize, signal: u8) -> bool {
+    STAYS[signal as usize & 0x3f] >> (state & 7) & 1 != 0
+}
+
+/// For each signal but SYN, a bit for each state, counted from one, that it leaves as it is and
+/// whose timer it restarts.
 const STAYS: [u8; 64] = {
     let mut stays = [0; 64];
     let mut signal = 0;
@@ -203,7 +204,7 @@ const STAYS: [u8; 64] = {
         while s < State::COUNT {
             if let Step::To(next) = State::ALL[s].step(EVENTS[signal]) {
                 if next as usize == s && !matches!(EVENTS[signal], Event::Syn) {
-                    stays[signal] |= 1 << s;
+                    stays[signal] |= 2 << s;
                 }
             }
             s += 1;
@@ -286,13 +287,14 @@ impl Default for Timeouts {
     }
 }
 
-/// [`Timeouts`] as the packet path wants them: milliseconds by state.
+/// [`Timeouts`] as the packet path wants them: milliseconds by state, counted from one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spans([u32; State::COUNT]);
+pub(super) struct Spans([u32; 8]);
 
 impl Spans {
     pub(super) fn new(timeouts: &Timeouts) -> Spans {
-        Spans(State::ALL.map(|state| {
+        let mut spans = [0; 8];
+        for state in State::ALL {
             let span = match state {
                 State::SynReceived => timeouts.tcp_syn,
                 State::Established => timeouts.tcp,
@@ -301,14 +303,21 @@ impl Spans {
                 State::Udp => timeouts.udp,
             };
             // MAX_SPAN is i32::MAX milliseconds, so the cast keeps the value.
-            span.min(Tick::MAX_SPAN).as_millis() as u32
-        }))
+            spans[state as usize + 1] = span.min(Tick::MAX_SPAN).as_millis() as u32;
+        }
+        Spans(spans)
     }
 
     /// Milliseconds.
     #[inline(always)]
     pub(super) const fn of(&self, state: State) -> u32 {
-        self.0[state as usize]
+        self.0[state as usize + 1]
+    }
+
+    /// Milliseconds of a state counted from one.
+    #[inline(always)]
+    pub(super) const fn at(&self, state: usize) -> u32 {
+        self.0[state & 7]
     }
 }
 
@@ -368,8 +377,13 @@ mod tests {
             for state in State::ALL {
                 let event = Event::of_signal(signal);
                 let stays = event != Event::Syn && state.step(event) == Step::To(state);
-                assert_eq!(state.stays(signal), stays, "{state} {signal:#04x}");
+                assert_eq!(
+                    super::stays(state as usize + 1, signal),
+                    stays,
+                    "{state} {signal:#04x}"
+                );
             }
+            assert!(!super::stays(0, signal));
         }
     }
 

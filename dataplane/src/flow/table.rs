@@ -1,107 +1,56 @@
-//! The table of one worker: buckets that lead to entries.
+//! The table of one worker: buckets that hold the flows.
 //!
 //! # Layout
 //!
-//! A lookup touches one line of `buckets` and one of `entries`. A bucket holds twelve one-byte
-//! tags and entry numbers; an entry is 32 bytes, two a line (64 for IPv6), and holds the whole
-//! key, which is always compared. A table has a bucket for every four flows it can hold, so that at
-//! most a third of the slots is in use: a full table still places new keys in their first bucket,
-//! and a lookup compares a wrong key once in sixty times.
+//! For IPv4 a bucket is one cache line and holds three flows ([`Bucket`]); the table has nearly as
+//! many buckets as it can hold flows, so that a third of the slots of a full table is in use. Nine
+//! flows in ten are in their first bucket then, 99 of 100 when it is half full. The address of that
+//! bucket follows from the hash, so a lookup waits for one cache line. The whole key is always
+//! compared.
 //!
 //! # Placement
 //!
-//! The hash's upper half chooses the primary bucket, its lower half the alternate one, its low
-//! byte the tag. A key goes to its primary bucket if there is room, else to its alternate, and
-//! then the primary counts it, so that lookups of other keys read the alternate bucket only if
-//! something overflowed. With both full, a key of either moves to its own other bucket.
+//! A hash stands for a sequence of buckets, [`Table::bucket`]. A key goes to the first of them with
+//! an empty slot, and each that it passes over counts it, so that a lookup goes on to the next
+//! only from a bucket that a key was passed over. No flow ever moves.
 //!
 //! # Invariants
 //!
-//! - An entry is either in the list of free entries (`link` is its successor, `back` is [`FREE`])
-//!   or live and in exactly one slot of one of its key's two buckets. No key is in the table twice.
-//! - A live entry is in the list of half-open flows (`link` and `back` are its neighbors) if its
-//!   state is `SynReceived`, and alone (`back` is [`ALONE`]) if it is not.
-//! - A bucket's overflow count is the number of live keys whose primary it is and which are
-//!   in their alternate.
-//! - [`Counters::inserted`] = [`len`](Table::len) + the other counters but `moved`.
+//! - A live flow is in exactly one slot, of a bucket of its key's sequence. No key is in the table
+//!   twice.
+//! - A bucket's count (`beyond`) is the number of live keys that have it earlier in their sequence
+//!   than the bucket they are in; once it has been 255 it stays.
+//! - [`Counters::inserted`] = [`len`](Table::len) + the other counters but `away`.
 
-use super::bucket::{Bucket, tag};
+use super::bucket::Bucket;
 use super::evict::Victims;
 use super::half_open::HalfOpen;
-use super::kept::{Cause, Counters, Flags, Flow, Inserted, Lookup, NewShardError, Removed};
-use super::state::{Spans, Step};
+use super::hash::{Packed, is_udp, next_hash};
+use super::record::{
+    Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Removed,
+};
+use super::state::{Spans, Step, stays};
 use super::{Event, Key, Seed, State, Timeouts, Transition};
 use crate::arch::{prefer_huge_pages, prefetch_at};
 use crate::types::{FlowKey, FlowKey6, RealId, Tick};
 
-/// The flow table of one worker, for IPv4.
+/// The flow table of one worker, for IPv4: 64 bytes a flow.
 pub type Shard = Table<FlowKey>;
 
-/// The flow table of one worker, for IPv6: an entry is a whole cache line, 80 bytes a flow in all.
-pub type Shard6 = Table<FlowKey6>;
+/// The flow table of one worker, for IPv6: 128 bytes a flow, two a bucket of two cache lines.
+pub type Shard6 = Table<FlowKey6, 2>;
 
-/// Flows that one bucket is provided for.
-const FLOWS_PER_BUCKET: usize = 4;
+/// Slots that a key may be in.
+const CHOICE: usize = 24;
 
-/// `link` of the last in a list, `back` of the first.
-pub(super) const END: u32 = u32::MAX;
-/// `back` of a free entry.
-pub(super) const FREE: u32 = u32::MAX - 1;
-/// `back` of a live entry that is in no list.
-pub(super) const ALONE: u32 = u32::MAX - 2;
+/// One bucket in so many is left out, and pays for the list of half-open flows.
+const LEFT_OUT: usize = 64;
 
-/// A place in the table, 32 bytes for IPv4, 64 for IPv6, and never across a cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(32))]
-pub(super) struct Entry<K: Key> {
-    pub(super) flow: Flow<K>,
-    /// The next in its list.
-    pub(super) link: u32,
-    /// The one before it there, or what it is.
-    pub(super) back: u32,
-    align: K::Align,
-}
-
-impl<K: Key> Entry<K> {
-    #[inline(always)]
-    pub(super) const fn live(&self) -> bool {
-        self.back != FREE
-    }
-}
-
-/// Names a flow of one shard until that flow is removed; a place, not a promise.
-///
-/// Any insertion may remove any flow, and the place is then used again. Keep one no longer than
-/// the handling of one packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct FlowRef(u32);
-
-/// Where [`Table::prefetch_entry`] expects a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Guess(u32);
-
-impl Guess {
-    /// No idea.
-    pub const NONE: Guess = Guess(u32::MAX);
-}
-
-/// Where a key was found.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) bucket: usize,
-    pub(super) slot: usize,
-    pub(super) entry: u32,
-}
-
-/// A fixed-size hash table of flows; see the [module](super) for its use.
+/// A fixed-size hash table of flows, `N` a bucket; see the [module](super) for its use.
 #[derive(Debug)]
-pub struct Table<K: Key> {
-    pub(super) buckets: Vec<Bucket>,
-    pub(super) entries: Vec<Entry<K>>,
-    /// First free entry, or [`END`].
-    pub(super) free: u32,
+pub struct Table<K: Key, const N: usize = 3> {
+    pub(super) buckets: Vec<Bucket<K, N>>,
+    capacity: usize,
     len: usize,
     /// Where the next sweep goes on.
     pub(super) cursor: usize,
@@ -114,53 +63,42 @@ pub struct Table<K: Key> {
     pub(super) seed: Seed,
     spans: Spans,
     pub(super) counters: Counters,
-    /// What [`get`](Table::get) shows for a place that is not in this table.
-    nobody: Flow<K>,
 }
 
-impl<K: Key> Table<K> {
+impl<K: Key, const N: usize> Table<K, N> {
     /// The most flows a table can hold.
     pub const MAX_CAPACITY: usize = 1 << 28;
 
+    /// Flows at most that a place of a [`sweep`](Table::sweep) holds.
+    pub const PLACE: usize = N;
+
+    /// Buckets that a key may be in: as many as hold 24 flows.
+    pub(super) const BUCKETS: usize = CHOICE / N;
+
     /// A table for exactly `capacity` flows, with LVS's timeouts. All its memory is allocated,
     /// and touched, here.
-    pub fn new(capacity: usize, seed: Seed) -> Result<Table<K>, NewShardError> {
+    pub fn new(capacity: usize, seed: Seed) -> Result<Self, NewShardError> {
+        const { assert!(N >= 1 && N <= 4) };
         if !(1..=Self::MAX_CAPACITY).contains(&capacity) {
             return Err(NewShardError::Capacity { capacity, max: Self::MAX_CAPACITY });
         }
         let out_of_memory = |_| NewShardError::OutOfMemory { capacity };
         let mut buckets = Vec::new();
-        let count = capacity.div_ceil(FLOWS_PER_BUCKET);
+        let count = capacity - capacity / LEFT_OUT;
         buckets.try_reserve_exact(count).map_err(out_of_memory)?;
         prefer_huge_pages(&mut buckets);
-        buckets.resize(count, Bucket::NEW);
-
-        let mut entries = Vec::new();
-        entries.try_reserve_exact(capacity).map_err(out_of_memory)?;
-        prefer_huge_pages(&mut entries);
-        entries.extend((1..=capacity as u32).map(|link| Entry {
-            flow: Flow::FILLER,
-            link,
-            back: FREE,
-            align: K::Align::default(),
-        }));
-        if let Some(last) = entries.last_mut() {
-            last.link = END;
-        }
-
+        buckets.resize(count, Bucket::new());
         Ok(Table {
             buckets,
-            entries,
-            free: 0,
+            capacity,
             len: 0,
             cursor: 0,
             hand: 0,
             victims: Victims::default(),
-            half_open: HalfOpen::NONE,
+            half_open: HalfOpen::new(capacity).map_err(out_of_memory)?,
             seed,
             spans: Spans::new(&Timeouts::default()),
             counters: Counters::default(),
-            nobody: Flow::FILLER,
         })
     }
 
@@ -181,14 +119,13 @@ impl<K: Key> Table<K> {
 
     /// Flows the table can hold.
     pub fn capacity(&self) -> usize {
-        self.entries.len()
+        self.capacity
     }
 
     /// Bytes of memory in use, from construction to the end.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.buckets.len() * size_of::<Bucket>()
-            + self.entries.len() * size_of::<Entry<K>>()
+        let buckets = self.buckets.len() * size_of::<Bucket<K, N>>();
+        size_of::<Self>() + buckets + self.half_open.memory_bytes()
     }
 
     /// Totals since construction.
@@ -202,47 +139,92 @@ impl<K: Key> Table<K> {
         key.hash(&self.seed)
     }
 
-    /// Stage one: asks for the bucket's cache line.
+    /// Stage one: asks for the first bucket's cache line (both of an IPv6 one).
     #[inline(always)]
     pub fn prefetch_bucket(&self, hash: u64) {
-        prefetch_at(&self.buckets, self.primary(hash));
+        self.prefetch_nth(self.bucket(hash, 0));
     }
 
-    /// Stage two: reads the bucket and asks for the cache line of what may be the entry (or of
-    /// the alternate bucket, where the key may have gone). The guess saves stage three the bucket.
+    /// Whether many buckets are full, so that [`prefetch_next`](Table::prefetch_next) is worth its
+    /// while before new flows come.
     #[inline(always)]
-    pub fn prefetch_entry(&self, hash: u64) -> Guess {
-        let Some(bucket) = self.buckets.get(self.primary(hash)) else { return Guess::NONE };
-        if let Some(slot) = bucket.matches(tag(hash)).next() {
-            let entry = bucket.entry(slot);
-            prefetch_at(&self.entries, entry as usize);
-            return Guess(entry);
-        }
-        if bucket.overflow() > 0 {
-            prefetch_at(&self.buckets, self.alternate(hash));
-        }
-        Guess::NONE
+    pub fn is_crowded(&self) -> bool {
+        self.len > self.capacity / 8 * 7
     }
 
-    /// Stage three, first try: the flow of a key, if it is where stage two guessed and has not
-    /// expired. `None` says nothing: [`lookup`](Table::lookup) decides. What was inserted or
-    /// removed since the guess does no harm, as the whole key is compared.
+    /// Between the stages, in a crowded table: reads the first bucket, and asks for the second
+    /// if a flow may have to go, or may have gone, there.
     #[inline(always)]
-    pub fn guessed(&self, guess: Guess, key: &K, now: Tick) -> Option<FlowRef> {
-        let entry = self.entries.get(guess.0 as usize)?;
-        let hit = entry.live() && entry.flow.key == *key && !entry.flow.expired(now);
-        hit.then_some(FlowRef(guess.0))
+    pub fn prefetch_next(&self, hash: u64) {
+        let first = self.bucket(hash, 0);
+        let Some(bucket) = self.buckets.get(first) else { return };
+        // Without a branch, which one packet in ten would take.
+        let goes_on = bucket.beyond() > 0 || bucket.marks.iter().all(|mark| mark.live());
+        let second = self.bucket(hash, 1);
+        prefetch_at(&self.buckets, if goes_on { second } else { first });
     }
 
-    /// Stage three: the flow of a key. One that has expired is removed and reported.
+    #[inline(always)]
+    pub(super) fn prefetch_nth(&self, bucket: usize) {
+        prefetch_at(&self.buckets, bucket);
+        if size_of::<Bucket<K, N>>() > 64 {
+            if let Some(bucket) = self.buckets.get(bucket) {
+                crate::arch::prefetch(&bucket.marks);
+            }
+        }
+    }
+
+    /// Stage two for nearly every packet: the flow of this key is in its first bucket, has not
+    /// expired, and the packet leaves it in its state. Restarts its timer; its real server.
+    /// `signal` is [`Event::of_signal`]'s.
+    ///
+    /// `None` says nothing, and nothing has changed: [`lookup`](Table::lookup) decides.
+    #[inline(always)]
+    pub fn pass_packed(
+        &mut self,
+        hash: u64,
+        key: &Packed<K::Addresses>,
+        signal: u8,
+        now: Tick,
+    ) -> Option<RealId> {
+        let bucket = self.bucket(hash, 0);
+        let bucket = self.buckets.get_mut(bucket)?;
+        let slot = bucket.likely(&key.addresses, key.ports);
+        let mark = bucket.marks[slot];
+        let hit = bucket.has(slot, &key.addresses, key.ports)
+            && mark.bit() == key.bit
+            && stays(mark.place(), signal)
+            && !bucket.deadlines[slot].reached(now);
+        if !hit {
+            return None;
+        }
+        bucket.deadlines[slot] = now.after(self.spans.at(mark.place()));
+        Some(bucket.real(slot))
+    }
+
+    /// Stage two, when [`pass_packed`](Table::pass_packed) says nothing: whether there is no such
+    /// flow at all, as far as the first bucket tells. False says nothing.
+    #[inline(always)]
+    pub fn lacks(&self, hash: u64, key: &Packed<K::Addresses>) -> bool {
+        let bucket = self.buckets.get(self.bucket(hash, 0));
+        bucket.is_some_and(|bucket| {
+            let slot = bucket.likely(&key.addresses, key.ports);
+            !bucket.has(slot, &key.addresses, key.ports) && bucket.beyond() == 0
+        })
+    }
+
+    /// Stage two: the flow of a key. One that has expired is removed and reported.
     #[inline]
     pub fn lookup(&mut self, key: &K, hash: u64, now: Tick) -> Lookup<K> {
         let Some(place) = self.locate(key, hash) else { return Lookup::Miss };
-        let flow = FlowRef(place.entry);
-        if !self.get(flow).expired(now) {
-            return Lookup::Hit(flow);
+        let expired = match self.at(place) {
+            Some((bucket, slot)) => bucket.deadlines[slot].reached(now),
+            None => false,
+        };
+        if !expired {
+            return Lookup::Hit(FlowRef(place));
         }
-        match self.take(place.entry, Cause::Expired) {
+        match self.take(place, Cause::Expired) {
             Some(removed) => Lookup::Expired(removed),
             None => Lookup::Miss,
         }
@@ -251,38 +233,41 @@ impl<K: Key> Table<K> {
     /// As [`lookup`](Table::lookup), for those who may only look: an expired flow is absent, and
     /// stays where it is.
     #[inline]
-    pub fn find(&self, key: &K, hash: u64, now: Tick) -> Option<&Flow<K>> {
-        let place = self.locate(key, hash)?;
-        Some(self.get(FlowRef(place.entry))).filter(|flow| !flow.expired(now))
+    pub fn find(&self, key: &K, hash: u64, now: Tick) -> Option<Flow<K>> {
+        let (bucket, slot) = self.at(self.locate(key, hash)?)?;
+        bucket.flow(slot).filter(|flow| !flow.expired(now))
     }
 
-    /// The flow itself.
+    /// The flow itself; a closed one of nobody if there is none.
     #[inline(always)]
-    pub fn get(&self, flow: FlowRef) -> &Flow<K> {
-        match self.entries.get(flow.0 as usize) {
-            Some(entry) => &entry.flow,
-            // Only with a reference from a larger shard.
-            None => &self.nobody,
-        }
+    pub fn get(&self, flow: FlowRef) -> Flow<K> {
+        let found = self.at(flow.0).and_then(|(bucket, slot)| bucket.flow(slot));
+        found.unwrap_or_else(|| Flow {
+            key: K::unpack(Packed { addresses: K::Addresses::default(), ports: 0, bit: false }),
+            real: RealId(0),
+            deadline: Tick(0),
+            state: State::Closed,
+            flags: Flags::NONE,
+        })
     }
 
     /// Takes a packet of a flow into account: its state, and its deadline from `now`.
     #[inline]
     pub fn touch(&mut self, flow: FlowRef, event: Event, now: Tick) -> Transition {
-        let number = flow.0;
-        let Some(entry) = self.entries.get_mut(number as usize).filter(|e| e.live()) else {
+        let (bucket, slot) = split(flow.0);
+        let Some(bucket) = self.buckets.get_mut(bucket) else { return Transition::Same };
+        let Some(mark) = bucket.marks.get_mut(slot).filter(|mark| mark.live()) else {
             return Transition::Same;
         };
-        let flow = &mut entry.flow;
-        let from = flow.state;
+        let from = mark.state();
         match from.step(event) {
             Step::To(to) => {
-                flow.state = to;
-                flow.deadline = now.after(self.spans.of(to));
+                bucket.deadlines[slot] = now.after(self.spans.of(to));
                 if from == to {
                     return Transition::Same;
                 }
-                self.relist(number, from, to);
+                *mark = mark.with_state(to);
+                self.half_open.change(from, to);
                 Transition::Changed { from, to }
             }
             Step::New => Transition::NewConnection { from },
@@ -292,16 +277,18 @@ impl<K: Key> Table<K> {
 
     /// Puts a flow into the table; `hash` is its key's. Always succeeds.
     ///
-    /// A flow with the same key is replaced. A full table, or a full pair of buckets, loses
-    /// a flow by policy: an expired one first, then one in SynReceived, then a closing or closed
-    /// one, then UDP, then an established one; of equals the one nearest its deadline.
+    /// A flow with the same key is replaced. A full table, or full buckets, lose a flow by policy:
+    /// an expired one first, then one in SynReceived, then a closing or closed one, then UDP, then
+    /// an established one; of equals the one nearest its deadline.
     ///
-    /// In a full bucket pair the policy chooses among its 24 flows. In a full table of up to 128
-    /// flows it chooses among all. In a larger one the oldest in SynReceived leaves, wherever it
-    /// is, once it has been so for a second, or when more than one flow in 64 is in that state.
-    /// Else those of the least class among the next 32 flows leave, eight at most, one for each
-    /// new flow, before it goes on from there; a young SynReceived is worth more than UDP then,
-    /// and it looks at up to 128 before an established one leaves. (The sweep finds the expired.)
+    /// Where all buckets of the key are full the policy chooses among their 24 flows. In a full
+    /// table of up to 128 flows it chooses among all. In a larger one the oldest in SynReceived
+    /// leaves, wherever it is, once it has been so for a second, or when more than one flow in 64
+    /// is in that state. Else those of the least class in the next 32 buckets leave, eight at
+    /// most, one for each new flow, before it goes on from there; a young SynReceived is worth more
+    /// than UDP then, and it looks at up to 128 buckets, nearly as many flows, before one of those
+    /// or an established one leaves (of these up to 32, those nearest their deadline). The sweep
+    /// finds the expired.
     pub fn insert(
         &mut self,
         key: K,
@@ -313,38 +300,43 @@ impl<K: Key> Table<K> {
     ) -> Inserted<K> {
         debug_assert_eq!(hash, self.hash(&key), "not the key's hash");
         let flow = Flow { key, real, deadline: now.after(self.spans.of(state)), state, flags };
+        let packed = key.pack();
         self.counters.inserted += 1;
-        if let Some(place) = self.locate(&key, hash) {
-            return Inserted {
-                flow: FlowRef(place.entry),
-                evicted: self.replace(place.entry, flow, now),
-            };
-        }
 
-        let (primary, alternate) = (self.primary(hash), self.alternate(hash));
-        let (bucket, slot, made_room) = match self.vacancy(primary, alternate) {
-            Some((bucket, slot)) => (bucket, slot, None),
-            None => self.make_room(primary, alternate, now),
+        let (mut vacancy, mut may_be_here) = (None, true);
+        for nth in 0..Self::BUCKETS {
+            let at = self.bucket(hash, nth);
+            let Some(bucket) = self.buckets.get(at) else { break };
+            if may_be_here {
+                if let Some(slot) = bucket.find(&packed) {
+                    return self.replace(join(at, slot), hash, &flow, now);
+                }
+                may_be_here = bucket.beyond() > 0;
+            }
+            if vacancy.is_none() {
+                vacancy = bucket.vacancy().map(|slot| (nth, at, slot));
+            }
+            if vacancy.is_some() && !may_be_here {
+                break;
+            }
+        }
+        // At most one flow leaves: one that leaves a bucket leaves the table too.
+        let ((nth, at, slot), evicted) = match vacancy {
+            Some(vacancy) if self.len < self.capacity => (vacancy, None),
+            Some(vacancy) => (vacancy, self.evict_any(now)),
+            None => self.make_room(hash, now),
         };
-        // A flow evicted from the buckets has left its entry free; so at most one flow leaves.
-        let (entry, made_entry) = self.take_free(now);
-        if let Some(place) = self.entries.get_mut(entry as usize) {
-            let align = K::Align::default();
-            *place = Entry { flow, link: END, back: ALONE, align };
+        if nth > 0 {
+            self.pass_over(hash, nth);
+        }
+        if let Some(bucket) = self.buckets.get_mut(at) {
+            bucket.put(slot, &packed, &flow, nth > 0);
             self.len += 1;
         }
         if state == State::SynReceived {
-            self.list(entry);
+            self.half_open.list(join(at, slot), hash);
         }
-        if let Some(line) = self.buckets.get_mut(bucket) {
-            line.fill(slot, tag(hash), entry);
-        }
-        if bucket != primary {
-            if let Some(line) = self.buckets.get_mut(primary) {
-                line.add_overflow();
-            }
-        }
-        Inserted { flow: FlowRef(entry), evicted: made_room.or(made_entry) }
+        Inserted { flow: FlowRef(join(at, slot)), evicted }
     }
 
     /// Takes a flow out. None if it is out already.
@@ -357,116 +349,123 @@ impl<K: Key> Table<K> {
         self.spans.of(state)
     }
 
-    /// The flow's first bucket.
+    /// The `nth` bucket that a key of this hash may be in.
     #[inline(always)]
-    pub(super) fn primary(&self, hash: u64) -> usize {
+    pub(super) fn bucket(&self, hash: u64, nth: usize) -> usize {
         // The upper half as a fraction of the number of buckets, which need be no power of two.
-        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
-    }
-
-    /// The flow's second bucket, another one if there are two.
-    #[inline(always)]
-    pub(super) fn alternate(&self, hash: u64) -> usize {
+        let nth_bucket = |hash: u64| (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize;
         let count = self.buckets.len();
-        let bucket = (((hash & 0xffff_ffff) * count as u64) >> 32) as usize;
-        if bucket != self.primary(hash) {
-            bucket
-        } else if bucket + 1 < count {
-            bucket + 1
+        if nth == 0 {
+            nth_bucket(hash)
+        } else if count > CHOICE {
+            nth_bucket(next_hash(hash, nth as u64))
         } else {
-            0
+            // Neighbours: as many slots as there are, or more than there can be flows.
+            (nth_bucket(hash) + nth) % count
         }
     }
 
+    /// The bucket and slot of a place.
     #[inline(always)]
-    fn locate(&self, key: &K, hash: u64) -> Option<Place> {
-        let primary = self.primary(hash);
-        let line = self.buckets.get(primary)?;
-        let found = self.locate_in(primary, line, key, hash);
-        if found.is_some() || line.overflow() == 0 {
-            return found;
-        }
-        let alternate = self.alternate(hash);
-        self.locate_in(alternate, self.buckets.get(alternate)?, key, hash)
+    pub(super) fn at(&self, place: u32) -> Option<(&Bucket<K, N>, usize)> {
+        let (bucket, slot) = split(place);
+        if slot < N { Some((self.buckets.get(bucket)?, slot)) } else { None }
     }
 
     #[inline(always)]
-    fn locate_in(&self, bucket: usize, line: &Bucket, key: &K, hash: u64) -> Option<Place> {
-        for slot in line.matches(tag(hash)) {
-            let entry = line.entry(slot);
-            match self.entries.get(entry as usize) {
-                Some(found) if found.flow.key == *key => {
-                    return Some(Place { bucket, slot, entry });
-                }
-                _ => {}
+    fn locate(&self, key: &K, hash: u64) -> Option<u32> {
+        let (packed, at) = (key.pack(), self.bucket(hash, 0));
+        let bucket = self.buckets.get(at)?;
+        match bucket.find(&packed) {
+            Some(slot) => Some(join(at, slot)),
+            None if bucket.beyond() == 0 => None,
+            None => self.locate_beyond(&packed, hash),
+        }
+    }
+
+    #[cold]
+    fn locate_beyond(&self, key: &Packed<K::Addresses>, hash: u64) -> Option<u32> {
+        for nth in 1..Self::BUCKETS {
+            let at = self.bucket(hash, nth);
+            let bucket = self.buckets.get(at)?;
+            if let Some(slot) = bucket.find(key) {
+                return Some(join(at, slot));
+            }
+            if bucket.beyond() == 0 {
+                break;
             }
         }
         None
     }
 
-    /// An empty slot in one of two buckets, the first preferred.
-    pub(super) fn vacancy(&self, first: usize, second: usize) -> Option<(usize, usize)> {
-        [first, second].into_iter().find_map(|bucket| {
-            let slot = self.buckets.get(bucket)?.vacancy()?;
-            Some((bucket, slot))
-        })
+    /// A key goes to the `nth` of its buckets: the others count it.
+    #[cold]
+    fn pass_over(&mut self, hash: u64, nth: usize) {
+        self.counters.away += 1;
+        for nth in 0..nth {
+            let at = self.bucket(hash, nth);
+            if let Some(bucket) = self.buckets.get_mut(at) {
+                bucket.pass_over();
+            }
+        }
     }
 
-    /// An entry to fill, by eviction if none is free.
-    fn take_free(&mut self, now: Tick) -> (u32, Option<Removed<K>>) {
-        let evicted = if self.free == END { self.evict_any(now) } else { None };
-        let entry = self.free;
-        if let Some(found) = self.entries.get(entry as usize) {
-            self.free = found.link;
+    /// A key leaves a bucket that is not its first: those before count it no more.
+    #[cold]
+    fn come_back(&mut self, hash: u64, from: usize) {
+        for nth in 0..Self::BUCKETS {
+            let at = self.bucket(hash, nth);
+            if at == from {
+                break;
+            }
+            if let Some(bucket) = self.buckets.get_mut(at) {
+                bucket.come_back();
+            }
         }
-        (entry, evicted)
     }
 
     /// Puts `flow` where one with the same key is.
-    fn replace(&mut self, entry: u32, flow: Flow<K>, now: Tick) -> Option<Removed<K>> {
-        let place = self.entries.get_mut(entry as usize)?;
-        let old = std::mem::replace(&mut place.flow, flow);
-        self.relist(entry, old.state, flow.state);
-        let cause = if old.expired(now) { Cause::Expired } else { Cause::Replaced };
-        Some(self.report(old, cause))
+    #[cold]
+    fn replace(&mut self, place: u32, hash: u64, flow: &Flow<K>, now: Tick) -> Inserted<K> {
+        let (at, slot) = split(place);
+        let mut evicted = None;
+        if let Some(bucket) = self.buckets.get_mut(at) {
+            let old = bucket.flow(slot);
+            let away = bucket.marks.get(slot).is_some_and(|mark| mark.away());
+            bucket.put(slot, &flow.key.pack(), flow, away);
+            if let Some(old) = old {
+                self.half_open.change(old.state, flow.state);
+                if flow.state == State::SynReceived {
+                    // Another connection under the same key: the last, not the first to go.
+                    self.half_open.forget_one();
+                    self.half_open.list(place, hash);
+                }
+                let cause = if old.expired(now) { Cause::Expired } else { Cause::Replaced };
+                evicted = Some(self.report(old, cause));
+            }
+        }
+        Inserted { flow: FlowRef(place), evicted }
     }
 
-    /// Takes the flow of an entry out; none if it has none.
-    pub(super) fn take(&mut self, entry: u32, cause: Cause) -> Option<Removed<K>> {
-        let place = self.entries.get(entry as usize).filter(|place| place.live())?;
-        let flow = place.flow;
-        if flow.state == State::SynReceived {
-            self.unlist(entry);
-        }
-        if let Some(place) = self.entries.get_mut(entry as usize) {
-            (place.link, place.back) = (self.free, FREE);
-        }
-        self.free = entry;
+    /// Takes the flow of a place out; none if it has none.
+    #[inline]
+    pub(super) fn take(&mut self, place: u32, cause: Cause) -> Option<Removed<K>> {
+        let (at, slot) = split(place);
+        let bucket = self.buckets.get_mut(at)?;
+        let flow = bucket.flow(slot)?;
+        let away = bucket.marks[slot].away();
+        bucket.clear(slot);
         self.len -= 1;
-
-        let hash = self.hash(&flow.key);
-        let primary = self.primary(hash);
-        if !self.vacate(primary, tag(hash), entry) {
-            self.vacate(self.alternate(hash), tag(hash), entry);
-            if let Some(line) = self.buckets.get_mut(primary) {
-                line.sub_overflow();
-            }
+        if away {
+            self.come_back(self.hash(&flow.key), at);
+        }
+        if flow.state == State::SynReceived {
+            self.half_open.forget_one();
         }
         Some(self.report(flow, cause))
     }
 
-    /// Empties the slot that leads to `entry`; false if the bucket has none.
-    pub(super) fn vacate(&mut self, bucket: usize, tag: u8, entry: u32) -> bool {
-        let Some(line) = self.buckets.get_mut(bucket) else { return false };
-        match line.matches(tag).find(|&slot| line.entry(slot) == entry) {
-            Some(slot) => {
-                line.clear(slot);
-                true
-            }
-            None => false,
-        }
-    }
-
+    #[inline]
     fn report(&mut self, flow: Flow<K>, cause: Cause) -> Removed<K> {
         let Flow { key, real, state, flags, .. } = flow;
         let counter = match cause {
@@ -487,29 +486,29 @@ impl Table<FlowKey> {
         self.seed.hash(addresses, ports)
     }
 
-    /// Stage three for nearly every packet: the flow that stage two guessed is that of the key of
-    /// these [words](FlowKey::words), has not expired, and the packet leaves it in its state.
-    /// Restarts its timer; its real server. `signal` is [`Event::of_signal`]'s.
-    ///
-    /// `None` says nothing, and nothing has changed: [`lookup`](Table::lookup) decides.
+    /// [`pass_packed`](Table::pass_packed) for a key of these [words](FlowKey::words), of which the
+    /// second says TCP or UDP.
     #[inline(always)]
     pub fn pass(
         &mut self,
-        guess: Guess,
+        hash: u64,
         (addresses, ports): (u64, u64),
         signal: u8,
         now: Tick,
     ) -> Option<RealId> {
-        let entry = self.entries.get_mut(guess.0 as usize)?;
-        let flow = &mut entry.flow;
-        let hit = flow.key.is(addresses, ports)
-            && entry.back != FREE
-            && !flow.deadline.reached(now)
-            && flow.state.stays(signal);
-        if !hit {
-            return None;
-        }
-        flow.deadline = now.after(self.spans.of(flow.state));
-        Some(flow.real)
+        let key = Packed { addresses, ports: ports as u32, bit: is_udp(ports) };
+        self.pass_packed(hash, &key, signal, now)
     }
+}
+
+/// A place: bucket and slot in one number.
+#[inline(always)]
+pub(super) const fn join(bucket: usize, slot: usize) -> u32 {
+    (bucket as u32) << 2 | slot as u32
+}
+
+/// The bucket and slot of a place.
+#[inline(always)]
+pub(super) const fn split(place: u32) -> (usize, usize) {
+    ((place >> 2) as usize, (place & 3) as usize)
 }

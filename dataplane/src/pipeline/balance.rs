@@ -1,10 +1,8 @@
 //! Step three: the real server of a packet, by its flow or by the scheduler.
 
-use super::family::Key;
+use super::family::{FlowTable, Key};
 use super::{Env, FlowOf, Output, Pipeline};
-use crate::flow::{
-    Cause, Event as FlowEvent, Flags, FlowRef, Guess, Lookup, Removed, State, Transition,
-};
+use crate::flow::{Cause, Event as FlowEvent, Flags, FlowRef, Lookup, Removed, State, Transition};
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::spec::Reuse;
@@ -138,9 +136,8 @@ impl<B: PacketBuf> Pipeline<B> {
         ingress: PortId,
         buf: B,
         flow: &FlowOf<K>,
-        guess: Guess,
     ) -> Option<(B, RealId)> {
-        let found = match self.find(env, flow, guess) {
+        let found = match self.find(env, flow) {
             Some(real) => Ok(real),
             None => self.schedule(env, flow),
         };
@@ -163,12 +160,11 @@ impl<B: PacketBuf> Pipeline<B> {
         &mut self,
         env: &Env<'_, P, O>,
         flow: &FlowOf<K>,
-        guess: Guess,
     ) -> Option<RealId> {
-        let found = match K::shard(self).guessed(guess, &flow.key, env.now) {
-            Some(found) => found,
-            None => self.look_up(env, flow)?,
-        };
+        if K::shard(self).lacks(flow.hash, &flow.key.pack()) {
+            return None;
+        }
+        let found = self.look_up(env, flow)?;
         let entry = K::shard(self).get(found);
         let (real, flags) = (entry.real, entry.flags);
         if env.snapshot.real(real).is_none() {

@@ -1,6 +1,6 @@
 //! Step one: what a frame is, and whether it is for a virtual service.
 
-use super::family::{Key, Packet};
+use super::family::{FlowTable, Key, Packet};
 use super::fast::Info;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};

@@ -5,7 +5,6 @@
 
 use super::family::Packet;
 use super::{Env, FlowOf, Output, Pipeline};
-use crate::flow::Guess;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::icmpv6::{self, kind};
 use crate::packet::parse::L4;
@@ -35,7 +34,6 @@ pub(super) struct Aside<B> {
     buf: B,
     ip: Ipv6Packet,
     flow: FlowOf<FlowKey6>,
-    guess: Guess,
 }
 
 /// Whose an IPv6 destination is.
@@ -69,7 +67,7 @@ impl<B: PacketBuf> Pipeline<B> {
             Some(flow) if ip.is_fragment() => self.first_fragment(env, ingress, buf, &ip, &flow),
             Some(flow) => {
                 self.shard6.prefetch_bucket(flow.hash);
-                self.aside.push(Aside { buf, ip, flow, guess: Guess::NONE });
+                self.aside.push(Aside { buf, ip, flow });
             }
             None => self.exception6(env, ingress, mac, buf, &ip),
         }
@@ -83,11 +81,11 @@ impl<B: PacketBuf> Pipeline<B> {
         ingress: PortId,
     ) {
         let mut aside = std::mem::take(&mut self.aside);
-        for packet in &mut aside {
-            packet.guess = self.shard6.prefetch_entry(packet.flow.hash);
+        if self.shard6.is_crowded() {
+            aside.iter().for_each(|packet| self.shard6.prefetch_next(packet.flow.hash));
         }
-        for Aside { buf, ip, flow, guess } in aside.drain(..) {
-            if let Some((buf, real)) = self.balance(env, ingress, buf, &flow, guess) {
+        for Aside { buf, ip, flow } in aside.drain(..) {
+            if let Some((buf, real)) = self.balance(env, ingress, buf, &flow) {
                 self.forward(env, ingress, buf, &ip, real);
             }
         }

@@ -8,7 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Pipeline;
 use super::fragments::{FragmentKey, FragmentKey4, FragmentKey6, Fragments, Identity};
-use crate::flow::{self, Event, Table};
+use crate::flow::{
+    self, Event, Flags, Flow, FlowRef, Inserted, Lookup, Packed, Removed, Shard, Shard6, State,
+    Swept, Table, Transition,
+};
 use crate::forward::{self, Fit, ForwardError, Inner, Labels, dr, dr6};
 use crate::packet::buf::PacketBuf;
 use crate::packet::ipv6::next;
@@ -17,12 +20,16 @@ use crate::packet::parse6::{self, Ipv6Packet};
 use crate::packet::{icmpv4, icmpv6};
 use crate::persist::{Network, Templates};
 use crate::snapshot::{Real, Snapshot, Tunnel};
-use crate::types::{AnyFlowKey, FlowKey, FlowKey6, Mac, Netmask, Protocol, ServiceId, Tuple};
+use crate::types::{
+    AnyFlowKey, FlowKey, FlowKey6, Mac, Netmask, Protocol, RealId, ServiceId, Tick, Tuple,
+};
 
 /// A flow's key.
 pub(super) trait Key: flow::Key + Tuple + Into<AnyFlowKey> {
     /// The client's and the virtual service's.
     type Address: Network + Into<IpAddr>;
+    /// Where its flows are.
+    type Shard: FlowTable<Self>;
 
     fn new(
         client: Self::Address,
@@ -30,8 +37,8 @@ pub(super) trait Key: flow::Key + Tuple + Into<AnyFlowKey> {
         ports: (u16, u16),
         protocol: Protocol,
     ) -> Self;
-    fn shard<B>(pipeline: &Pipeline<B>) -> &Table<Self>;
-    fn shard_mut<B>(pipeline: &mut Pipeline<B>) -> &mut Table<Self>;
+    fn shard<B>(pipeline: &Pipeline<B>) -> &Self::Shard;
+    fn shard_mut<B>(pipeline: &mut Pipeline<B>) -> &mut Self::Shard;
     fn templates<B>(pipeline: &Pipeline<B>) -> &Templates<Self::Address>;
     /// The client's network.
     fn network(&self, netmask: Netmask) -> Self::Address;
@@ -42,6 +49,7 @@ pub(super) trait Key: flow::Key + Tuple + Into<AnyFlowKey> {
 
 impl Key for FlowKey {
     type Address = Ipv4Addr;
+    type Shard = Shard;
 
     #[inline(always)]
     fn new(client: Ipv4Addr, vip: Ipv4Addr, ports: (u16, u16), protocol: Protocol) -> FlowKey {
@@ -50,12 +58,12 @@ impl Key for FlowKey {
     }
 
     #[inline(always)]
-    fn shard<B>(pipeline: &Pipeline<B>) -> &Table<FlowKey> {
+    fn shard<B>(pipeline: &Pipeline<B>) -> &Shard {
         &pipeline.shard
     }
 
     #[inline(always)]
-    fn shard_mut<B>(pipeline: &mut Pipeline<B>) -> &mut Table<FlowKey> {
+    fn shard_mut<B>(pipeline: &mut Pipeline<B>) -> &mut Shard {
         &mut pipeline.shard
     }
 
@@ -81,6 +89,7 @@ impl Key for FlowKey {
 
 impl Key for FlowKey6 {
     type Address = Ipv6Addr;
+    type Shard = Shard6;
 
     #[inline(always)]
     fn new(client: Ipv6Addr, vip: Ipv6Addr, ports: (u16, u16), protocol: Protocol) -> FlowKey6 {
@@ -89,12 +98,12 @@ impl Key for FlowKey6 {
     }
 
     #[inline(always)]
-    fn shard<B>(pipeline: &Pipeline<B>) -> &Table<FlowKey6> {
+    fn shard<B>(pipeline: &Pipeline<B>) -> &Shard6 {
         &pipeline.shard6
     }
 
     #[inline(always)]
-    fn shard_mut<B>(pipeline: &mut Pipeline<B>) -> &mut Table<FlowKey6> {
+    fn shard_mut<B>(pipeline: &mut Pipeline<B>) -> &mut Shard6 {
         &mut pipeline.shard6
     }
 
@@ -115,6 +124,107 @@ impl Key for FlowKey6 {
 
     fn address(address: IpAddr) -> Option<Ipv6Addr> {
         if let IpAddr::V6(address) = address { Some(address) } else { None }
+    }
+}
+
+/// What the pipeline does with a flow table, however many flows a bucket of it holds: the methods of
+/// [`Table`] of these names.
+pub(super) trait FlowTable<K: flow::Key> {
+    fn hash(&self, key: &K) -> u64;
+    fn lacks(&self, hash: u64, key: &Packed<K::Addresses>) -> bool;
+    fn lookup(&mut self, key: &K, hash: u64, now: Tick) -> Lookup<K>;
+    fn find(&self, key: &K, hash: u64, now: Tick) -> Option<Flow<K>>;
+    fn get(&self, flow: FlowRef) -> Flow<K>;
+    fn touch(&mut self, flow: FlowRef, event: Event, now: Tick) -> Transition;
+    fn insert(
+        &mut self,
+        key: K,
+        hash: u64,
+        real: RealId,
+        state: State,
+        flags: Flags,
+        now: Tick,
+    ) -> Inserted<K>;
+    fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>>;
+    fn span(&self, state: State) -> u32;
+    fn sweep(
+        &mut self,
+        now: Tick,
+        budget: usize,
+        keep: impl FnMut(&Flow<K>) -> bool,
+        removed: impl FnMut(Removed<K>),
+    ) -> Swept;
+    fn scan(&self, cursor: u32, budget: usize, each: impl FnMut(&Flow<K>)) -> Option<u32>;
+}
+
+impl<K: flow::Key, const N: usize> FlowTable<K> for Table<K, N> {
+    #[inline(always)]
+    fn hash(&self, key: &K) -> u64 {
+        self.hash(key)
+    }
+
+    #[inline(always)]
+    fn lacks(&self, hash: u64, key: &Packed<K::Addresses>) -> bool {
+        self.lacks(hash, key)
+    }
+
+    #[inline(always)]
+    fn lookup(&mut self, key: &K, hash: u64, now: Tick) -> Lookup<K> {
+        self.lookup(key, hash, now)
+    }
+
+    #[inline(always)]
+    fn find(&self, key: &K, hash: u64, now: Tick) -> Option<Flow<K>> {
+        self.find(key, hash, now)
+    }
+
+    #[inline(always)]
+    fn get(&self, flow: FlowRef) -> Flow<K> {
+        self.get(flow)
+    }
+
+    #[inline(always)]
+    fn touch(&mut self, flow: FlowRef, event: Event, now: Tick) -> Transition {
+        self.touch(flow, event, now)
+    }
+
+    #[inline(always)]
+    fn insert(
+        &mut self,
+        key: K,
+        hash: u64,
+        real: RealId,
+        state: State,
+        flags: Flags,
+        now: Tick,
+    ) -> Inserted<K> {
+        self.insert(key, hash, real, state, flags, now)
+    }
+
+    #[inline(always)]
+    fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>> {
+        self.remove(flow)
+    }
+
+    #[inline(always)]
+    fn span(&self, state: State) -> u32 {
+        self.span(state)
+    }
+
+    #[inline(always)]
+    fn sweep(
+        &mut self,
+        now: Tick,
+        budget: usize,
+        keep: impl FnMut(&Flow<K>) -> bool,
+        removed: impl FnMut(Removed<K>),
+    ) -> Swept {
+        self.sweep(now, budget, keep, removed)
+    }
+
+    #[inline(always)]
+    fn scan(&self, cursor: u32, budget: usize, each: impl FnMut(&Flow<K>)) -> Option<u32> {
+        self.scan(cursor, budget, each)
     }
 }
 

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 
 use super::emit::transmit;
 use super::{BURST, Env, FlowOf, Output, Pipeline};
-use crate::flow::{Event as FlowEvent, Guess};
+use crate::flow::{Event as FlowEvent, Lookup};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::fast::{self, Ethernet, Head};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
@@ -26,7 +26,6 @@ const FEW: usize = 8;
 pub(super) struct Info {
     head: Head,
     hash: u64,
-    guess: Guess,
     real: RealId,
     fate: Fate,
 }
@@ -47,7 +46,6 @@ impl Info {
     pub(super) const NONE: Info = Info {
         head: Head::NONE,
         hash: 0,
-        guess: Guess::NONE,
         real: RealId(u32::MAX),
         fate: Fate::Drop(DropReason::NoService),
     };
@@ -151,17 +149,16 @@ impl<B: PacketBuf> Pipeline<B> {
             self.sort_out(env, ingress, burst, infos, odd, strangers);
         }
         let here = infos.get_mut(..burst.len()).unwrap_or_default();
-        // 2. Read the buckets, ask for flow entries.
-        for info in here.iter_mut() {
-            info.guess = self.shard.prefetch_entry(info.hash);
+        if self.shard.is_crowded() {
+            here.iter().for_each(|info| self.shard.prefetch_next(info.hash));
         }
-        // 3. Look up all, schedule what is new. A packet sees the flows of those before it.
+        // 2. Look up all, schedule what is new. A packet sees the flows of those before it.
         for info in here.iter_mut() {
             self.decide(env, info);
         }
-        // 4. Rewrite all.
+        // 3. Rewrite all.
         let together = self.rewrite_all(env, burst, here);
-        // 5. Send.
+        // 4. Send.
         match together {
             Some((port, bytes))
                 if self.staged.get(port.index()).is_some_and(ArrayVec::is_empty) =>
@@ -227,7 +224,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// The fate of a packet that may be of a flow.
     #[inline(always)]
     fn decide<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
-        match self.shard.pass(info.guess, info.words(), info.head.signal, env.now) {
+        match self.shard.pass(info.hash, info.words(), info.head.signal, env.now) {
             Some(real) => {
                 env.snapshot.prefetch_way(real);
                 self.stats.prefetch_real(real);
@@ -254,7 +251,7 @@ impl<B: PacketBuf> Pipeline<B> {
         };
         let event = FlowEvent::of_signal(info.head.signal);
         let flow = FlowOf { key, hash: info.hash, service, event };
-        let found = match self.find(env, &flow, info.guess) {
+        let found = match self.find(env, &flow) {
             Some(real) => Ok(real),
             None => self.schedule(env, &flow),
         };
@@ -378,7 +375,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// Removes the flow of a packet whose real server is gone.
     fn let_go<P, O>(&mut self, env: &Env<'_, P, O>, info: &Info) {
         let key = FlowKey::from_words(info.head.addresses, info.head.ports);
-        let Some(flow) = self.shard.guessed(info.guess, &key, env.now) else { return };
+        let Lookup::Hit(flow) = self.shard.lookup(&key, info.hash, env.now) else { return };
         if env.snapshot.real(self.shard.get(flow).real).is_none() {
             self.orphan::<FlowKey, P, O>(env, flow);
         }

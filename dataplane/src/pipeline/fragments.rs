@@ -15,7 +15,7 @@ use arrayvec::ArrayVec;
 use super::balance::makes_flow;
 use super::family::Packet;
 use super::{Env, FlowOf, Handoff, Output, PeerMessage, Pipeline};
-use crate::flow::{Guess, Seed};
+use crate::flow::Seed;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
 use crate::packet::parse6::Ipv6Packet;
@@ -198,7 +198,7 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &I,
         flow: &FlowOf<I::Key>,
     ) {
-        if let Some(real) = self.find(env, flow, Guess::NONE) {
+        if let Some(real) = self.find(env, flow) {
             self.forward(env, ingress, buf, ip, real);
             self.learn_fragment::<I, P, O>(env, ip.fragment(), real);
         } else if self.workers > 1 {
@@ -217,7 +217,7 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &I,
         flow: &FlowOf<I::Key>,
     ) {
-        let Some((buf, real)) = self.balance(env, ingress, buf, flow, Guess::NONE) else { return };
+        let Some((buf, real)) = self.balance(env, ingress, buf, flow) else { return };
         self.forward(env, ingress, buf, ip, real);
         self.learn_fragment::<I, P, O>(env, ip.fragment(), real);
         let service = env.snapshot.service(flow.service);
@@ -241,7 +241,7 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &I,
         flow: &FlowOf<I::Key>,
     ) -> Result<(), Handoff<B>> {
-        let Some(real) = self.find(env, flow, Guess::NONE) else { return Err(packet) };
+        let Some(real) = self.find(env, flow) else { return Err(packet) };
         let note = PeerMessage::FragmentOwner { fragment: ip.fragment().into(), real };
         if env.out.tell(packet.origin, note).is_err() {
             self.stats.event(Event::PeerNotesLost).add(1);

@@ -4,7 +4,7 @@
 //! router on that way which cannot deliver one tells the VIP (RFC 792, RFC 1191), and that message
 //! comes to the director. It quotes the reply, so client and VIP are the other way round.
 
-use super::family::{Key, Packet};
+use super::family::{FlowTable, Key, Packet};
 use super::{Env, Handoff, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::schedule::{Cursor, Load};

@@ -1,8 +1,8 @@
 //! What a worker does between bursts: timers, and the end.
 
-use super::family::Key;
+use super::family::{FlowTable, Key};
 use super::{Env, Output, Pipeline};
-use crate::flow::Table;
+use crate::flow::{Shard, Shard6};
 use crate::packet::buf::PacketBuf;
 use crate::stats::{DropReason, Event};
 use crate::types::{FlowKey, FlowKey6};
@@ -11,13 +11,15 @@ use crate::types::{FlowKey, FlowKey6};
 /// Far below [`crate::types::Tick::MAX_SPAN`], so no deadline ever looks like a future one again.
 pub const SWEEP_PERIOD_MS: u32 = 10_000;
 
-/// Entries looked at in one go: a bound on the gap between two bursts (about 1 µs per 64).
+/// Places looked at in one go: a bound on the gap between two bursts (about 1 µs per 64).
 const SWEEP_BUDGET: u32 = 256;
+/// Flows that a place holds at most, of either family.
+const MOST_A_PLACE: usize = if Shard::PLACE > Shard6::PLACE { Shard::PLACE } else { Shard6::PLACE };
 
-/// What is due of a table's sweep: entries due since the last time, rounded up; never more than
+/// What is due of the sweep of a table of so many places: places due since the last time, rounded up; never more than
 /// there are.
-fn due<K: Key>(table: &Table<K>, debt: u32, elapsed: u64) -> u32 {
-    let capacity = table.capacity() as u64;
+fn due(capacity: usize, debt: u32, elapsed: u64) -> u32 {
+    let capacity = capacity as u64;
     let due = elapsed * capacity / u64::from(SWEEP_PERIOD_MS) + 1;
     (u64::from(debt) + due).min(capacity) as u32
 }
@@ -35,8 +37,8 @@ impl<B: PacketBuf> Pipeline<B> {
     fn tick<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>) {
         let elapsed = u64::from(env.now.since(self.swept_at).min(SWEEP_PERIOD_MS));
         self.swept_at = env.now;
-        self.sweep_debt = due(&self.shard, self.sweep_debt, elapsed);
-        self.sweep_debt6 = due(&self.shard6, self.sweep_debt6, elapsed);
+        self.sweep_debt = due(self.shard.capacity(), self.sweep_debt, elapsed);
+        self.sweep_debt6 = due(self.shard6.capacity(), self.sweep_debt6, elapsed);
         if self.me.0 == 0 {
             self.sweep_templates(env.now, elapsed as u32);
         }
@@ -65,7 +67,7 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     fn sweep_some<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, budget: u32) {
-        let mut removed = arrayvec::ArrayVec::<_, { SWEEP_BUDGET as usize }>::new();
+        let mut removed = arrayvec::ArrayVec::<_, { SWEEP_BUDGET as usize * MOST_A_PLACE }>::new();
         K::shard_mut(self).sweep(
             env.now,
             budget as usize,

@@ -4,7 +4,7 @@
 //! to another; they are handed on, worker by worker, until one has the flow or all were asked.
 //! Such packets are rare, so asking round costs less than a shared table would.
 
-use super::family::{Key, Packet};
+use super::family::{FlowTable, Key, Packet};
 use super::fragments::FragmentKey;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::{Event as FlowEvent, Flags};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
-use super::family::Key;
+use super::family::{FlowTable, Key};
 use super::{Env, Pipeline};
 use crate::flow::{Flags, Lookup, State};
 use crate::packet::buf::PacketBuf;

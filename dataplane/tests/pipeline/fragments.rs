@@ -186,9 +186,15 @@ fn a_flow_that_begins_with_a_fragment_is_known_to_all() {
     // A listing tells the copies from the flow.
     let listed = (0..3).map(|worker| {
         let wanted = FlowMatch { client: Some(client(1).into()), ..FlowMatch::default() };
-        let (kind, rows) = (QueryKind::List, Vec::with_capacity(SCAN_BUDGET));
-        let query = Query { cursor: 0, budget: SCAN_BUDGET, kind, wanted, rows };
-        director.query(worker, query).query.rows.iter().map(|r| r.replica).collect::<Vec<_>>()
+        let (mut replicas, mut next) = (Vec::new(), Some(0));
+        while let Some(cursor) = next {
+            let (kind, rows) = (QueryKind::List, Vec::with_capacity(SCAN_BUDGET));
+            let query = Query { cursor, budget: SCAN_BUDGET, kind, wanted: wanted.clone(), rows };
+            let reply = director.query(worker, query);
+            replicas.extend(reply.query.rows.iter().map(|r| r.replica));
+            next = reply.next;
+        }
+        replicas
     });
     assert_eq!(listed.collect::<Vec<_>>().concat(), [false, true, true]);
     // Its end leaves nothing behind.

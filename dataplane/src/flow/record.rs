@@ -1,13 +1,12 @@
-//! What the table keeps and tells: flows, marks on them, and how they came and went.
+//! What goes into the table and what comes out of it.
 
-use super::table::FlowRef;
-use super::{Key, State};
+use super::State;
 use crate::types::{FlowKey, RealId, Tick};
 
-/// Caller's marks on a flow, kept and handed back; the table gives them no meaning.
+/// Caller's marks on a flow, three at most, kept and handed back; the table gives them no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
-pub struct Flags(pub u8);
+pub struct Flags(u8);
 
 impl Flags {
     /// No mark.
@@ -16,6 +15,20 @@ impl Flags {
     pub const REPLICA: Flags = Flags(1);
     /// Bound by a template of persistence, which counts it.
     pub const BOUND: Flags = Flags(2);
+    /// All that there is room for.
+    pub const ALL: Flags = Flags(7);
+
+    /// The marks of these bits, of which the low three count.
+    #[inline(always)]
+    pub const fn from_bits(bits: u8) -> Flags {
+        Flags(bits & Flags::ALL.0)
+    }
+
+    /// A bit for each mark.
+    #[inline(always)]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
 
     /// Whether all marks of `other` are set.
     #[inline(always)]
@@ -52,6 +65,14 @@ impl<K> Flow<K> {
         self.deadline.reached(now)
     }
 }
+
+/// Names a flow of one shard until that flow is removed; a place, not a promise.
+///
+/// Any insertion may remove any flow, and the place is then used again. Keep one no longer than
+/// the handling of one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct FlowRef(pub(super) u32);
 
 /// Why a flow left the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,9 +138,9 @@ pub struct Counters {
     pub removed: u64,
     /// Flows that made room for another while not expired, by [`State`] as index.
     pub evicted: [u64; State::COUNT],
-    /// Flows moved to their other bucket to make room for one more. Rare: a table whose count
-    /// grows fast has keys that somebody aimed.
-    pub moved: u64,
+    /// Flows that found their first bucket full and went to another: one in ten that come to a full
+    /// table, one in a hundred when it is half full. When there are many more, somebody aims keys.
+    pub away: u64,
 }
 
 /// Why no table could be made.
@@ -139,15 +160,4 @@ pub enum NewShardError {
         /// What was asked for.
         capacity: usize,
     },
-}
-
-impl<K: Key> Flow<K> {
-    /// What an entry holds that was never used.
-    pub(super) const FILLER: Flow<K> = Flow {
-        key: K::FILLER,
-        real: RealId(0),
-        deadline: Tick(0),
-        state: State::Closed,
-        flags: Flags::NONE,
-    };
 }
