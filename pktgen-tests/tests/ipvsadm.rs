@@ -48,7 +48,7 @@ const LVS: &str = "
     ip link set lan arp off up
     ip address add 192.0.2.10/24 dev lan
     ip route replace default dev lan
-    if grep -qs 0 /proc/sys/net/ipv6/conf/all/disable_ipv6; then
+    if grep -qs 0 /proc/sys/net/ipv6/conf/lan/disable_ipv6; then
         ip address add 2001:db8:2::10/64 dev lan nodad
         ip -6 route replace default dev lan
     fi

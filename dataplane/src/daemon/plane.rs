@@ -179,6 +179,9 @@ impl Plane for LivePlane {
             self.loads.forget(*id);
             published.accounts.open_real(*id, self.real_total(*id));
         }
+        for id in &compiled.revived {
+            published.accounts.open_real(*id, self.real_total(*id));
+        }
         let snapshot = Arc::new(compiled.snapshot);
         let before = std::mem::replace(&mut published.snapshot, Arc::clone(&snapshot));
         let unbound = snapshot.unbound_since(&before);

@@ -244,7 +244,9 @@ impl<B: PacketBuf> Pipeline<B> {
             return None;
         }
         if let Transition::NewConnection { from } = change {
-            if is_reused(env.snapshot, from) {
+            // Its L4 port may be another virtual service's since.
+            let moved = env.snapshot.real(real).is_none_or(|r| r.service != flow.service);
+            if moved || is_reused(env.snapshot, from) {
                 return None;
             }
             // The same real server has a connection more.

@@ -64,7 +64,11 @@ impl<B: PacketBuf> Pipeline<B> {
         match self.flow_of(env.snapshot, &ip) {
             // As for IPv4: a packet in a link-layer group is not forwarded, nor answered.
             Some(_) if ip.l2_group => self.drop_packet(DropReason::L2Group, buf),
-            Some(flow) if ip.is_fragment() => self.first_fragment(env, ingress, buf, &ip, &flow),
+            // A NIC that does not look behind extension headers, or takes a packet with a fragment
+            // header for a fragment (RFC 6946), chooses the worker by addresses alone.
+            Some(flow) if ip.is_fragment() || ip.ext_len > 0 && self.workers > 1 => {
+                self.first_fragment(env, ingress, buf, &ip, &flow);
+            }
             Some(flow) => {
                 self.shard6.prefetch_bucket(flow.hash);
                 self.aside.push(Aside { buf, ip, flow });

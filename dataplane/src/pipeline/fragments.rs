@@ -189,7 +189,8 @@ impl<B, I: Packet> Fragments<B, I> {
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// A first fragment, as it comes from a port.
+    /// A first fragment, or a whole packet that may have come to a worker without its flow, as it
+    /// comes from a port.
     pub(super) fn first_fragment<I: Packet, P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
@@ -200,7 +201,7 @@ impl<B: PacketBuf> Pipeline<B> {
     ) {
         if let Some(real) = self.find(env, flow) {
             self.forward(env, ingress, buf, ip, real);
-            self.learn_fragment::<I, P, O>(env, ip.fragment(), real);
+            self.learn_first(env, ip, real);
         } else if self.workers > 1 {
             self.hand_over(env, Handoff { ingress, origin: self.me, buf });
         } else {
@@ -219,7 +220,7 @@ impl<B: PacketBuf> Pipeline<B> {
     ) {
         let Some((buf, real)) = self.balance(env, ingress, buf, flow) else { return };
         self.forward(env, ingress, buf, ip, real);
-        self.learn_fragment::<I, P, O>(env, ip.fragment(), real);
+        self.learn_first(env, ip, real);
         let service = env.snapshot.service(flow.service);
         if !makes_flow(flow.event) || service.is_none_or(|s| s.is_one_packet(flow.event)) {
             return;
@@ -243,7 +244,7 @@ impl<B: PacketBuf> Pipeline<B> {
     ) -> Result<(), Handoff<B>> {
         let Some(real) = self.find(env, flow) else { return Err(packet) };
         let note = PeerMessage::FragmentOwner { fragment: ip.fragment().into(), real };
-        if env.out.tell(packet.origin, note).is_err() {
+        if ip.is_fragment() && env.out.tell(packet.origin, note).is_err() {
             self.stats.event(Event::PeerNotesLost).add(1);
         }
         self.forward(env, packet.ingress, packet.buf, ip, real);
@@ -281,6 +282,17 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Notes where a packet's fragments go, and sends those that waited for that.
+    fn learn_first<I: Packet, P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ip: &I,
+        real: RealId,
+    ) {
+        if ip.is_fragment() {
+            self.learn_fragment::<I, P, O>(env, ip.fragment(), real);
+        }
+    }
+
     pub(super) fn learn_fragment<I: Packet, P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,

@@ -52,14 +52,16 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    /// Pays off a part of the sweep that is due; bounded. Called once a poll round.
+    /// Pays off a part of the sweeps that are due, of either table, so that neither waits for the
+    /// other; bounded. Called once a poll round.
     #[inline]
     pub fn sweep<P, O>(&mut self, env: &Env<'_, P, O>) {
         if self.sweep_debt > 0 {
             let budget = self.sweep_debt.min(SWEEP_BUDGET);
             self.sweep_debt -= budget;
             self.sweep_some::<FlowKey, P, O>(env, budget);
-        } else if self.sweep_debt6 > 0 {
+        }
+        if self.sweep_debt6 > 0 {
             let budget = self.sweep_debt6.min(SWEEP_BUDGET);
             self.sweep_debt6 -= budget;
             self.sweep_some::<FlowKey6, P, O>(env, budget);

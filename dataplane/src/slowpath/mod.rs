@@ -221,7 +221,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     pub fn poll(&mut self, now: Millis, out: &mut impl FnMut(PortId, B)) {
         let mut cx = context!(self, now, out);
         if self.dad.poll(&mut cx) {
-            self.addresses_ready(now);
+            self.addresses_ready(now, out);
         }
         let mut cx = context!(self, now, out);
         self.listener.poll(&mut cx);
@@ -230,15 +230,16 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.count_waiting();
     }
 
-    /// Addresses were found to be nobody else's: they are announced, and groups told by those ports
-    /// that had no address to tell them from.
-    fn addresses_ready(&mut self, now: Millis) {
+    /// Addresses were found to be nobody else's: they are announced, groups told by those ports that
+    /// had no address to tell them from, and neighbors asked that could not be.
+    fn addresses_ready(&mut self, now: Millis, out: &mut impl FnMut(PortId, B)) {
         let had = self.own.link_locals();
         self.own.set_not_ready(self.dad.not_ready());
         for port in self.own.link_locals().difference(&had) {
             self.listener.report_again(*port, now);
         }
-        self.announcer.configure(&context!(self, now, &mut |_, _: B| {}));
+        self.announcer.configure(&context!(self, now, out));
+        self.neighbors.addresses_ready(&mut context!(self, now, out));
     }
 
     /// When [`SlowPath::poll`] next has something to do.

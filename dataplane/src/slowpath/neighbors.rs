@@ -178,8 +178,25 @@ impl<B: PacketBuf> Neighbors<B> {
 
     /// The link of a port came up: what was known of neighbors behind it is in doubt.
     pub(super) fn link_up<P: BufPool<B>>(&mut self, port: PortId, cx: &mut Context<'_, B, P>) {
-        let behind = self.entries.iter_mut().filter(|(_, e)| e.port == port);
-        let ids: Vec<_> = behind
+        self.doubt(|entry| entry.port == port, cx);
+    }
+
+    /// There are IPv6 addresses to ask from that there were not: asks the neighbors that failed.
+    pub(super) fn addresses_ready<P: BufPool<B>>(&mut self, cx: &mut Context<'_, B, P>) {
+        let failed =
+            |e: &Entry<B>| e.address.is_ipv6() && e.neighbor.state() == NeighborState::Failed;
+        self.doubt(failed, cx);
+    }
+
+    fn doubt<P: BufPool<B>>(
+        &mut self,
+        which: impl Fn(&Entry<B>) -> bool,
+        cx: &mut Context<'_, B, P>,
+    ) {
+        let ids: Vec<_> = self
+            .entries
+            .iter_mut()
+            .filter(|(_, entry)| which(entry))
             .map(|(id, entry)| {
                 entry.neighbor.doubt(cx.now);
                 *id

@@ -82,14 +82,17 @@ impl<K: Hash + Eq + Clone> Slots<K> {
     }
 
     /// What is wanted again has the slot back that it had last, if that is not free yet.
-    fn revive(&mut self, wanted: impl Fn(&K) -> bool) {
+    fn revive(&mut self, wanted: impl Fn(&K) -> bool) -> Vec<u32> {
+        let mut revived = Vec::new();
         for place in (0..self.retired.len()).rev() {
             let key = &self.retired[place].0;
             if wanted(key) && !self.by_key.contains_key(key) {
                 let (key, slot) = self.retired.remove(place);
                 self.by_key.insert(key, slot);
+                revived.push(slot);
             }
         }
+        revived
     }
 
     /// The slot of `key`: the one it has, or a free one (then true).
@@ -146,6 +149,9 @@ pub struct Compiled {
     pub new_services: Vec<ServiceId>,
     /// Real server slots that stand for something new.
     pub new_reals: Vec<RealId>,
+    /// Slots that stand again for the real server they stood for last, as flows name it: its
+    /// counters start anew, its flows are there.
+    pub revived: Vec<RealId>,
 }
 
 impl Compiler {
@@ -205,9 +211,10 @@ impl Compiler {
         let reals: HashSet<_> =
             spec.services.iter().flat_map(|s| s.reals.iter().map(|r| (s.key, r.address))).collect();
         self.reals.keep(|real| reals.contains(real), |slot| unused(RealId(slot)));
-        if !spec.switches.expire_nodest_conn {
-            self.reals.revive(|real| reals.contains(real));
-        }
+        let revived = match spec.switches.expire_nodest_conn {
+            true => Vec::new(),
+            false => self.reals.revive(|real| reals.contains(real)),
+        };
         self.note_absent(spec);
         let routes = self.routes(spec)?;
 
@@ -230,6 +237,7 @@ impl Compiler {
             },
             new_services: Vec::new(),
             new_reals: Vec::new(),
+            revived: revived.into_iter().map(RealId).collect(),
         };
         let mut ids = Vec::with_capacity(spec.services.len());
         let mut ways = routes.iter();

@@ -323,7 +323,7 @@ impl Director {
             stats.iter().filter_map(|s| s.real(real)).map(sum).sum::<u64>()
         };
         let generation = self.snapshot.generation + 1;
-        let Compiled { snapshot, new_services, new_reals } =
+        let Compiled { snapshot, new_services, new_reals, revived } =
             self.compiler.compile(&spec, generation, |real| flows(real) == 0)?;
         self.templates
             .forget(|service, real| new_services.contains(&service) || new_reals.contains(&real));
@@ -333,6 +333,10 @@ impl Director {
         }
         for real in &new_reals {
             self.loads.forget(*real);
+            let total = self.real_total(*real);
+            self.accounts.open_real(*real, total);
+        }
+        for real in &revived {
             let total = self.real_total(*real);
             self.accounts.open_real(*real, total);
         }
@@ -376,6 +380,11 @@ impl Director {
             });
         }
         total
+    }
+
+    /// What a real server has counted.
+    pub(crate) fn real_traffic(&self, real: RealId) -> Traffic {
+        self.accounts.real(real, self.real_total(real))
     }
 
     /// What the first service has counted.

@@ -240,3 +240,21 @@ fn sloppy_takes_up_connections_in_the_middle() {
         assert_eq!(director.real_of(&ack(0)), FIRST);
     }
 }
+
+#[test]
+fn one_that_comes_back_counts_anew_and_its_service_counts_each_packet_once() {
+    let mut director = Director::with_switches(WAITING, &[ONE]);
+    director.receive(&[syn(0), ack(0), ack(0)]);
+    let before = director.service_traffic();
+    assert_eq!((before.packets, before.connections), (3, 1));
+    for _ in 0..2 {
+        director.switched(WAITING, &["tcp 80 rr:"]);
+        assert_eq!(director.service_traffic().packets, before.packets);
+        director.switched(WAITING, &[ONE]);
+        assert_eq!(director.service_traffic().packets, before.packets);
+    }
+    director.receive(&[ack(0)]);
+    assert_eq!(director.service_traffic().packets, before.packets + 1);
+    let real = director.real_id("10.0.0.1");
+    assert_eq!(director.real_traffic(real).packets, 1);
+}
