@@ -140,6 +140,24 @@ fn a_query_about_one_group_is_answered_for_that_one() {
 }
 
 #[test]
+fn queries_that_come_faster_than_answers_leave_are_answered_together() {
+    let mut bench = Bench::with6(0);
+    bench.run(10_000);
+    bench.sent.clear();
+    let group = solicited_node(DIP6);
+    for _ in 0..10_000 {
+        bench.punt(LAN, PuntReason::Mld, &query(group, 0).finish());
+        bench.poll();
+    }
+    let at_once = bench.reports().len();
+    bench.sent.clear();
+    bench.run(10_000);
+    let later = bench.reports().len();
+    assert!(at_once > 0 && at_once <= 64, "{at_once}");
+    assert!(later <= 64, "{later}: they waited in a queue");
+}
+
+#[test]
 fn queries_nobody_may_send() {
     let any = Ipv6Addr::UNSPECIFIED;
     let mut damaged = query(any, 1_000).finish();

@@ -184,6 +184,8 @@ fn collect(
     now: Millis,
 ) {
     let Membership { groups, left, changes_due, general_due, specific_due, .. } = membership;
+    // Else queries that come faster than answers may leave would be answered without bound.
+    let all_left = outbox.is_empty();
     let mut put = |record, general, all: Vec<Ipv6Addr>| {
         let chunks = all.chunks(mld::MAX_GROUPS).map(<[_]>::to_vec);
         outbox.extend(chunks.map(|groups| Report { port, record, groups, general }));
@@ -202,9 +204,12 @@ fn collect(
         specific_due.clear();
         put(Record::Listening, true, groups.keys().copied().collect());
     }
-    let asked: Vec<_> = specific_due.iter().filter(|(_, at)| is_due(at)).map(|(g, _)| *g).collect();
-    specific_due.retain(|_, at| !is_due(at));
-    put(Record::Listening, false, asked);
+    if all_left {
+        let due = specific_due.iter().filter(|(_, at)| is_due(at));
+        let asked: Vec<_> = due.map(|(group, _)| *group).collect();
+        specific_due.retain(|_, at| !is_due(at));
+        put(Record::Listening, false, asked);
+    }
 }
 
 /// The groups with turns left, and one turn less for each.
