@@ -46,7 +46,7 @@ counter_list! {
         ExtensionLimit = "extension_limit": "More IPv6 extension headers, or longer ones, than are read.",
         RoutingHeader = "routing_header": "IPv6 routing header with segments left: the packet is on its way elsewhere.",
         BadL4Header = "bad_l4_header": "TCP, UDP or ICMP header is cut or malformed.",
-        BadSource = "bad_source": "Source address no host may use, or equal to the destination.",
+        BadSource = "bad_source": "Source address no host may use, or of the link only, or equal to the destination.",
         L2Group = "l2_group": "IP packet in a broadcast or multicast frame.",
         NotLocal = "not_local": "Destination is neither a VIP nor the director's own address.",
         NoService = "no_service": "To a VIP, but no virtual service has this protocol and L4 port.",

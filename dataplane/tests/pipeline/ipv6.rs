@@ -121,6 +121,7 @@ fn one_packet_one_verdict() {
         ("tcp data offset 4", with_ip6(syn6(1), |ip| ip[52] = 0x40), Dropped(BadL4Header)),
         ("from loopback", with_ip6(syn6(1), |ip| { ip[8..24].fill(0); ip[23] = 1; }), Dropped(BadSource)),
         ("from nobody", with_ip6(syn6(1), |ip| ip[8..24].fill(0)), Dropped(BadSource)),
+        ("from a link-local address", with_ip6(syn6(1), |ip| { ip[8..16].fill(0); ip[8..10].copy_from_slice(&[0xfe, 0x80]); }), Dropped(BadSource)),
         ("from a group", with_ip6(syn6(1), |ip| ip[8] = 0xff), Dropped(BadSource)),
         ("from the VIP (land)", with_ip6(syn6(1), |ip| ip[8..24].copy_from_slice(&VIP6.octets())), Dropped(BadSource)),
         // The hop limit: 1 would reach 0, and 0 should never have come.
