@@ -22,7 +22,7 @@
 
 use std::fmt;
 
-use crate::types::{FlowKey, FlowKey6, Protocol};
+use crate::types::{FlowKey, FlowKey6, Protocol, ports_of};
 
 /// A 128-bit secret, drawn at random when the daemon starts.
 ///
@@ -137,7 +137,7 @@ impl Key for FlowKey {
 
 /// The bit that tells UDP's number from TCP's, in a key's second [word](FlowKey::words).
 #[inline(always)]
-pub(super) const fn is_udp(ports: u64) -> bool {
+const fn is_udp(ports: u64) -> bool {
     ports >> 32 & 1 != 0
 }
 
@@ -164,11 +164,12 @@ impl Key for FlowKey6 {
             let bits = u128::from(low) | u128::from(high) << 64;
             std::net::Ipv6Addr::from_bits(bits.swap_bytes())
         };
+        let (client_port, vip_port) = ports_of(ports);
         FlowKey6 {
             client: address(a, b),
             vip: address(c, d),
-            client_port: ports as u16,
-            vip_port: (ports >> 16) as u16,
+            client_port,
+            vip_port,
             protocol: protocol(bit),
         }
     }

@@ -25,7 +25,7 @@
 use super::bucket::Bucket;
 use super::evict::Victims;
 use super::half_open::HalfOpen;
-use super::hash::{Packed, is_udp, next_hash};
+use super::hash::{Packed, next_hash};
 use super::record::{
     Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Removed,
 };
@@ -176,23 +176,25 @@ impl<K: Key, const N: usize> Table<K, N> {
 
     /// Stage two for nearly every packet: the flow of this key is in its first bucket, has not
     /// expired, and the packet leaves it in its state. Restarts its timer; its real server.
-    /// `signal` is [`Event::of_signal`]'s.
+    /// `signal` is [`Event::of_signal`]'s, of a packet of the key's protocol.
     ///
     /// `None` says nothing, and nothing has changed: [`lookup`](Table::lookup) decides.
     #[inline(always)]
-    pub fn pass_packed(
+    pub fn pass(
         &mut self,
         hash: u64,
-        key: &Packed<K::Addresses>,
+        addresses: &K::Addresses,
+        ports: u32,
         signal: u8,
         now: Tick,
     ) -> Option<RealId> {
         let bucket = self.bucket(hash, 0);
         let bucket = self.buckets.get_mut(bucket)?;
-        let slot = bucket.likely(&key.addresses, key.ports);
+        let slot = bucket.likely(addresses, ports);
         let mark = bucket.marks[slot];
-        let hit = bucket.has(slot, &key.addresses, key.ports)
-            && mark.bit() == key.bit
+        // The protocol need not be asked for: a datagram leaves no state but UDP's as it is, and
+        // nothing else leaves that.
+        let hit = bucket.has(slot, addresses, ports)
             && stays(mark.place(), signal)
             && !bucket.deadlines[slot].reached(now);
         if !hit {
@@ -202,7 +204,7 @@ impl<K: Key, const N: usize> Table<K, N> {
         Some(bucket.real(slot))
     }
 
-    /// Stage two, when [`pass_packed`](Table::pass_packed) says nothing: whether there is no such
+    /// Stage two, when [`pass`](Table::pass) says nothing: whether there is no such
     /// flow at all, as far as the first bucket tells. False says nothing.
     #[inline(always)]
     pub fn lacks(&self, hash: u64, key: &Packed<K::Addresses>) -> bool {
@@ -484,20 +486,6 @@ impl Table<FlowKey> {
     #[inline(always)]
     pub fn hash_words(&self, (addresses, ports): (u64, u64)) -> u64 {
         self.seed.hash(addresses, ports)
-    }
-
-    /// [`pass_packed`](Table::pass_packed) for a key of these [words](FlowKey::words), of which the
-    /// second says TCP or UDP.
-    #[inline(always)]
-    pub fn pass(
-        &mut self,
-        hash: u64,
-        (addresses, ports): (u64, u64),
-        signal: u8,
-        now: Tick,
-    ) -> Option<RealId> {
-        let key = Packed { addresses, ports: ports as u32, bit: is_udp(ports) };
-        self.pass_packed(hash, &key, signal, now)
     }
 }
 

@@ -16,8 +16,12 @@ use crate::types::Mac;
 const OUTER: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
 /// Where the TTL stands in a frame.
 const TTL: usize = 22;
-/// Don't fragment, as it stands on the wire, the first byte in the low end.
-const DF: u16 = ipv4::FragmentBits::DF.0.to_be();
+/// What an outer header takes from the inner one's bytes 2 to 9, as they stand on the wire: DF (of
+/// byte 6) and TTL (byte 8).
+const KEPT: u64 = 1 << DF | 0xff << 48;
+/// Where DF stands in that.
+const DF: u32 = 38;
+const _: () = assert!((ipv4::FragmentBits::DF.0.to_be() as u64) << 32 == 1 << DF);
 
 /// How a frame is rewritten for one real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,24 +32,16 @@ pub struct Front {
     src_tail: u64,
     /// Outer addresses, the DIP first.
     addresses: u64,
-    /// Sum of the outer header's constant words.
+    /// Sum of the outer header's constant words, but for the protocol.
     sum: u32,
-    kind: Kind,
-    /// Whether it is [`Kind::Dr`].
+    /// Whether nothing is put in front of the packet.
     is_dr: bool,
-    protocol: u8,
+    /// Bytes in front of the packet: 20 for ipip, 24 or 28 for gre, or [`Front::SLOW`].
+    overhead: u8,
+    /// What is added to [`KEPT`] of the inner header: the protocol, and one hop less.
+    rest: u64,
     /// GRE header without a checksum.
     gre: [u8; 8],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Dr,
-    Ipip,
-    Gre4,
-    Gre8,
-    /// A GRE checksum is computed over the whole packet: not by this.
-    Slow,
 }
 
 impl Front {
@@ -55,11 +51,14 @@ impl Front {
         src_tail: 0,
         addresses: 0,
         sum: 0,
-        kind: Kind::Slow,
         is_dr: false,
-        protocol: 0,
+        overhead: Front::SLOW,
+        rest: 0,
         gre: [0; 8],
     };
+
+    /// Overhead of what this does not do: a GRE checksum is computed over the whole packet.
+    const SLOW: u8 = u8::MAX;
 
     /// The rewrite for frames sent from `src_mac`, through `tunnel` if there is one.
     pub fn new(src_mac: Mac, tunnel: Option<&TunnelTemplate>) -> Front {
@@ -67,37 +66,37 @@ impl Front {
         let front = Front {
             src_head: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
             src_tail: u64::from_le_bytes([c, d, e, f, 0x08, 0x00, 0x45, 0]),
-            kind: Kind::Dr,
             is_dr: true,
             ..Front::NONE
         };
-        let (outer, kind, gre) = match tunnel {
+        let (outer, overhead, gre) = match tunnel {
             None => return front,
-            Some(TunnelTemplate::Ipip(template)) => (template.outer(), Kind::Ipip, [0; 8]),
+            Some(TunnelTemplate::Ipip(template)) => (template.outer(), 20, [0; 8]),
             Some(TunnelTemplate::Gre(template)) => {
-                let (kind, header) = Self::gre(template);
-                (template.outer(), kind, header)
+                let (overhead, header) = Self::gre(template);
+                (template.outer(), overhead, header)
             }
         };
         let (src, dst, protocol) = outer.constants();
         let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
-        let words = [[a, b], [c, d], [e, f], [g, h], [0x45, 0], [0, protocol]];
+        let words = [[a, b], [c, d], [e, f], [g, h], [0x45, 0]];
         let sum = words.into_iter().map(|w| u32::from(u16::from_le_bytes(w))).sum();
         let addresses = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        Front { addresses, sum, kind, is_dr: false, protocol, gre, ..front }
+        let rest = (u64::from(protocol) << 56) - (1 << 48);
+        Front { addresses, sum, is_dr: false, overhead, rest, gre, ..front }
     }
 
-    fn gre(template: &gre::Template) -> (Kind, [u8; 8]) {
+    fn gre(template: &gre::Template) -> (u8, [u8; 8]) {
         let mut header = [0; 8];
-        let kind = match template.constant_header() {
-            Some(bytes) if bytes.len() == 4 => Kind::Gre4,
-            Some(bytes) if bytes.len() == 8 => Kind::Gre8,
-            _ => return (Kind::Slow, header),
+        let overhead = match template.constant_header() {
+            Some(bytes) if bytes.len() == 4 => 24,
+            Some(bytes) if bytes.len() == 8 => 28,
+            _ => return (Front::SLOW, header),
         };
         for (to, from) in header.iter_mut().zip(template.constant_header().into_iter().flatten()) {
             *to = *from;
         }
-        (kind, header)
+        (overhead, header)
     }
 
     /// Puts the packet on its way to `dst` ([`Mac::to_wire`]), one hop less. False, and nothing has
@@ -107,7 +106,8 @@ impl Front {
     /// `id` is the outer identification of the packet before, and is counted up when DF is clear.
     #[inline(always)]
     pub fn write<B: PacketBuf>(&self, buf: &mut B, dst: u64, total_len: u16, id: &mut u16) -> bool {
-        // First of all, and no jump by table, for most have it.
+        // First of all, for most have it. It has a field of its own, so that what is left are too few
+        // cases for a jump by table.
         if self.is_dr {
             let Some(frame) = buf.data_mut().first_chunk_mut::<OUTER>() else { return false };
             let Some(hops) = frame[TTL..].first_chunk_mut::<4>() else { return false };
@@ -120,15 +120,11 @@ impl Front {
             frame[8..12].copy_from_slice(&(self.src_tail as u32).to_le_bytes());
             return true;
         }
-        match self.kind {
-            Kind::Ipip => self.encapsulate::<OUTER, { OUTER + 20 }, B>(buf, dst, total_len, id),
-            Kind::Gre4 => {
-                self.encapsulate::<{ OUTER + 4 }, { OUTER + 24 }, B>(buf, dst, total_len, id)
-            }
-            Kind::Gre8 => {
-                self.encapsulate::<{ OUTER + 8 }, { OUTER + 28 }, B>(buf, dst, total_len, id)
-            }
-            Kind::Dr | Kind::Slow => false,
+        match self.overhead {
+            20 => self.encapsulate::<OUTER, { OUTER + 20 }, B>(buf, dst, total_len, id),
+            24 => self.encapsulate::<{ OUTER + 4 }, { OUTER + 24 }, B>(buf, dst, total_len, id),
+            28 => self.encapsulate::<{ OUTER + 8 }, { OUTER + 28 }, B>(buf, dst, total_len, id),
+            _ => false,
         }
     }
 
@@ -143,10 +139,10 @@ impl Front {
     ) -> bool {
         const { assert!(ALL == FRONT + ipv4::MIN_HEADER_LEN && FRONT >= OUTER) };
         let Some(inner) = buf.data().first_chunk::<OUTER>() else { return false };
-        let (ttl, tos) = (inner[TTL], inner[15]);
-        let fragment = u16::from_le_bytes([inner[20], inner[21]]) & DF;
+        let Some(word) = inner[16..].first_chunk::<8>() else { return false };
+        let (kept, tos) = (u64::from_le_bytes(*word) & KEPT, inner[15]);
         let overhead = FRONT - ethernet::HEADER_LEN;
-        if ttl <= 1 || !buf.prepend(overhead) {
+        if inner[TTL] <= 1 || !buf.prepend(overhead) {
             return false;
         }
         let total_len = total_len + overhead as u16;
@@ -158,23 +154,16 @@ impl Front {
             return false;
         };
         // What each field is copied from, and why: `tunnel::Outer::header`.
-        *id = id.wrapping_add(u16::from(fragment == 0));
-        let id = if fragment == 0 { id.to_be() } else { 0 };
-        let (len, ttl) = (total_len.to_be(), ttl - 1);
-        let sum = self.sum
-            + (u32::from(tos) << 8)
-            + u32::from(len)
-            + u32::from(id)
-            + u32::from(fragment)
-            + u32::from(ttl);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let check = !(sum + (sum >> 16)) as u16;
+        let may_be_cut = kept >> DF & 1 ^ 1;
+        *id = id.wrapping_add(may_be_cut as u16);
+        let id = u64::from(id.to_be()) * may_be_cut;
+        let middle = (kept.wrapping_add(self.rest) | id << 16) + u64::from(total_len.to_be());
+        // Below 2^63, as the protocol is. A word and its rotation by half: the upper half is the sum
+        // of both halves, the carry out of the lower one added in.
+        let sum = middle + u64::from(self.sum + (u32::from(tos) << 8));
+        let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+        let check = !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
         let tail = self.src_tail | u64::from(tos) << 56;
-        let middle = u64::from(len)
-            | u64::from(id) << 16
-            | u64::from(fragment) << 32
-            | u64::from(ttl) << 48
-            | u64::from(self.protocol) << 56;
         frame[..8].copy_from_slice(&(dst | self.src_head).to_le_bytes());
         frame[8..16].copy_from_slice(&tail.to_le_bytes());
         frame[16..24].copy_from_slice(&middle.to_le_bytes());
@@ -194,8 +183,10 @@ const fn less(word: u32) -> u32 {
     // RFC 1624 eqn. 3, as in `ipv4::decrement_ttl`: the sum of the header gets less by 0x0100, so
     // the checksum gets more by that, which in the order of the wire is one. A carry goes round,
     // and 0xffff is written 0x0000: both mean one more.
-    let (twice, again) = word.overflowing_add((2 << 16) - 1);
-    if again { twice } else { word.wrapping_add((1 << 16) - 1) }
+    match word.checked_add((2 << 16) - 1) {
+        Some(twice) => twice - (1 << 16),
+        None => word.wrapping_add((2 << 16) - 1),
+    }
 }
 
 #[cfg(test)]

@@ -22,10 +22,10 @@ pub type Headers = [u8; HEADERS];
 /// The Ethernet header that the short cut takes: to one address, and IPv4 without options in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Ethernet {
+    /// The address in the upper six bytes, so that what follows it in a frame is shifted out.
     mac: u64,
 }
 
-const MAC_BITS: u64 = (1 << 48) - 1;
 /// Ethernet type IPv4, then version 4 and five words of header, as read from the wire.
 const IPV4_WITHOUT_OPTIONS: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
 
@@ -55,13 +55,13 @@ impl Ethernet {
     /// Frames to `mac`.
     pub const fn to(mac: Mac) -> Ethernet {
         let b = mac.0;
-        Ethernet { mac: u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], 0, 0]) }
+        Ethernet { mac: u64::from_le_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]) }
     }
 
     /// Whether the frame is for that address and holds IPv4 without options.
     #[inline(always)]
     pub fn look(self, headers: &Headers) -> bool {
-        let mac = (eight::<0>(headers) ^ self.mac) & MAC_BITS;
+        let mac = (eight::<0>(headers) << 16) ^ self.mac;
         let kind = (four::<12>(headers) ^ IPV4_WITHOUT_OPTIONS) & 0x00ff_ffff;
         mac | u64::from(kind) == 0
     }
@@ -86,8 +86,9 @@ pub struct Head {
     pub signal: u8,
 }
 
-/// The reserved bit and DF may be set in a packet that is no fragment.
-const NO_FRAGMENT: u16 = 0xc000u16.to_be();
+/// Of flags and fragment offset, the first byte's bits that say fragment: all but the reserved bit
+/// and DF.
+const FRAGMENT: u8 = 0x3f;
 
 impl Head {
     /// Nothing read yet.
@@ -110,21 +111,15 @@ impl Head {
         let total_len = two::<16>(headers).swap_bytes();
         self.total_len = total_len;
         self.addresses = eight::<26>(headers);
-        let ports = four::<34>(headers).swap_bytes().rotate_left(16);
-        self.ports = u64::from(ports) | u64::from(headers[23]) << 32;
+        self.ports = u64::from(four::<34>(headers)) | u64::from(headers[23]) << 32;
 
-        if four::<20>(headers) & u32::from(!NO_FRAGMENT) != 0
-            || usize::from(total_len) + 14 > frame_len
-        {
+        if headers[20] & FRAGMENT | headers[21] != 0 || usize::from(total_len) + 14 > frame_len {
             return false;
         }
-        // Two steps, so that each case takes one branch or two.
-        if rx == RxChecksum::Unknown {
-            if !is_checksum_right(headers) {
-                return false;
-            }
-        } else if rx == RxChecksum::Bad {
-            return false;
+        match rx {
+            RxChecksum::Unknown if is_checksum_right(headers) => {}
+            RxChecksum::Good => {}
+            RxChecksum::Unknown | RxChecksum::Bad => return false,
         }
         // Negative when the total length does not even hold the header.
         let l4_len = i32::from(total_len) - 20;

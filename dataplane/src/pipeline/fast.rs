@@ -15,7 +15,7 @@ use crate::packet::fast::{self, Ethernet, Head};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::pipeline::balance::NoTarget;
 use crate::snapshot::{Snapshot, Way};
-use crate::stats::{DropReason, Event};
+use crate::stats::{DropReason, Event, Forwarded};
 use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId};
 
 /// Packets parsed before they are hashed; BURST is a multiple.
@@ -26,17 +26,18 @@ const FEW: usize = 8;
 pub(super) struct Info {
     head: Head,
     hash: u64,
+    /// Where it goes, or [`NOWHERE`].
     real: RealId,
+    /// Of one that goes nowhere.
     fate: Fate,
 }
 
-/// What becomes of a packet.
+/// No real server: there are never so many.
+const NOWHERE: RealId = RealId(u32::MAX);
+
+/// What becomes of a packet that goes to no real server.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
-    /// Goes to its real server.
-    Go,
-    /// The same, and is rewritten already.
-    Ready,
     Drop(DropReason),
     /// Is answered by a TCP reset.
     Reset,
@@ -46,7 +47,7 @@ impl Info {
     pub(super) const NONE: Info = Info {
         head: Head::NONE,
         hash: 0,
-        real: RealId(u32::MAX),
+        real: NOWHERE,
         fate: Fate::Drop(DropReason::NoService),
     };
 
@@ -103,8 +104,32 @@ fn look<B: PacketBuf>(
 
 /// The way of a packet to its real server, if that is still configured.
 #[inline(always)]
-fn way<'a>(snapshot: &'a Snapshot, info: &Info) -> Option<&'a Way> {
-    snapshot.way(info.real)
+fn way(snapshot: &Snapshot, real: RealId) -> Option<&Way> {
+    snapshot.way(real)
+}
+
+/// Rewrites a packet, counts it, and tells where it goes, or leaves it as it is.
+#[inline(always)]
+fn rewrite_one<B: PacketBuf, P, O>(
+    env: &Env<'_, P, O>,
+    reals: &[Forwarded],
+    ip_id: &mut u16,
+    buf: &mut B,
+    info: &Info,
+) -> Option<PortId> {
+    let Info { head: Head { total_len, .. }, real, .. } = *info;
+    let way = way(env.snapshot, real)?;
+    if total_len > way.limit {
+        return None;
+    }
+    let hop = env.hops.known(way.neighbor)?;
+    if !way.front.write(buf, hop, total_len, ip_id) {
+        return None;
+    }
+    if let Some(stats) = reals.get(real.index()) {
+        stats.add(1, total_len.into());
+    }
+    Some(way.port)
 }
 
 impl<B: PacketBuf> Pipeline<B> {
@@ -157,7 +182,7 @@ impl<B: PacketBuf> Pipeline<B> {
             self.decide(env, info);
         }
         // 3. Rewrite all.
-        let together = self.rewrite_all(env, burst, here);
+        let (left, together) = self.rewrite_all(env, burst, here);
         // 4. Send.
         match together {
             Some((port, bytes))
@@ -165,7 +190,7 @@ impl<B: PacketBuf> Pipeline<B> {
             {
                 self.send(env, port, burst, bytes);
             }
-            _ => self.send_each(env, ingress, burst, here),
+            _ => self.send_each(env, ingress, burst, here, left),
         }
         self.infos = scratch;
         self.flush(env);
@@ -224,11 +249,12 @@ impl<B: PacketBuf> Pipeline<B> {
     /// The fate of a packet that may be of a flow.
     #[inline(always)]
     fn decide<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
-        match self.shard.pass(info.hash, info.words(), info.head.signal, env.now) {
+        let Head { addresses, ports, signal, .. } = info.head;
+        match self.shard.pass(info.hash, &addresses, ports as u32, signal, env.now) {
             Some(real) => {
                 env.snapshot.prefetch_way(real);
                 self.stats.prefetch_real(real);
-                (info.real, info.fate) = (real, Fate::Go);
+                info.real = real;
             }
             None => self.decide_slowly(env, info),
         }
@@ -237,6 +263,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// The same for one whose flow is not there, or not to be left as it is.
     #[inline(never)]
     fn decide_slowly<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
+        info.real = NOWHERE;
         if info.head.has_bad_source() {
             info.fate = Fate::Drop(DropReason::BadSource);
             return;
@@ -255,64 +282,36 @@ impl<B: PacketBuf> Pipeline<B> {
             Some(real) => Ok(real),
             None => self.schedule(env, &flow),
         };
-        info.fate = match found {
-            Ok(real) => {
-                info.real = real;
-                Fate::Go
-            }
-            Err(NoTarget::Drop(reason)) => Fate::Drop(reason),
-            Err(NoTarget::Reset) => Fate::Reset,
-        };
+        match found {
+            Ok(real) => info.real = real,
+            Err(NoTarget::Drop(reason)) => info.fate = Fate::Drop(reason),
+            Err(NoTarget::Reset) => info.fate = Fate::Reset,
+        }
     }
 
-    /// Rewrites what can go at once. The port, when that is all, and all from the same, and the
-    /// bytes of all frames.
+    /// Rewrites what can go at once. The set of packets that are left as they are, and when there
+    /// are none and all go to the same port, that port and the bytes of all frames.
     #[inline(always)]
     fn rewrite_all<P, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         burst: &mut ArrayVec<B, BURST>,
-        infos: &mut [Info],
-    ) -> Option<(PortId, usize)> {
-        let first = infos.iter().find(|info| info.fate == Fate::Go)?;
-        let port = way(env.snapshot, first)?.port;
-        let (mut all, mut differ, mut bytes) = (true, 0, 0);
-        for (buf, info) in burst.iter_mut().zip(infos.iter_mut()) {
-            match self.rewrite_one(env, buf, info) {
+        infos: &[Info],
+    ) -> (u32, Option<(PortId, usize)>) {
+        let first = infos.iter().find_map(|info| way(env.snapshot, info.real));
+        let Some(port) = first.map(|way| way.port) else { return (u32::MAX, None) };
+        let (mut left, mut differ, mut bytes) = (0, 0, 0);
+        let (reals, ip_id) = (self.stats.forwarded(), &mut self.ip_id);
+        for (n, (buf, info)) in burst.iter_mut().zip(infos).enumerate() {
+            match rewrite_one(env, reals, ip_id, buf, info) {
                 Some(to) => {
                     differ |= to.0 ^ port.0;
                     bytes += buf.len();
                 }
-                None => all = false,
+                None => left |= 1 << n,
             }
         }
-        (all && differ == 0).then_some((port, bytes))
-    }
-
-    /// Rewrites a packet, and tells where it goes, or leaves it as it is.
-    #[inline(always)]
-    fn rewrite_one<P, O: Output<B>>(
-        &mut self,
-        env: &mut Env<'_, P, O>,
-        buf: &mut B,
-        info: &mut Info,
-    ) -> Option<PortId> {
-        if info.fate != Fate::Go {
-            return None;
-        }
-        let way = way(env.snapshot, info)?;
-        if info.head.total_len > way.limit {
-            return None;
-        }
-        let hop = env.hops.known(way.neighbor)?;
-        if !way.front.write(buf, hop, info.head.total_len, &mut self.ip_id) {
-            return None;
-        }
-        if let Some(stats) = self.stats.forwarded_real(info.real) {
-            stats.add(1, info.head.total_len.into());
-        }
-        info.fate = Fate::Ready;
-        Some(way.port)
+        (left, (left == 0 && differ == 0).then_some((port, bytes)))
     }
 
     /// Sends a whole burst, of so many bytes, from one port.
@@ -329,7 +328,7 @@ impl<B: PacketBuf> Pipeline<B> {
         self.stats.dropped(DropReason::TxFull).add(lost);
     }
 
-    /// Deals with each packet of a burst by its fate.
+    /// Deals with each packet of a burst, of which those of the set `left` are not rewritten.
     #[inline(never)]
     fn send_each<P: BufPool<B>, O: Output<B>>(
         &mut self,
@@ -337,22 +336,22 @@ impl<B: PacketBuf> Pipeline<B> {
         ingress: PortId,
         burst: &mut ArrayVec<B, BURST>,
         infos: &[Info],
+        left: u32,
     ) {
         let mut all = std::mem::take(burst);
-        for (buf, info) in all.drain(..).zip(infos) {
-            match info.fate {
-                Fate::Ready => match way(env.snapshot, info) {
-                    Some(way) => self.stage(env, way.port, buf),
-                    None => self.drop_packet(DropReason::PortDown, buf),
-                },
-                Fate::Go => self.go_slowly(env, ingress, buf, *info),
-                Fate::Drop(reason) => self.drop_packet(reason, buf),
-                Fate::Reset => self.punt(env, ingress, PuntReason::TcpReset, buf),
+        for (n, (buf, info)) in all.drain(..).zip(infos).enumerate() {
+            if left >> n & 1 != 0 {
+                self.go_slowly(env, ingress, buf, *info);
+                continue;
+            }
+            match way(env.snapshot, info.real) {
+                Some(way) => self.stage(env, way.port, buf),
+                None => self.drop_packet(DropReason::PortDown, buf),
             }
         }
     }
 
-    /// A packet for a real server that may be gone since.
+    /// A packet that was not rewritten: it goes nowhere, or its real server may be gone since.
     #[inline(never)]
     fn go_slowly<P: BufPool<B>, O: Output<B>>(
         &mut self,
@@ -361,14 +360,14 @@ impl<B: PacketBuf> Pipeline<B> {
         buf: B,
         mut info: Info,
     ) {
-        if way(env.snapshot, &info).is_none() {
+        if info.real != NOWHERE && way(env.snapshot, info.real).is_none() {
             self.let_go(env, &info);
             self.decide_slowly(env, &mut info);
         }
         match info.fate {
+            _ if info.real != NOWHERE => self.forward_any(env, ingress, buf, info.real),
             Fate::Drop(reason) => self.drop_packet(reason, buf),
             Fate::Reset => self.punt(env, ingress, PuntReason::TcpReset, buf),
-            Fate::Go | Fate::Ready => self.forward_any(env, ingress, buf, info.real),
         }
     }
 

@@ -30,9 +30,9 @@ pub struct NextHops {
     words: Box<[AtomicU64]>,
 }
 
-/// A word below this is the Ethernet address of a neighbor that is known.
-const UNKNOWN: u64 = 1 << 48;
-const FAILED: u64 = 2 << 48;
+/// A word without the topmost bit is the Ethernet address of a neighbor that is known.
+const UNKNOWN: u64 = 1 << 63;
+const FAILED: u64 = UNKNOWN + 1;
 
 impl NextHops {
     /// `capacity` neighbors, all unknown.
@@ -60,7 +60,7 @@ impl NextHops {
     #[inline(always)]
     pub fn known(&self, neighbor: NeighborId) -> Option<u64> {
         let word = self.words.get(neighbor.index())?.load(Relaxed);
-        (word >> 48 == 0).then_some(word)
+        ((word as i64) >= 0).then_some(word)
     }
 
     /// Publishes; only called by the slow path, which sets a slot to [`NextHop::Unknown`] when its

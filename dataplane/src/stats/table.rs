@@ -268,13 +268,13 @@ impl Stats {
         self.reals_flows.all()
     }
 
-    /// What is counted of each packet to a real server.
+    /// What is counted of each packet to a real server, by slot.
     #[inline(always)]
-    pub fn forwarded_real(&self, real: RealId) -> Option<&Forwarded> {
-        self.reals.get(real.index())
+    pub fn forwarded(&self) -> &[Forwarded] {
+        self.reals.all()
     }
 
-    /// Asks for the cache line of [`Stats::forwarded_real`].
+    /// Asks for the cache line of [`Stats::forwarded`].
     #[inline(always)]
     pub fn prefetch_real(&self, real: RealId) {
         self.reals.prefetch(real.index());

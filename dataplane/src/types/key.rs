@@ -147,13 +147,13 @@ pub struct FlowKey {
 impl FlowKey {
     /// The whole key in two words: addresses, the client's first, then L4 ports and protocol.
     ///
-    /// Bytes and fields stand in the words, from the low end up, as they do in a packet or in this
-    /// structure, so that a processor with that byte order reads each word at once.
+    /// Bytes stand in the words, from the low end up, as they do in a packet, so that a processor
+    /// with that byte order reads each word at once.
     #[inline(always)]
     pub const fn words(&self) -> (u64, u64) {
         let [a, b, c, d] = self.client.octets();
         let [e, f, g, h] = self.vip.octets();
-        let ports = self.client_port as u64 | (self.vip_port as u64) << 16;
+        let ports = ports_word(self.client_port, self.vip_port) as u64;
         (u64::from_le_bytes([a, b, c, d, e, f, g, h]), ports | (self.protocol as u64) << 32)
     }
 
@@ -163,7 +163,7 @@ impl FlowKey {
         let [a, b, c, d] = self.client.octets();
         let [e, f, g, h] = self.vip.octets();
         u64::from_le_bytes([a, b, c, d, e, f, g, h]) == addresses
-            && (self.client_port as u32 | (self.vip_port as u32) << 16) == ports as u32
+            && ports_word(self.client_port, self.vip_port) == ports as u32
             && self.protocol as u64 == ports >> 32
     }
 
@@ -171,17 +171,32 @@ impl FlowKey {
     #[inline(always)]
     pub const fn from_words(addresses: u64, ports: u64) -> FlowKey {
         let [a, b, c, d, e, f, g, h] = addresses.to_le_bytes();
+        let (client_port, vip_port) = ports_of(ports as u32);
         FlowKey {
             client: Ipv4Addr::new(a, b, c, d),
             vip: Ipv4Addr::new(e, f, g, h),
-            client_port: ports as u16,
-            vip_port: (ports >> 16) as u16,
+            client_port,
+            vip_port,
             protocol: match (ports >> 32) as u8 {
                 17 => Protocol::Udp,
                 _ => Protocol::Tcp,
             },
         }
     }
+}
+
+/// Both L4 ports of a key as they lie in a packet, its first byte in the low end.
+#[inline(always)]
+pub(super) const fn ports_word(client_port: u16, vip_port: u16) -> u32 {
+    let ([a, b], [c, d]) = (client_port.to_be_bytes(), vip_port.to_be_bytes());
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// The client's and the VIP's L4 port in such a word.
+#[inline(always)]
+pub const fn ports_of(word: u32) -> (u16, u16) {
+    let [a, b, c, d] = word.to_le_bytes();
+    (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }
 
 impl PartialEq for FlowKey {

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 
 use super::Protocol;
-use super::key::tuple;
+use super::key::{ports_word, tuple};
 
 /// A flow over IPv6 as the director sees it: client to VIP only. L4 ports in host byte order.
 ///
@@ -36,7 +36,7 @@ impl FlowKey6 {
     pub const fn words(&self) -> [u64; 5] {
         let [client, client_low] = halves(self.client);
         let [vip, vip_low] = halves(self.vip);
-        let ports = self.client_port as u64 | (self.vip_port as u64) << 16;
+        let ports = ports_word(self.client_port, self.vip_port) as u64;
         [client, client_low, vip, vip_low, ports | (self.protocol as u64) << 32]
     }
 }
@@ -117,7 +117,7 @@ mod tests {
         // First bytes in the low ends.
         assert_eq!(
             key.words(),
-            [0xb80d_0120, 1 << 56, 0x8000_b80d_0120, 0, 17 << 32 | 443 << 16 | 1024]
+            [0xb80d_0120, 1 << 56, 0x8000_b80d_0120, 0, 17 << 32 | 0xbb01_0004]
         );
     }
 }
