@@ -489,6 +489,14 @@ impl Table<FlowKey> {
     }
 }
 
+impl<const N: usize> Table<FlowKey6, N> {
+    /// The hash of a key's [words](FlowKey6::words).
+    #[inline(always)]
+    pub fn hash_words(&self, words: &[u64; 5]) -> u64 {
+        self.seed.hash_wide(words)
+    }
+}
+
 /// A place: bucket and slot in one number.
 #[inline(always)]
 pub(super) const fn join(bucket: usize, slot: usize) -> u32 {

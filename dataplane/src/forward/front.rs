@@ -16,6 +16,8 @@ use crate::types::Mac;
 const OUTER: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
 /// Where the TTL stands in a frame.
 const TTL: usize = 22;
+/// Where the hop limit of IPv6 stands.
+const HOP_LIMIT: usize = 21;
 /// What an outer header takes from the inner one's bytes 2 to 9, as they stand on the wire: DF (of
 /// byte 6) and TTL (byte 8).
 const KEPT: u64 = 1 << DF | 0xff << 48;
@@ -126,6 +128,21 @@ impl Front {
             28 => self.encapsulate::<{ OUTER + 8 }, { OUTER + 28 }, B>(buf, dst, total_len, id),
             _ => false,
         }
+    }
+
+    /// The same for an IPv6 packet, by dr only: false for tunnels.
+    #[inline(always)]
+    pub fn write6<B: PacketBuf>(&self, buf: &mut B, dst: u64) -> bool {
+        let Some(frame) = buf.data_mut().first_chunk_mut::<{ HOP_LIMIT + 1 }>() else {
+            return false;
+        };
+        if !self.is_dr || frame[HOP_LIMIT] <= 1 {
+            return false;
+        }
+        frame[HOP_LIMIT] -= 1;
+        frame[..8].copy_from_slice(&(dst | self.src_head).to_le_bytes());
+        frame[8..12].copy_from_slice(&(self.src_tail as u32).to_le_bytes());
+        true
     }
 
     /// `FRONT` bytes end up in front of the inner packet, `ALL` with its header.

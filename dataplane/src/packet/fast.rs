@@ -31,24 +31,24 @@ const IPV4_WITHOUT_OPTIONS: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
 
 /// The `N` bytes at `AT`, both constant: no bounds check is left.
 #[inline(always)]
-fn at<const AT: usize, const N: usize>(headers: &Headers) -> [u8; N] {
+fn at<const AT: usize, const N: usize, const ALL: usize>(headers: &[u8; ALL]) -> [u8; N] {
     headers[AT..].first_chunk().copied().unwrap_or([0; N])
 }
 
 /// The two bytes at `AT`, as they lie there: the first is the low one.
 #[inline(always)]
-fn two<const AT: usize>(headers: &Headers) -> u16 {
-    u16::from_le_bytes(at::<AT, 2>(headers))
+pub(super) fn two<const AT: usize, const ALL: usize>(headers: &[u8; ALL]) -> u16 {
+    u16::from_le_bytes(at::<AT, 2, ALL>(headers))
 }
 
 #[inline(always)]
-fn four<const AT: usize>(headers: &Headers) -> u32 {
-    u32::from_le_bytes(at::<AT, 4>(headers))
+pub(super) fn four<const AT: usize, const ALL: usize>(headers: &[u8; ALL]) -> u32 {
+    u32::from_le_bytes(at::<AT, 4, ALL>(headers))
 }
 
 #[inline(always)]
-fn eight<const AT: usize>(headers: &Headers) -> u64 {
-    u64::from_le_bytes(at::<AT, 8>(headers))
+pub(super) fn eight<const AT: usize, const ALL: usize>(headers: &[u8; ALL]) -> u64 {
+    u64::from_le_bytes(at::<AT, 8, ALL>(headers))
 }
 
 impl Ethernet {
@@ -61,8 +61,8 @@ impl Ethernet {
     /// Whether the frame is for that address and holds IPv4 without options.
     #[inline(always)]
     pub fn look(self, headers: &Headers) -> bool {
-        let mac = (eight::<0>(headers) << 16) ^ self.mac;
-        let kind = (four::<12>(headers) ^ IPV4_WITHOUT_OPTIONS) & 0x00ff_ffff;
+        let mac = (eight::<0, HEADERS>(headers) << 16) ^ self.mac;
+        let kind = (four::<12, HEADERS>(headers) ^ IPV4_WITHOUT_OPTIONS) & 0x00ff_ffff;
         mac | u64::from(kind) == 0
     }
 }
@@ -70,7 +70,7 @@ impl Ethernet {
 /// The destination address of an IPv4 header without options, as it lies in memory.
 #[inline(always)]
 pub fn destination(headers: &Headers) -> u32 {
-    four::<30>(headers)
+    four::<30, HEADERS>(headers)
 }
 
 /// What the pipeline needs to know of a packet.
@@ -108,10 +108,10 @@ impl Head {
     /// ([`Head::has_bad_source`]); what is in `self` then means nothing.
     #[inline(always)]
     pub fn read(&mut self, headers: &Headers, frame_len: usize, rx: RxChecksum) -> bool {
-        let total_len = two::<16>(headers).swap_bytes();
+        let total_len = two::<16, HEADERS>(headers).swap_bytes();
         self.total_len = total_len;
-        self.addresses = eight::<26>(headers);
-        self.ports = u64::from(four::<34>(headers)) | u64::from(headers[23]) << 32;
+        self.addresses = eight::<26, HEADERS>(headers);
+        self.ports = u64::from(four::<34, HEADERS>(headers)) | u64::from(headers[23]) << 32;
 
         if headers[20] & FRAGMENT | headers[21] != 0 || usize::from(total_len) + 14 > frame_len {
             return false;
@@ -126,7 +126,7 @@ impl Head {
         match headers[23] {
             protocol::UDP => {
                 self.signal = Head::DATAGRAM;
-                let len = i32::from(two::<38>(headers).swap_bytes());
+                let len = i32::from(two::<38, HEADERS>(headers).swap_bytes());
                 len >= udp::HEADER_LEN as i32 && len <= l4_len
             }
             protocol::TCP => {
@@ -152,8 +152,9 @@ impl Head {
 /// Whether the 20 bytes of the IPv4 header sum up to 0xffff (RFC 1071), in any byte order.
 #[inline(always)]
 fn is_checksum_right(headers: &Headers) -> bool {
-    let (sum, carry) = eight::<14>(headers).overflowing_add(eight::<22>(headers));
-    let (sum, again) = sum.overflowing_add(u64::from(four::<30>(headers)) + u64::from(carry));
+    let (sum, carry) = eight::<14, HEADERS>(headers).overflowing_add(eight::<22, HEADERS>(headers));
+    let (sum, again) =
+        sum.overflowing_add(u64::from(four::<30, HEADERS>(headers)) + u64::from(carry));
     let sum = sum.wrapping_add(u64::from(again));
     // A word and its rotation by half: the upper half is the sum of both halves, the carry out of
     // the lower one added in.

@@ -19,6 +19,7 @@ pub mod build;
 pub mod checksum;
 pub mod ethernet;
 pub mod fast;
+pub mod fast6;
 pub(crate) mod field;
 pub mod icmpv4;
 pub mod icmpv6;

@@ -1,18 +1,19 @@
 //! The same first step for IPv6: what a frame is, and what becomes of it.
 //!
-//! Packets of flows go through fewer stages than IPv4's, but go through them together: parse all
-//! and ask for flow buckets, ask for flow entries, then look up and forward one by one.
+//! Packets of flows go through fewer stages than IPv4's, but go through them together: read all
+//! and ask for flow buckets, then look up and forward one by one.
 
 use super::family::Packet;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
+use crate::packet::fast6::Head6;
 use crate::packet::icmpv6::{self, kind};
 use crate::packet::parse::L4;
 use crate::packet::parse6::{Ipv6Packet, ParseError, parse};
 use crate::packet::{ipv6, ndp};
 use crate::snapshot::Local;
 use crate::stats::DropReason;
-use crate::types::{FlowKey6, Mac, PortId, Protocol, PuntReason};
+use crate::types::{FlowKey6, Mac, PortId, Protocol, PuntReason, RealId};
 
 impl From<ParseError> for DropReason {
     fn from(error: ParseError) -> DropReason {
@@ -29,11 +30,11 @@ impl From<ParseError> for DropReason {
     }
 }
 
-/// A whole packet to a virtual service, until the rest of its burst is parsed.
+/// A packet that may be of a flow, until the rest of its burst is read.
 pub(super) struct Aside<B> {
     buf: B,
-    ip: Ipv6Packet,
-    flow: FlowOf<FlowKey6>,
+    head: Head6,
+    hash: u64,
 }
 
 /// Whose an IPv6 destination is.
@@ -47,8 +48,34 @@ enum To {
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// An IPv6 frame to this port or a group. A whole packet to a virtual service is put aside, for
-    /// [`Pipeline::pass6`].
+    /// The first look at a frame that is no plain IPv4 packet: a plain one of IPv6 that may be of a
+    /// flow is put aside, for [`Pipeline::pass6`], one to a stranger is dropped. Anything else
+    /// comes back.
+    #[inline(always)]
+    pub(super) fn look6<P, O: Output<B>>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        mac: Mac,
+        buf: B,
+    ) -> Option<B> {
+        let Some(head) = Head6::read(buf.data(), buf.len(), mac) else { return Some(buf) };
+        if env.snapshot.may_be_local6(head.destination()) {
+            self.put_aside(buf, head, self.shard6.hash_words(&head.words()));
+        } else {
+            self.drop_packet(DropReason::NotLocal, buf);
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn put_aside(&mut self, buf: B, head: Head6, hash: u64) {
+        self.shard6.prefetch_bucket(hash);
+        // A burst at most, for which there is room.
+        self.aside.push(Aside { buf, head, hash });
+    }
+
+    /// Any IPv6 frame to this port or a group: a whole packet to a virtual service is put aside, all
+    /// others are dealt with.
     #[inline(never)]
     pub(super) fn classify6<P: BufPool<B>, O: Output<B>>(
         &mut self,
@@ -57,9 +84,26 @@ impl<B: PacketBuf> Pipeline<B> {
         mac: Mac,
         buf: B,
     ) {
+        if let Some((buf, ip, flow)) = self.packet6(env, ingress, mac, buf) {
+            self.put_aside(buf, Head6::of(&ip, &flow.key), flow.hash);
+        }
+    }
+
+    /// The same: a whole packet to a virtual service comes back.
+    #[inline(always)]
+    fn packet6<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        mac: Mac,
+        buf: B,
+    ) -> Option<(B, Ipv6Packet, FlowOf<FlowKey6>)> {
         let ip = match parse(buf.data(), buf.len()) {
             Ok(ip) => ip,
-            Err(error) => return self.drop_packet(error.into(), buf),
+            Err(error) => {
+                self.drop_packet(error.into(), buf);
+                return None;
+            }
         };
         match self.flow_of(env.snapshot, &ip) {
             // As for IPv4: a packet in a link-layer group is not forwarded, nor answered.
@@ -71,31 +115,95 @@ impl<B: PacketBuf> Pipeline<B> {
             Some(flow) if ip.is_fragment() || ip.ext_len > 0 && self.workers > 1 => {
                 self.first_fragment(env, ingress, buf, &ip, &flow);
             }
-            Some(flow) => {
-                self.shard6.prefetch_bucket(flow.hash);
-                self.aside.push(Aside { buf, ip, flow });
-            }
+            Some(flow) => return Some((buf, ip, flow)),
             None => self.exception6(env, ingress, mac, buf, &ip),
         }
+        None
     }
 
-    /// Forwards the packets to virtual services that [`Pipeline::classify6`] has put aside.
+    /// Deals with the packets that were put aside, in the order in which they came.
     #[inline(never)]
     pub(super) fn pass6<P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
+        mac: Mac,
     ) {
         let mut aside = std::mem::take(&mut self.aside);
         if self.shard6.is_crowded() {
-            aside.iter().for_each(|packet| self.shard6.prefetch_next(packet.flow.hash));
+            aside.iter().for_each(|packet| self.shard6.prefetch_next(packet.hash));
         }
-        for Aside { buf, ip, flow } in aside.drain(..) {
+        for Aside { mut buf, head, hash } in aside.drain(..) {
+            let (ports, signal) = (head.ports as u32, head.signal);
+            let Some(real) = self.shard6.pass(hash, &head.addresses, ports, signal, env.now) else {
+                self.pass6_slowly(env, ingress, mac, buf);
+                continue;
+            };
+            match self.rewrite6(env, &mut buf, &head, real) {
+                Some(port) => self.stage(env, port, buf),
+                None => self.forward6_slowly(env, ingress, mac, buf, real),
+            }
+        }
+        self.aside = aside;
+    }
+
+    /// Rewrites a packet by dr, counts it, and tells where it goes, or leaves it as it is.
+    #[inline(always)]
+    fn rewrite6<P, O>(
+        &self,
+        env: &Env<'_, P, O>,
+        buf: &mut B,
+        head: &Head6,
+        real: RealId,
+    ) -> Option<PortId> {
+        let way = env.snapshot.way(real)?;
+        if head.total_len > way.limit.into() {
+            return None;
+        }
+        let hop = env.hops.known(way.neighbor)?;
+        if !way.front.write6(buf, hop) {
+            return None;
+        }
+        if let Some(stats) = self.stats.forwarded().get(real.index()) {
+            stats.add(1, head.total_len.into());
+        }
+        Some(way.port)
+    }
+
+    /// A packet whose flow is not there, or not to be left as it is.
+    #[inline(never)]
+    fn pass6_slowly<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        mac: Mac,
+        buf: B,
+    ) {
+        if let Some((buf, ip, flow)) = self.packet6(env, ingress, mac, buf) {
             if let Some((buf, real)) = self.balance(env, ingress, buf, &flow) {
                 self.forward(env, ingress, buf, &ip, real);
             }
         }
-        self.aside = aside;
+    }
+
+    /// A packet of a flow that the short way did not rewrite: its real server may be gone since.
+    #[inline(never)]
+    fn forward6_slowly<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        mac: Mac,
+        buf: B,
+        real: RealId,
+    ) {
+        if env.snapshot.real(real).is_none() {
+            return self.pass6_slowly(env, ingress, mac, buf);
+        }
+        match parse(buf.data(), buf.len()) {
+            Ok(ip) => self.forward(env, ingress, buf, &ip, real),
+            // Never: no flow has a source that the parser refuses.
+            Err(error) => self.drop_packet(error.into(), buf),
+        }
     }
 
     /// Everything but packets of flows.

@@ -44,12 +44,8 @@ enum Fate {
 }
 
 impl Info {
-    pub(super) const NONE: Info = Info {
-        head: Head::NONE,
-        hash: 0,
-        real: NOWHERE,
-        fate: Fate::Drop(DropReason::NoService),
-    };
+    pub(super) const NONE: Info =
+        Info { head: Head::NONE, hash: 0, real: NOWHERE, fate: Fate::Drop(DropReason::NoService) };
 
     /// Of a packet that the general parser has read.
     pub(super) fn of(ip: &Ipv4Packet, flow: &FlowOf) -> Info {
@@ -233,7 +229,10 @@ impl<B: PacketBuf> Pipeline<B> {
             }
             let kept = match odd >> n & 1 {
                 0 => Some((buf, infos[n])),
-                _ => self.classify(env, ingress, mac, buf),
+                _ => match self.look6(env, mac, buf) {
+                    Some(buf) => self.classify(env, ingress, mac, buf),
+                    None => continue,
+                },
             };
             if let Some((buf, info)) = kept {
                 infos[burst.len()] = info;
@@ -241,7 +240,7 @@ impl<B: PacketBuf> Pipeline<B> {
             }
         }
         if !self.aside.is_empty() {
-            self.pass6(env, ingress);
+            self.pass6(env, ingress, mac);
         }
         env.out.discard(&mut discarded);
     }

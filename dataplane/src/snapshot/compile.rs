@@ -12,6 +12,7 @@ use super::route::{Route, RouteError, route};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
 use super::{Absent, Persistence, PortInfo, Real, Service, Snapshot};
 use crate::forward::Labels;
+use crate::packet::ipv6;
 use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
 use crate::types::{NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey};
 
@@ -460,13 +461,12 @@ fn local_index(spec: &Spec) -> LocalIndex {
     LocalIndex::build(&vips, &dips)
 }
 
+/// VIPs, DIPs, and each port's link-local address.
 fn local_filter(spec: &Spec) -> LocalFilter {
     let vips = spec.services.iter().map(|s| s.key.vip);
     let dips = spec.ports.iter().flat_map(|p| p.addresses.iter().map(|a| a.address));
-    LocalFilter::build(vips.chain(dips).filter_map(|address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }))
+    let link_local = spec.ports.iter().map(|p| IpAddr::V6(ipv6::link_local(p.mac)));
+    LocalFilter::build(vips.chain(dips).chain(link_local))
 }
 
 fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {

@@ -5,7 +5,7 @@
 //! line for each way out. And a set of bits that says of most packets that they are for others.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{Real, Tunnel};
 use crate::forward::Front;
@@ -91,13 +91,27 @@ impl LocalFilter {
     /// Sixteen: with 10,000 addresses, one stranger in seven still passes.
     const BITS: u32 = 16;
 
-    pub(super) fn build(addresses: impl Iterator<Item = Ipv4Addr>) -> LocalFilter {
+    pub(super) fn build(addresses: impl Iterator<Item = IpAddr>) -> LocalFilter {
         let mut bits = Box::new([0; 1 << (Self::BITS - 6)]);
         for address in addresses {
-            let (word, bit) = Self::place(u32::from_le_bytes(address.octets()));
+            let (word, bit) = Self::place(match address {
+                IpAddr::V4(address) => u32::from_le_bytes(address.octets()),
+                IpAddr::V6(address) => {
+                    let all = u128::from_le_bytes(address.octets());
+                    Self::fold([all as u64, (all >> 64) as u64])
+                }
+            });
             bits[word] |= 1 << bit;
         }
         LocalFilter(bits)
+    }
+
+    /// An IPv6 address, as it lies in memory, as if it were one of IPv4.
+    #[inline(always)]
+    const fn fold([high, low]: [u64; 2]) -> u32 {
+        // The addresses of a network differ in the last bytes, the upper ones of `low`.
+        let all = high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low;
+        (all ^ all >> 32) as u32
     }
 
     #[inline(always)]
@@ -111,10 +125,17 @@ impl LocalFilter {
         let (word, bit) = Self::place(address);
         self.0[word] >> bit & 1 != 0
     }
+
+    #[inline(always)]
+    pub(super) fn may_have6(&self, halves: [u64; 2]) -> bool {
+        self.may_have(Self::fold(halves))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
     use crate::forward::{DualTunnel, TunnelTemplate};
     use crate::types::{ForwardMethod, Mac, ServiceId};
@@ -123,11 +144,24 @@ mod tests {
     fn the_filter_lets_every_local_address_through_and_few_others() {
         for count in [0, 1, 2, 63, 64, 1000, 10_000] {
             let local = |n: u32| Ipv4Addr::from(0xcb00_7100 + n);
-            let filter = LocalFilter::build((0..count).map(local));
+            let filter = LocalFilter::build((0..count).map(|n| local(n).into()));
             let passes = |a: Ipv4Addr| filter.may_have(u32::from_le_bytes(a.octets()));
             assert!((0..count).map(local).all(passes), "{count}");
             let strangers = (0..10_000).filter(|n| passes(Ipv4Addr::from(0x0a00_0000 + n * 7)));
             assert!(strangers.count() < 2500, "{count}");
+
+            let local = |n: u32| Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(n));
+            let filter = LocalFilter::build((0..count).map(|n| local(n).into()));
+            let passes = |a: Ipv6Addr| {
+                let [high, low] = [0, 8].map(|at| {
+                    let half = a.octets()[at..].first_chunk().copied();
+                    u64::from_le_bytes(half.expect("half an address"))
+                });
+                filter.may_have6([high, low])
+            };
+            assert!((0..count).map(local).all(passes), "{count}");
+            let stranger = |n: u32| Ipv6Addr::from(0x2001_0db8_0001_u128 << 80 | u128::from(n * 7));
+            assert!((0..10_000).filter(|n| passes(stranger(*n))).count() < 2500, "{count}");
         }
     }
 

@@ -185,6 +185,12 @@ impl Snapshot {
         self.filter.may_have(address)
     }
 
+    /// The same for both halves of an IPv6 address; a port's link-local address may be one too.
+    #[inline(always)]
+    pub fn may_be_local6(&self, halves: [u64; 2]) -> bool {
+        self.filter.may_have6(halves)
+    }
+
     /// The way to a real server; `None` when it is no longer configured.
     #[inline(always)]
     pub fn way(&self, id: RealId) -> Option<&Way> {
