@@ -34,6 +34,15 @@ impl EtherType {
     pub const IPV6: EtherType = EtherType(0x86dd);
     /// A service VLAN tag, IEEE 802.1ad.
     pub const QINQ: EtherType = EtherType(0x88a8);
+
+    /// Whether it is one of these.
+    #[inline(always)]
+    pub const fn is_known(self) -> bool {
+        matches!(
+            self,
+            EtherType::IPV4 | EtherType::ARP | EtherType::VLAN | EtherType::IPV6 | EtherType::QINQ
+        )
+    }
 }
 
 impl fmt::Display for EtherType {

@@ -27,7 +27,7 @@ impl From<ParseError> for DropReason {
 
 /// Whether a frame is for this port: to its address, or to a group.
 #[inline(always)]
-fn is_for(frame: &[u8], mac: Mac) -> bool {
+pub(super) fn is_for(frame: &[u8], mac: Mac) -> bool {
     frame.first_chunk::<6>().is_some_and(|dst| *dst == mac.0 || Mac(*dst).is_group())
 }
 

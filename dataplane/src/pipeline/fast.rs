@@ -7,10 +7,12 @@
 
 use arrayvec::ArrayVec;
 
+use super::classify::is_for;
 use super::emit::transmit;
 use super::{BURST, Env, FlowOf, Output, Pipeline};
 use crate::flow::{Event as FlowEvent, Lookup};
 use crate::packet::buf::{BufPool, PacketBuf};
+use crate::packet::ethernet::{self, EtherType};
 use crate::packet::fast::{self, Ethernet, Head};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::pipeline::balance::NoTarget;
@@ -96,6 +98,14 @@ fn look<B: PacketBuf>(
         true => Look::Packet,
         false => Look::Odd,
     }
+}
+
+/// Whether a frame is for this port, and of a protocol that nobody here speaks.
+#[inline(always)]
+fn is_foreign(frame: &[u8], mac: Mac) -> bool {
+    let Some(head) = frame.first_chunk::<{ ethernet::HEADER_LEN }>() else { return false };
+    let [.., high, low] = *head;
+    !EtherType(u16::from_be_bytes([high, low])).is_known() && is_for(head, mac)
 }
 
 /// The way of a packet to its real server, if that is still configured.
@@ -230,6 +240,11 @@ impl<B: PacketBuf> Pipeline<B> {
             let kept = match odd >> n & 1 {
                 0 => Some((buf, infos[n])),
                 _ => match self.look6(env, mac, buf) {
+                    Some(buf) if is_foreign(buf.data(), mac) => {
+                        self.stats.dropped(DropReason::EtherType).add(1);
+                        discarded.push(buf);
+                        continue;
+                    }
                     Some(buf) => self.classify(env, ingress, mac, buf),
                     None => continue,
                 },
