@@ -400,10 +400,10 @@ impl<B: PacketBuf> Pipeline<B> {
             }
         }
         self.stats.event(Event::FlowsCreated).add(1);
-        self.count_flows();
     }
 
-    fn count_flows(&self) {
+    /// Sets the gauges of flows; called after any work that makes or removes some.
+    pub(super) fn count_flows(&self) {
         let flows6 = self.shard6.len() as u64;
         self.stats.event(Event::Flows).set(self.shard.len() as u64 + flows6);
         self.stats.event(Event::Flows6).set(flows6);
@@ -414,14 +414,12 @@ impl<B: PacketBuf> Pipeline<B> {
         if removed.flags.has(Flags::BOUND) {
             self.release_bound(env, removed);
         }
-        if let Some(stats) = self.stats.real(removed.real) {
-            if removed.flags.has(Flags::REPLICA) {
+        if removed.flags.has(Flags::REPLICA) {
+            if let Some(stats) = self.stats.real(removed.real) {
                 stats.replicas.sub(1);
-            } else if removed.state.is_active() {
-                stats.active.sub(1);
-            } else {
-                stats.inactive.sub(1);
             }
+        } else if let Some((active, inactive)) = self.stats.flows_of(removed.real) {
+            if removed.state.is_active() { active.sub(1) } else { inactive.sub(1) }
         }
         match removed.cause {
             Cause::Expired => self.stats.event(Event::FlowsExpired).add(1),
@@ -429,7 +427,6 @@ impl<B: PacketBuf> Pipeline<B> {
             Cause::Replaced => self.stats.event(Event::FlowsReplaced).add(1),
             Cause::Removed => {}
         }
-        self.count_flows();
     }
 
     /// Whether a real server that this worker was told of, or noted, is still configured and this

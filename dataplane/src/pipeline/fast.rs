@@ -200,6 +200,7 @@ impl<B: PacketBuf> Pipeline<B> {
         }
         self.infos = scratch;
         self.flush(env);
+        self.count_flows();
     }
 
     fn count_received(&self, ingress: PortId, packets: usize, bytes: usize) {

@@ -162,6 +162,7 @@ impl<B: PacketBuf> Pipeline<B> {
                     }
                 }
             }
+            self.count_flows();
         }
         next
     }

@@ -257,9 +257,15 @@ impl Stats {
     pub fn real(&self, real: RealId) -> Option<RealStats<'_>> {
         let Forwarded { packets, bytes } = self.reals.get(real.index())?;
         let RealRest { connections, replicas } = self.reals_rest.get(real.index())?;
-        let flows = self.reals_flows.get(real.index())?;
-        let (active, inactive) = (Half::upper(flows), Half::lower(flows));
+        let (active, inactive) = self.flows_of(real)?;
         Some(RealStats { connections, packets, bytes, active, inactive, replicas })
+    }
+
+    /// Of these, active and inactive flows.
+    #[inline(always)]
+    pub fn flows_of(&self, real: RealId) -> Option<(Half<'_>, Half<'_>)> {
+        let flows = self.reals_flows.get(real.index())?;
+        Some((Half::upper(flows), Half::lower(flows)))
     }
 
     /// Active flows, in the upper 32 bits, and inactive ones of each real server slot.
