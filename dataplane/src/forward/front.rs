@@ -211,7 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::forward::{GreOptions, dr};
+    use crate::forward::{GreOptions, dr, dr6};
     use crate::packet::buf::{RxChecksum, TestBuf};
     use crate::packet::build::Build;
     use crate::packet::parse::{Parsed, parse};
@@ -265,6 +265,40 @@ mod tests {
                 prop_assert_eq!(by_the_book, short, "{:?}", tunnel);
             }
         }
+    }
+
+    #[test]
+    fn writes_what_the_long_way_writes_of_ipv6() {
+        let packet = |hop_limit| {
+            Build::eth(Mac([2, 0, 0, 0, 0, 1]), PORT)
+                .ipv6(
+                    [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(),
+                    [0x2001, 0xdb8, 1, 0, 0, 0, 0, 2].into(),
+                )
+                .ttl(hop_limit)
+                .tos(0xb9)
+                .flow_label(0x12345)
+                .udp(1024, 53)
+                .payload(b"of a flow")
+                .finish()
+        };
+        let [dr, ipip, ..] = &tunnels()[..] else { panic!() };
+        for hop_limit in 0..=255 {
+            let frame = packet(hop_limit);
+            let mut by_the_book = TestBuf::new(&frame);
+            let mut short = by_the_book.clone();
+            let done = Front::new(PORT, dr.as_ref()).write6(&mut short, HOP.to_wire());
+            assert_eq!(done, hop_limit > 1);
+            if done {
+                dr6::forward(&mut by_the_book, PORT, HOP).expect("a packet");
+            }
+            assert_eq!(by_the_book, short);
+        }
+        let mut buf = TestBuf::new(&packet(64));
+        let before = buf.clone();
+        assert!(!Front::new(PORT, ipip.as_ref()).write6(&mut buf, 1));
+        assert!(!Front::NONE.write6(&mut buf, 1));
+        assert_eq!(buf, before);
     }
 
     #[test]
