@@ -6,8 +6,8 @@
 //! - The size of the connection table, in the first line of a listing.
 //! - Times of connections, which are compared to the nearest minute.
 //!
-//! What prepares a listing must succeed on both, and the listings of the real one must have what was
-//! sent: `ipvsadm/transcript` says how a line asks for that.
+//! What prepares a listing must succeed on both, and the listings of the real one must have what
+//! was sent: `ipvsadm/transcript` says how a line asks for that.
 
 use std::path::PathBuf;
 use std::process::Command;

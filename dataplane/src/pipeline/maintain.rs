@@ -16,8 +16,8 @@ const SWEEP_BUDGET: u32 = 256;
 /// Flows that a place holds at most, of either family.
 const MOST_A_PLACE: usize = if Shard::PLACE > Shard6::PLACE { Shard::PLACE } else { Shard6::PLACE };
 
-/// What is due of the sweep of a table of so many places: places due since the last time, rounded up; never more than
-/// there are.
+/// What is due of the sweep of a table of so many places: places due since the last time, rounded
+/// up; never more than there are.
 fn due(capacity: usize, debt: u32, elapsed: u64) -> u32 {
     let capacity = capacity as u64;
     let due = elapsed * capacity / u64::from(SWEEP_PERIOD_MS) + 1;
