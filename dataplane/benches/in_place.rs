@@ -1,8 +1,8 @@
 //! The pipeline on mbufs whose headers are written in place, against a loop over the same source
 //! that only rewrites Ethernet addresses, as `dpdk-testpmd --forward-mode=mac` does.
 //!
-//! A source by net_pcap copies every packet out of memory that, with many flows, is in no cache, and
-//! visits flows in the order they were made in. This one takes fresh mbufs in bursts, writes 60
+//! A source by net_pcap copies every packet out of memory that, with many flows, is in no cache,
+//! and visits flows in the order they were made in. This one takes fresh mbufs in bursts, writes 60
 //! bytes into each, and visits flows in random order. What is sent is freed. One process does both,
 //! in turn; the pipeline's side does all that a worker does in a round but messages.
 //!

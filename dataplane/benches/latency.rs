@@ -3,15 +3,15 @@
 //!
 //! Each packet carries the time stamp counter at which it was due to be sent; what comes back is
 //! compared with the counter as it is taken from the port. So a number is the time in both rings,
-//! the copies, and the forwarder, and what the generator itself was late, as one processor sends and
-//! receives: a packet that had to wait for its turn is not let off.
+//! the copies, and the forwarder, and what the generator itself was late, as one processor sends
+//! and receives: a packet that had to wait for its turn is not let off.
 //!
-//! `latency VDEV MILLISECONDS [EAL ARGUMENT…]` sends UDP packets of 1000 flows as fast as it can, then
-//! at 10, 50 and 90 per cent of what came back. It prints
-//! `max MPPS FULL`, FULL being the share of bursts for which the ring had no room (with none, the
-//! generator was what limited), then a line for each load: `load PERCENT MPPS P50 P99 P99.9 MOST SENT
-//! LOST GAP`, times in microseconds, GAP being the longest that the generator itself was away; and
-//! `noise GAP`, the same of a loop that does nothing for as long. `scripts/bench latency` runs it.
+//! `latency VDEV MILLISECONDS [EAL ARGUMENT…]` sends UDP packets of 1000 flows as fast as it can,
+//! then at 10, 50 and 90 per cent of what came back. It prints `max MPPS FULL`, FULL being the
+//! share of bursts for which the ring had no room (with none, the generator was what limited), then
+//! a line for each load: `load PERCENT MPPS P50 P99 P99.9 MOST SENT LOST GAP`, times in
+//! microseconds, GAP being the longest that the generator itself was away; and `noise GAP`, the
+//! same of a loop that does nothing for as long. `scripts/bench latency` runs it.
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 
 mod support;
@@ -27,8 +27,8 @@ use support::traffic::{Flows, Order, Template, Visits};
 const FLOWS: usize = 1000;
 const MBUFS: u32 = 16_383;
 const CACHE: u32 = 256;
-/// Where a frame has its time stamp, behind Ethernet, IPv4 and UDP headers, and after that the number
-/// of the run it belongs to: the forwarder sends frames of its own, and some come late.
+/// Where a frame has its time stamp, behind Ethernet, IPv4 and UDP headers, and after that the
+/// number of the run it belongs to: the forwarder sends frames of its own, and some come late.
 const STAMP: usize = 42;
 const RUN: usize = STAMP + 8;
 /// A generator that has been away for longer does not make up for it.
@@ -124,7 +124,7 @@ impl Generator {
         }
     }
 
-    /// Adds up to `n` packets, the first due at `due` and each `step` TSC ticks after the one before.
+    /// Adds up to `n` packets, the first due at `due` and each `step` TSC ticks after the last.
     #[inline(always)]
     fn fill(&mut self, out: &mut Burst, n: usize, mut due: f64, step: f64) {
         if !self.pool.alloc_bulk(out, n) {

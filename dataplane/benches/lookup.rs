@@ -1,5 +1,5 @@
-//! The flow table against DPDK's own hash table (`rte_hash_lookup_bulk_data`): the same keys, in the
-//! same random order, 32 a call, in turn.
+//! The flow table against DPDK's own hash table (`rte_hash_lookup_bulk_data`): the same keys, in
+//! the same random order, 32 a call, in turn.
 //!
 //! Both read their keys, 16 bytes each, from an array in visiting order, look them up, and read the
 //! word that is kept for the key. The flow table does so in the pipeline's two stages, and sees to

@@ -1,8 +1,8 @@
 //! A poll loop that only rewrites Ethernet addresses: the baseline of `in_place.rs`, on a port, so
 //! that it can be compared with `dpdk-testpmd --forward-mode=mac` on the same one.
 //!
-//! `mac_loop VDEV MBUFS [EAL ARGUMENT…]` forwards on lcore 1 until its input ends, and answers every
-//! line of it with the packets sent so far. `scripts/bench baseline` runs it.
+//! `mac_loop VDEV MBUFS [EAL ARGUMENT…]` forwards on lcore 1 until its input ends, and answers
+//! every line of it with the packets sent so far. `scripts/bench baseline` runs it.
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 
 mod support;

@@ -1,12 +1,12 @@
 //! One pipeline on one processor, and two on two: what workers cost one another.
 //!
-//! Each worker has a shard, counters, packets and a mempool of its own, as in the daemon but for the
-//! mempool, which workers share there through a cache each. Packets are written in place
-//! (`in_place.rs` says how); every worker has its own flows, visited in random order. What is left to
-//! share is memory bandwidth and the last cache.
+//! Each worker has a shard, counters, packets and a mempool of its own, as in the daemon but for
+//! the mempool, which workers share there through a cache each. Packets are written in place
+//! (`in_place.rs` says how); every worker has its own flows, visited in random order. What is left
+//! to share is memory bandwidth and the last cache.
 //!
-//! `scaling METHOD FLOWS ROUNDS MILLISECONDS [EAL ARGUMENT…]`, with lcores 0 and 1, prints a line per
-//! round: million packets a second of the one (on lcore 1), and of both together.
+//! `scaling METHOD FLOWS ROUNDS MILLISECONDS [EAL ARGUMENT…]`, with lcores 0 and 1, prints a line
+//! per round: million packets a second of the one (on lcore 1), and of both together.
 //! `scripts/bench scaling` runs it.
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 

@@ -51,8 +51,8 @@ pub fn prefer_huge_pages<T>(empty: &mut Vec<T>) {
         if let Some(start) = start {
             let length = (bytes - skip) / PAGE * PAGE;
             // A kernel without huge pages refuses; then there are none.
-            // SAFETY: the range lies in the vector's own allocation, and this advice changes neither
-            // its content nor what may be done with it.
+            // SAFETY: the range lies in the vector's own allocation, and this advice changes
+            // neither its content nor what may be done with it.
             let _ = unsafe { madvise(start, length, MmapAdvise::MADV_HUGEPAGE) };
         }
     }

@@ -306,18 +306,39 @@ fn wait_for_neighbors(director: &Director<'_>) {
     });
 }
 
+/// Lets the switch snoop, and ends it, however the test ends.
+struct Snooping<'l>(&'l Lab);
+
+impl<'l> Snooping<'l> {
+    fn of(lab: &'l Lab) -> Snooping<'l> {
+        let snooping = Snooping(lab);
+        // It means something once somebody asks for reports; it asks at once, and soon again.
+        let snoop = "
+            sysctl -qw net.ipv6.conf.br-lan.disable_ipv6=0
+            ip link set br-lan type bridge mcast_mld_version 2 mcast_query_response_interval 100 \
+                mcast_startup_query_interval 100 mcast_query_interval 300 \
+                mcast_snooping 1 mcast_querier 1";
+        lab.exec("switch", &["sh", "-ec", snoop]).ok();
+        snooping
+    }
+}
+
+impl Drop for Snooping<'_> {
+    fn drop(&mut self) {
+        let calm = "
+            ip link set br-lan type bridge mcast_snooping 0 mcast_querier 0
+            sysctl -qw net.ipv6.conf.br-lan.disable_ipv6=1";
+        drop(self.0.script("stop", &["asked"]));
+        drop(self.0.exec("switch", &["sh", "-c", calm]));
+    }
+}
+
 /// A switch with MLD snooping hands a solicitation on to those alone who reported its group.
 #[test]
 fn a_switch_that_snoops_hears_of_the_directors_groups() {
     let Some(lab) = lab() else { return };
     let director = Director::start(&lab, &all_ways(Config::new()));
-    // Snooping means something once somebody asks for reports; it asks at once, and soon again.
-    let snoop = "
-        sysctl -qw net.ipv6.conf.br-lan.disable_ipv6=0
-        ip link set br-lan type bridge mcast_mld_version 2 mcast_query_response_interval 100 \
-            mcast_startup_query_interval 100 mcast_query_interval 300 \
-            mcast_snooping 1 mcast_querier 1";
-    lab.exec("switch", &["sh", "-c", snoop]).ok();
+    let snooping = Snooping::of(&lab);
     let snooped = ["bridge", "-d", "mdb", "show", "dev", "br-lan"];
     // The DIP's, that of VIPs that end in 100 and so on, and that of the link-local address.
     for group in ["ff02::1:ff00:10", "ff02::1:ff00:100", "ff02::1:ff00:104", "ff02::1:ff00:20a"] {
@@ -341,12 +362,9 @@ fn a_switch_that_snoops_hears_of_the_directors_groups() {
         }
         log() == before
     });
-    lab.script("stop", &["asked"]).ok();
-
-    let calm = "
-        ip link set br-lan type bridge mcast_snooping 0 mcast_querier 0
-        sysctl -qw net.ipv6.conf.br-lan.disable_ipv6=1";
-    lab.exec("switch", &["sh", "-c", calm]).ok();
+    drop(snooping);
+    let switch = ["ip", "-d", "link", "show", "br-lan"];
+    assert!(lab.exec("switch", &switch).ok().contains("mcast_snooping 0"), "it has ended");
     director.assert_balanced();
 }
 

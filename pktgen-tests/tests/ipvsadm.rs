@@ -5,8 +5,12 @@
 //!
 //! - The size of the connection table, in the first line of a listing.
 //! - Times of connections, which are compared to the nearest minute.
+//!
+//! What prepares a listing must succeed on both, and the listings of the real one must have what
+//! was sent: `ipvsadm/transcript` says how a line asks for that.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use pktgen_tests::{Config, Director, Lab, Output, Reals, binary, can_run};
 
@@ -119,6 +123,9 @@ fn compare_in(lab: &Lab, lines: &str, sysctls: &str, config: &Config) {
     let lvs = blocks(&of_lvs(lab, lines, sysctls));
     let shunt = blocks(&of_shunt(lab, lines, config));
     assert!(!lvs.is_empty());
+    for (command, printed) in &lvs {
+        assert!(!printed.iter().any(|line| line.starts_with("? ")), "{command}: {printed:#?}");
+    }
     assert_eq!(lvs.len(), shunt.len());
     let mut differences = String::new();
     for ((command, expected), (_, found)) in lvs.iter().zip(&shunt) {
@@ -128,6 +135,36 @@ fn compare_in(lab: &Lab, lines: &str, sysctls: &str, config: &Config) {
         }
     }
     assert!(differences.is_empty(), "{differences}");
+}
+
+/// What the transcript runner makes of these lines.
+fn transcript_of(lines: &str) -> Output {
+    let path = std::env::temp_dir().join(format!("shunt-transcript-{}", std::process::id()));
+    std::fs::write(&path, lines).expect("a file");
+    let run = ["--mount", &file("transcript"), "-"];
+    let output = Output::of(Command::new("unshare").args(run).arg(&path));
+    std::fs::remove_file(path).expect("the file");
+    output
+}
+
+#[test]
+fn a_transcript_fails_with_what_it_prepares_and_tells_what_is_missing() {
+    if !can_run() {
+        return;
+    }
+    let printed = transcript_of("# silent\ntrue; echo b a >$out/x\n# has a c\ncat $out/x\n").ok();
+    assert_eq!(printed, "$ cat $out/x\nb a\n? lacks c\n= 0\n");
+    for failing in ["false; true", "false | true", "echo $nothing_of_that_name; true"] {
+        let output = transcript_of(&format!("echo\n# silent\n{failing}\n"));
+        assert_eq!(output.code, 1, "{failing}: {output:?}");
+        assert!(output.err.contains(failing), "{failing}: {output:?}");
+    }
+    let send = "# silent\n: send.py\n";
+    for unseen in [send.to_owned(), format!("{send}true\n{send}# has a\necho a\n")] {
+        let output = transcript_of(&unseen);
+        assert_eq!(output.code, 1, "{unseen}: {output:?}");
+    }
+    transcript_of(&format!("{send}# has a\necho a\n")).ok();
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pktgen_tests::{Lab, Reals, can_run};
+use pktgen_tests::{Lab, Output, Reals, can_run};
 
 /// Sends SYNs through tunnels from the director's place: `METHOD,OUTER SOURCE,RIP,CIP,VIP,PORT`.
 const WRAP: &str = r"
@@ -24,6 +24,15 @@ for argument in sys.argv[1:]:
     mac = '02:00:c0:00:02:01' if method != 'dr' else '02:00:c0:00:02:%02x' % int(rip[-2:])
     sendp(Ether(src='02:00:c0:00:02:0a', dst=mac) / packet, iface='lan0')
 ";
+
+/// `scripts/real-server` on a node.
+fn real_server(lab: &Lab, node: &str, arguments: &[&str]) -> Output {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/real-server");
+    let script = script.canonicalize().expect("the script").to_string_lossy().into_owned();
+    let mut command = vec![script.as_str()];
+    command.extend(arguments);
+    lab.exec(node, &command)
+}
 
 /// A capture, by its label.
 struct Seen<'l>(&'l Lab, &'static str);
@@ -108,8 +117,6 @@ fn with_a_director_named_others_are_not_served_and_undo_leaves_nothing() {
         return;
     }
     let lab = Lab::up6(Reals::All);
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/real-server");
-    let script = script.canonicalize().expect("the script").to_string_lossy().into_owned();
     let vips = ["--vip", "192.0.2.150", "--vip", "2001:db8:2::150"];
     for (node, method, devices) in [
         ("rs3", "ipip", &["shunt-ipip", "shunt-sit", "shunt-ip6tnl"][..]),
@@ -121,9 +128,9 @@ fn with_a_director_named_others_are_not_served_and_undo_leaves_nothing() {
         }
         let set_up = |more: &[&str]| {
             let directors = ["--director", "192.0.2.10", "--director", "2001:db8:2::10"];
-            let mut command = vec![script.as_str(), "--method", method];
-            command.extend(vips.iter().chain(&directors).chain(more));
-            lab.exec(node, &command).ok()
+            let mut arguments = vec!["--method", method];
+            arguments.extend(vips.iter().chain(&directors).chain(more));
+            real_server(&lab, node, &arguments).ok()
         };
         // Twice is as good as once.
         set_up(&["--apply"]);
@@ -157,5 +164,89 @@ fn with_a_director_named_others_are_not_served_and_undo_leaves_nothing() {
         assert!(!links().contains("shunt-"), "{}", links());
         let left = lab.exec(node, &["ip", "-o", "address"]).ok();
         assert!(!left.contains("192.0.2.150") && !left.contains("2001:db8:2::150"), "{left}");
+    }
+}
+
+#[test]
+fn undo_needs_no_option_of_the_set_up_and_says_what_it_did() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::up6(Reals::All);
+    let (four, six) = (["--vip", "192.0.2.150"], ["--vip", "2001:db8:2::150"]);
+    let both = [&four[..], &six].concat();
+    let undo = |node: &str, arguments: &[&str]| {
+        real_server(&lab, node, &[&["--undo"], arguments].concat()).ok()
+    };
+    let on = |node: &str, command: &[&str]| lab.exec(node, &[&["ip"], command].concat()).ok();
+    let state = |node: &str| {
+        let default = |family| on(node, &[family, "route", "show", "default"]);
+        // The lab's VIPs and their devices are to stay as they are.
+        let links = on(node, &["-o", "link", "show", "up"]);
+        (on(node, &["-o", "address"]), links, default("-4"), default("-6"))
+    };
+    for (node, options) in [
+        ("rs3", "--method ipip --director 192.0.2.10 --mss 1440"),
+        ("rs3", "--method ipip --director 192.0.2.10 --director 2001:db8:2::10 --mss 1420"),
+        ("rs4", "--method gre --director 2001:db8:2::10 --key 7 --checksum --mss 1400"),
+        ("rs4", "--method gre --over ipv4,ipv6"),
+        ("rs1", "--method dr"),
+    ] {
+        let before = state(node);
+        let mut set_up: Vec<_> = options.split(' ').collect();
+        set_up.extend(both.iter().chain(&["--apply"]));
+        real_server(&lab, node, &set_up).ok();
+        let with_mss = options.contains("--mss");
+        let (_, _, v4, v6) = state(node);
+        assert_eq!(v4.contains("advmss"), with_mss, "{options}: {v4}");
+        assert_eq!(v6.contains("advmss"), with_mss, "{options}: {v6}");
+
+        // The devices and the segment size are there until the last VIP goes.
+        let said = undo(node, &six);
+        assert!(said.contains("removed 2001:db8:2::150/128 from"), "{options}: {said}");
+        assert!(!said.contains("device") && !said.contains("segment"), "{options}: {said}");
+        // Printing changes nothing, and tells all that is then done.
+        let printed = undo(node, &[&four[..], &["--print"]].concat());
+        let said = undo(node, &four);
+        assert!(said.contains("removed 192.0.2.150/32 from"), "{options}: {said}");
+        assert_eq!(printed.lines().count(), said.lines().count(), "{printed}\n{said}");
+        assert_eq!(said.contains("removed the device"), options.contains("--director"), "{said}");
+        assert_eq!(said.matches("segment size").count(), 2 * usize::from(with_mss), "{said}");
+        assert_eq!(state(node), before, "{options}");
+        let said = undo(node, &both);
+        assert_eq!(said, "Nothing to undo for 192.0.2.150 2001:db8:2::150.\n", "{options}");
+    }
+
+    // Nor does a wrong option keep it from anything.
+    let set_up = [&["--method", "dr", "--apply"], &four[..]].concat();
+    real_server(&lab, "rs1", &set_up).ok();
+    let said = undo("rs1", &[&["--method", "ipip"], &four[..]].concat());
+    assert!(said.contains("removed 192.0.2.150/32 from lo"), "{said}");
+
+    // An address that is the server's own is not a VIP of this script.
+    let said = undo("rs1", &["--vip", "192.0.2.21"]);
+    assert!(said.contains("Left alone: 192.0.2.21/24 on eth0"), "{said}");
+    assert!(on("rs1", &["-o", "address"]).contains("192.0.2.21/24"));
+}
+
+#[test]
+fn a_segment_size_without_a_route_to_set_it_on_is_refused() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::up6(Reals::All);
+    let state = || lab.exec("rs3", &["ip", "-o", "address"]).ok();
+    let before = state();
+    for (family, vip, size) in
+        [("-4", "192.0.2.150", "advmss 1440"), ("-6", "2001:db8:2::150", "advmss 1420")]
+    {
+        lab.exec("rs3", &["ip", family, "route", "del", "default"]).ok();
+        let set_up = ["--method", "ipip", "--director", "192.0.2.10", "--mss", "1440", "--apply"];
+        let refused = real_server(&lab, "rs3", &[&set_up[..], &["--vip", vip]].concat());
+        assert_eq!(refused.code, 2, "{refused:?}");
+        for word in ["default route by eth0", family, size] {
+            assert!(refused.err.contains(word), "{refused:?}");
+        }
+        assert_eq!(state(), before, "{family}");
     }
 }

@@ -31,8 +31,8 @@ fn two_workers_share_the_traffic_and_the_schedulers() {
     let servers: BTreeSet<_> = lab.fetch("http://192.0.2.102/", 100).into_iter().collect();
     assert_eq!(servers.len(), 1, "{servers:?}");
 
-    // One flow, one real server. (Fragments are tested elsewhere: the kernel reassembles them before
-    // a packet socket sees them.)
+    // One flow, one real server. (Fragments are tested elsewhere: the kernel reassembles them
+    // before a packet socket sees them.)
     let ask = r"
 import socket, sys
 for _ in range(20):

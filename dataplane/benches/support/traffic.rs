@@ -291,7 +291,7 @@ impl Template {
     /// Writes the first bytes of one flow's frame, 60 or more.
     #[inline(always)]
     pub fn write<const N: usize>(&self, flow: Flow, frame: &mut [u8; N]) {
-        // Straight into place: a copy of what was just written bit by bit would have to wait for it.
+        // Straight into place: a copy of what was just written bit by bit would have to wait.
         frame.copy_from_slice(&self.headers[..N]);
         let Some(sum) = self.sum else { return };
         frame[26..30].copy_from_slice(&flow.src.to_be_bytes());

@@ -85,8 +85,8 @@ pub(super) struct ServiceArg {
     /// Transport protocol
     #[arg(value_parser = protocols())]
     pub(super) protocol: Protocol,
-    /// VIP and L4 port, such as 192.0.2.100:80 or [2001:db8::100]:80; ports as 192.0.2.100:8000-8999,
-    /// all as 192.0.2.100:0
+    /// VIP and L4 port, such as 192.0.2.100:80 or [2001:db8::100]:80; ports as
+    /// 192.0.2.100:8000-8999, all as 192.0.2.100:0
     #[arg(value_name = "VIP:PORT", value_parser = text::<ServiceAddress>)]
     pub(super) address: ServiceAddress,
 }

@@ -120,7 +120,8 @@ impl FlowFilter {
 pub struct FlowRow {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// `SYN_RECV`, `ESTABLISHED`, `FIN_WAIT`, `CLOSE` or `UDP` (`NONE` of a template), as `ipvsadm` names them.
+    /// `SYN_RECV`, `ESTABLISHED`, `FIN_WAIT`, `CLOSE` or `UDP` (`NONE` of a template), as `ipvsadm`
+    /// names them.
     pub state: String,
     /// Milliseconds until it expires if nothing more comes.
     pub expires_ms: u32,

@@ -40,7 +40,7 @@ const fn class(victim: Victim) -> u64 {
     victim >> (LEFT + PLACE)
 }
 
-/// How much a flow is worth keeping: the least goes first. Class above 31 bits of milliseconds left.
+/// How much a flow is worth keeping; the least goes. Class above 31 bits of milliseconds left.
 type Worth = u64;
 
 /// Bits of a [`Worth`] below its class.
@@ -131,8 +131,8 @@ impl<K: Key, const N: usize> Table<K, N> {
         None
     }
 
-    /// As [`worth`], but a client gets the time to answer before its half-open flow counts for little:
-    /// else a full table, whatever fills it, would make new connections impossible.
+    /// As [`worth`], but a client gets the time to answer before its half-open flow counts for
+    /// little: else a full table, whatever fills it, would make new connections impossible.
     #[inline(always)]
     fn worth_in_a_crowd(&self, mark: Mark, deadline: Tick, now: Tick) -> Worth {
         let worth = worth(mark, deadline, now);
@@ -140,8 +140,8 @@ impl<K: Key, const N: usize> Table<K, N> {
         if young { worth + ((YOUNG - HALF_OPEN) << LEFT) } else { worth }
     }
 
-    /// Makes the least worth of some flows victims, a few, all of one class. Looks further while there
-    /// are none but young and established ones.
+    /// Makes the least worth of some flows victims, a few, all of one class. Looks further while
+    /// there are none but young and established ones.
     fn look_around(&mut self, now: Tick) {
         let mut found = ArrayVec::new();
         let start = self.hand;

@@ -19,8 +19,8 @@ const AHEAD: usize = 8;
 /// Places looked at for one victim: a bound on what a flow costs of which all before are gone.
 const TRIES: usize = 8;
 
-/// When more than one flow in so many is half-open in a full table, the oldest goes however young it
-/// is: under a flood there is no telling which are honest, and connections are worth more.
+/// When more than one flow in so many is half-open in a full table, the oldest goes however young
+/// it is: under a flood there is no telling which are honest, and connections are worth more.
 const FLOOD: usize = 64;
 /// How long a client has to answer a SYN-ACK before its flow may make room, milliseconds.
 const PATIENCE: u32 = 1000;

@@ -18,14 +18,14 @@ pub struct Swept {
 }
 
 impl<K: Key, const N: usize> Table<K, N> {
-    /// Looks at the next `budget` places, of which there are as many as the table can hold flows and
-    /// which hold one on average, [`PLACE`](Table::PLACE) at most; removes the flows that have
+    /// Looks at the next `budget` places, of which there are as many as the table can hold flows
+    /// and which hold one on average, [`PLACE`](Table::PLACE) at most; removes the flows that have
     /// expired or that `keep` refuses, giving each to `removed`.
     ///
     /// Between bursts, with a budget such that the whole table is seen about once a minute (so
     /// 1 000 000 flows at 1000 sweeps a second: 17 places each), and in any case in less than
-    /// 24 days, after which a deadline would lie ahead again. `keep` is for flows whose real server is
-    /// gone, and for a flush; it sees each flow that has not expired.
+    /// 24 days, after which a deadline would lie ahead again. `keep` is for flows whose real server
+    /// is gone, and for a flush; it sees each flow that has not expired.
     pub fn sweep(
         &mut self,
         now: Tick,

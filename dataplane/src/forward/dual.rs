@@ -88,7 +88,7 @@ pub enum Fit {
         /// Longest piece in bytes, from the IP header on.
         mtu: u16,
     },
-    /// Drop it, and tell the client: "fragmentation needed" (RFC 1191), "packet too big" (RFC 4443).
+    /// Drop it, and tell the client: "fragmentation needed", "packet too big" (RFC 1191, RFC 4443).
     TooBig {
         /// Longest packet the client may send, in bytes; for IPv6 never below 1280.
         mtu: u16,
@@ -98,8 +98,8 @@ pub enum Fit {
     Never,
 }
 
-/// The way into one tunnel, DIP to RIP: all of the outer headers that does not depend on the packet.
-/// Built when the configuration is compiled; never changed.
+/// The way into one tunnel, DIP to RIP: all of the outer headers that does not depend on the
+/// packet. Built when the configuration is compiled; never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DualTunnel {
     outer: Outer,

@@ -104,8 +104,9 @@ impl Front {
     /// Puts the packet on its way to `dst` ([`Mac::to_wire`]), one hop less. False, and nothing has
     /// changed, when this cannot do it, its TTL is used up or there is no headroom.
     ///
-    /// The frame holds an IPv4 packet of `total_len` bytes, the outer one being no longer than 65535;
-    /// `id` is the outer identification of the packet before, and is counted up when DF is clear.
+    /// The frame holds an IPv4 packet of `total_len` bytes, the outer one being no longer than
+    /// 65535; `id` is the outer identification of the packet before, and is counted up when DF is
+    /// clear.
     #[inline(always)]
     pub fn write<B: PacketBuf>(&self, buf: &mut B, dst: u64, total_len: u16, id: &mut u16) -> bool {
         // First of all, for most have it. It has a field of its own, so that what is left are too few

@@ -104,8 +104,8 @@ impl Head {
     }
 
     /// Reads a frame of `frame_len` bytes that [`Ethernet::look`] has found right. False for
-    /// fragments, protocols other than TCP and UDP, and whatever is wrong with it but for its source
-    /// ([`Head::has_bad_source`]); what is in `self` then means nothing.
+    /// fragments, protocols other than TCP and UDP, and whatever is wrong with it but for its
+    /// source ([`Head::has_bad_source`]); what is in `self` then means nothing.
     #[inline(always)]
     pub fn read(&mut self, headers: &Headers, frame_len: usize, rx: RxChecksum) -> bool {
         let total_len = two::<16, HEADERS>(headers).swap_bytes();

@@ -88,8 +88,9 @@ impl Network for Ipv6Addr {
     }
 }
 
-/// The word `owner`: client network (or a hash of it), virtual service, version and stage, from the top. A version
-/// grows by one with each claim, so that a word read twice means the same template both times.
+/// The word `owner`: client network (or a hash of it), virtual service, version and stage, from the
+/// top. A version grows by one with each claim, so that a word read twice means the same template
+/// both times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owner(pub(super) u64);
 

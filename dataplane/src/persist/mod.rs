@@ -7,8 +7,9 @@
 //! `ip_vs_sched_persist` in `ip_vs_core.c` and `ip_vs_conn_expire` in `ip_vs_conn.c`.
 //!
 //! # Threading
-//! One [`Templates`] of each family for all workers, looked at when a packet has no flow only. Every word of it
-//! is atomic; nobody waits for anybody. See `table` for how two that bind a network at once agree.
+//! One [`Templates`] of each family for all workers, looked at when a packet has no flow only.
+//! Every word of it is atomic; nobody waits for anybody. See `table` for how two that bind a
+//! network at once agree.
 //!
 //! # Units
 //! Spans are milliseconds, at most [`Tick::MAX_SPAN`](crate::types::Tick::MAX_SPAN).

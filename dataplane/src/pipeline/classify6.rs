@@ -108,7 +108,7 @@ impl<B: PacketBuf> Pipeline<B> {
         match self.flow_of(env.snapshot, &ip) {
             // As for IPv4: a packet in a link-layer group is not forwarded, nor answered.
             Some(_) if ip.l2_group => self.drop_packet(DropReason::L2Group, buf),
-            // RFC 4291 2.5.6: its address means nothing beyond this link, where the answer comes from.
+            // RFC 4291 2.5.6: its address means nothing beyond this link, where answers come from.
             Some(_) if ipv6::is_link_local(ip.src) => self.drop_packet(DropReason::BadSource, buf),
             // A NIC that does not look behind extension headers, or takes a packet with a fragment
             // header for a fragment (RFC 6946), chooses the worker by addresses alone.

@@ -127,8 +127,8 @@ impl Key for FlowKey6 {
     }
 }
 
-/// What the pipeline does with a flow table, however many flows a bucket of it holds: the methods of
-/// [`Table`] of these names.
+/// What the pipeline does with a flow table, however many flows a bucket of it holds: the methods
+/// of [`Table`] of these names.
 pub(super) trait FlowTable<K: flow::Key> {
     fn hash(&self, key: &K) -> u64;
     fn lacks(&self, hash: u64, key: &Packed<K::Addresses>) -> bool;

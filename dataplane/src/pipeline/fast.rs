@@ -152,8 +152,8 @@ impl<B: PacketBuf> Pipeline<B> {
         let mut scratch = std::mem::take(&mut self.infos);
         let Some(infos) = scratch.first_chunk_mut::<BURST>() else { return };
 
-        // 1. Parse all, hash all, ask for flow buckets. Few at a time, so that the first buckets are
-        // asked for early.
+        // 1. Parse all, hash all, ask for flow buckets. Few at a time, so that the first buckets
+        // are asked for early.
         let (mut odd, mut strangers, mut bytes) = (0u32, 0u32, 0);
         for (nth, (bufs, infos)) in burst.chunks(FEW).zip(infos.chunks_mut(FEW)).enumerate() {
             for (n, (buf, info)) in bufs.iter().zip(infos.iter_mut()).enumerate() {

@@ -19,8 +19,9 @@
 //! section in `docs/schedulers.md`.
 //!
 //! # Sources
-//! Behaviour follows Linux 6.x `net/netfilter/ipvs/ip_vs_*.c` where the files here do not say otherwise, and Eisenbud et al., "Maglev: A Fast and Reliable Software Network
-//! Load Balancer", NSDI 2016.
+//! Behaviour follows Linux 6.x `net/netfilter/ipvs/ip_vs_*.c` where the files here do not say
+//! otherwise, and Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer",
+//! NSDI 2016.
 #![forbid(unsafe_code)]
 
 mod cursor;

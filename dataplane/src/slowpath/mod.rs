@@ -216,8 +216,8 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.count_waiting();
     }
 
-    /// Does what is due: requests, probes, announcements, reports, the end of waiting. To be called at
-    /// [`SlowPath::next_deadline`]; early or late does no harm.
+    /// Does what is due: requests, probes, announcements, reports, the end of waiting. To be called
+    /// at [`SlowPath::next_deadline`]; early or late does no harm.
     pub fn poll(&mut self, now: Millis, out: &mut impl FnMut(PortId, B)) {
         let mut cx = context!(self, now, out);
         if self.dad.poll(&mut cx) {
@@ -230,8 +230,8 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.count_waiting();
     }
 
-    /// Addresses were found to be nobody else's: they are announced, groups told by those ports that
-    /// had no address to tell them from, and neighbors asked that could not be.
+    /// Addresses were found to be nobody else's: they are announced, groups told by those ports
+    /// that had no address to tell them from, and neighbors asked that could not be.
     fn addresses_ready(&mut self, now: Millis, out: &mut impl FnMut(PortId, B)) {
         let had = self.own.link_locals();
         self.own.set_not_ready(self.dad.not_ready());

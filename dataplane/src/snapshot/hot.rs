@@ -1,8 +1,9 @@
 //! What nearly every packet needs of the configuration, laid out for it.
 //!
-//! [`Snapshot`](super::Snapshot) says all about a real server; this is what forwarding a packet takes
-//! of it, so laid out that it stays small when there are many: four bytes a real server, and a cache
-//! line for each way out. And a set of bits that says of most packets that they are for others.
+//! [`Snapshot`](super::Snapshot) says all about a real server; this is what forwarding a packet
+//! takes of it, so laid out that it stays small when there are many: four bytes a real server, and
+//! a cache line for each way out. And a set of bits that says of most packets that they are for
+//! others.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

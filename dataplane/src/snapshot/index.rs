@@ -88,9 +88,9 @@ impl<K: Key> Index<K> {
     }
 }
 
-/// Finds the virtual service of a packet: that of its L4 port alone before that of a range, and that
-/// before the one of all L4 ports. IPv6 has an index of its own, so that IPv4 need not
-/// compare longer keys.
+/// Finds the virtual service of a packet: that of its L4 port alone before that of a range, and
+/// that before the one of all L4 ports. IPv6 has an index of its own, so that IPv4 need not compare
+/// longer keys.
 #[derive(Debug, Clone)]
 pub(super) struct ServiceIndex {
     narrow: Index<u64>,

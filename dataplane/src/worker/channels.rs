@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | worker | slow path | ARP, neighbor discovery | dropped, `punt_full` |
 //! | worker | slow path | all other punts | dropped, `punt_full` |
-//! | worker | worker | packets that look for their flow, notes on fragments | dropped, `handoff_full` |
+//! | worker | worker | packets that look for a flow, notes on fragments | dropped, `handoff_full` |
 //! | slow path | worker | frames to send | dropped, `inbox_full` |
 //! | control | worker | questions about flows, one at a time | waits |
 //!

@@ -189,9 +189,9 @@ pub(crate) struct Director {
     pub(crate) received: usize,
 }
 
-/// One service from text, `tcp6` or `udp6` with the IPv6 VIP: `tcp 80 wlc: 10.0.0.1 dr, 10.0.0.2 ipip w=2, 10.0.0.3 gre key=7 sum`.
-/// Thresholds are `x=10 y=5`; flags follow the scheduler, `tcp 80 mh mh-port:`, `ops`
-/// and `p=300` or `p=300/255.255.255.0`.
+/// One service from text, `tcp6` or `udp6` with the IPv6 VIP: `tcp 80 wlc: 10.0.0.1 dr, 10.0.0.2
+/// ipip w=2, 10.0.0.3 gre key=7 sum`. Thresholds are `x=10 y=5`; flags follow the scheduler, `tcp
+/// 80 mh mh-port:`, `ops` and `p=300` or `p=300/255.255.255.0`.
 pub(crate) fn service(text: &str) -> ServiceSpec {
     let (head, reals) = text.split_once(':').unwrap();
     let mut head = head.split_whitespace();

@@ -1,5 +1,6 @@
 """Sends TCP segments and datagrams to a virtual service as clients would, without waiting for
-answers: KIND,CLIENT,PORT,VIP,PORT,COUNT,BYTES for each; KIND is udp, syn, ack, fin or rst."""
+answers: KIND,CLIENT,PORT,VIP,PORT,COUNT,BYTES for each; KIND is udp, syn, ack, fin or rst.
+Fails when one cannot be sent."""
 
 import socket
 import struct
@@ -46,4 +47,8 @@ for argument in sys.argv[1:]:
     kind, client, port, vip, vip_port, count, size = argument.split(",")
     sent = packet(kind, client, int(port), vip, int(vip_port), int(size))
     for _ in range(int(count)):
-        raw[socket.AF_INET6 if ":" in vip else socket.AF_INET].sendto(sent, (vip, 0))
+        try:
+            raw[socket.AF_INET6 if ":" in vip else socket.AF_INET].sendto(sent, (vip, 0))
+        except PermissionError:
+            # So LVS, being on the sender's own machine, tells that it dropped the packet: it came.
+            pass

@@ -92,8 +92,8 @@ pub(super) fn host_and_port(
     Some((address.into(), port))
 }
 
-/// A virtual service's `host[:port]`, or `host:first-last`, which the original does not know. All L4
-/// ports without one, or with 0.
+/// A virtual service's `host[:port]`, or `host:first-last`, which the original does not know. All
+/// L4 ports without one, or with 0.
 pub(super) fn host_and_ports(
     text: &str,
     protocol: Protocol,

@@ -2,9 +2,9 @@
 //! for its flows, and has a real server added and removed a hundred times a second.
 //!
 //! The worker has one processor; control, the slow path and we have the other. For each of these
-//! works three things are told: how long the answers took, how many packets it lost, and the worker's
-//! longest round, beside the longest while nothing was asked of it, and what the machine itself does
-//! to a loop on that processor.
+//! works three things are told: how long the answers took, how many packets it lost, and the
+//! worker's longest round, beside the longest while nothing was asked of it, and what the machine
+//! itself does to a loop on that processor.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
