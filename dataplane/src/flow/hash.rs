@@ -22,7 +22,7 @@
 
 use std::fmt;
 
-use crate::types::{FlowKey, FlowKey6, Protocol, ports_of};
+use crate::types::{FlowKey, FlowKey6, Protocol};
 
 /// A 128-bit secret, drawn at random when the daemon starts.
 ///
@@ -160,18 +160,8 @@ impl Key for FlowKey6 {
     #[inline(always)]
     fn unpack(packed: Packed<[u64; 4]>) -> FlowKey6 {
         let Packed { addresses: [a, b, c, d], ports, bit } = packed;
-        let address = |low: u64, high: u64| {
-            let bits = u128::from(low) | u128::from(high) << 64;
-            std::net::Ipv6Addr::from_bits(bits.swap_bytes())
-        };
-        let (client_port, vip_port) = ports_of(ports);
-        FlowKey6 {
-            client: address(a, b),
-            vip: address(c, d),
-            client_port,
-            vip_port,
-            protocol: protocol(bit),
-        }
+        let ports = u64::from(ports) | (protocol(bit) as u64) << 32;
+        FlowKey6::from_words(&[a, b, c, d, ports])
     }
 
     #[inline(always)]

@@ -186,7 +186,8 @@ impl std::fmt::Display for State {
     }
 }
 
-/// Whether a packet leaves a flow in its state and restarts its timer, as nearly every one does.
+/// Whether a packet leaves a flow in its state and restarts its timer, as nearly every one does. No
+/// packet does that to a flow of the other protocol.
 /// A SYN does not count: what it means depends on the flow's real server too. `state` is counted
 /// from one; no flow, 0, is never left as it is.
 #[inline(always)]
@@ -202,8 +203,10 @@ const STAYS: [u8; 64] = {
     while signal < stays.len() {
         let mut s = 0;
         while s < State::COUNT {
+            let own =
+                matches!(EVENTS[signal], Event::Datagram) == matches!(State::ALL[s], State::Udp);
             if let Step::To(next) = State::ALL[s].step(EVENTS[signal]) {
-                if next as usize == s && !matches!(EVENTS[signal], Event::Syn) {
+                if own && next as usize == s && !matches!(EVENTS[signal], Event::Syn) {
                     stays[signal] |= 2 << s;
                 }
             }
@@ -376,7 +379,8 @@ mod tests {
         for signal in 0..64 {
             for state in State::ALL {
                 let event = Event::of_signal(signal);
-                let stays = event != Event::Syn && state.step(event) == Step::To(state);
+                let own = (event == Event::Datagram) == (state == Udp);
+                let stays = own && event != Event::Syn && state.step(event) == Step::To(state);
                 assert_eq!(
                     super::stays(state as usize + 1, signal),
                     stays,

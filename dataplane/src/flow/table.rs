@@ -192,8 +192,7 @@ impl<K: Key, const N: usize> Table<K, N> {
         let bucket = self.buckets.get_mut(bucket)?;
         let slot = bucket.likely(addresses, ports);
         let mark = bucket.marks[slot];
-        // The protocol need not be asked for: a datagram leaves no state but UDP's as it is, and
-        // nothing else leaves that.
+        // The protocol need not be asked for: no packet of one leaves a state of the other as it is.
         let hit = bucket.has(slot, addresses, ports)
             && stays(mark.place(), signal)
             && !bucket.deadlines[slot].reached(now);

@@ -141,7 +141,7 @@ impl<B: PacketBuf> Pipeline<B> {
             };
             match self.rewrite6(env, &mut buf, &head, real) {
                 Some(port) => self.stage(env, port, buf),
-                None => self.forward6_slowly(env, ingress, mac, buf, real),
+                None => self.forward6_slowly(env, ingress, mac, Aside { buf, head, hash }, real),
             }
         }
         self.aside = aside;
@@ -193,10 +193,12 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         mac: Mac,
-        buf: B,
+        packet: Aside<B>,
         real: RealId,
     ) {
+        let Aside { buf, head, hash } = packet;
         if env.snapshot.real(real).is_none() {
+            self.let_go(env, &FlowKey6::from_words(&head.words()), hash);
             return self.pass6_slowly(env, ingress, mac, buf);
         }
         match parse(buf.data(), buf.len()) {

@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 
 use super::classify::is_for;
 use super::emit::transmit;
+use super::family::{FlowTable, Key};
 use super::{BURST, Env, FlowOf, Output, Pipeline};
 use crate::flow::{Event as FlowEvent, Lookup};
 use crate::packet::buf::{BufPool, PacketBuf};
@@ -376,7 +377,8 @@ impl<B: PacketBuf> Pipeline<B> {
         mut info: Info,
     ) {
         if info.real != NOWHERE && way(env.snapshot, info.real).is_none() {
-            self.let_go(env, &info);
+            let key = FlowKey::from_words(info.head.addresses, info.head.ports);
+            self.let_go(env, &key, info.hash);
             self.decide_slowly(env, &mut info);
         }
         match info.fate {
@@ -387,11 +389,10 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Removes the flow of a packet whose real server is gone.
-    fn let_go<P, O>(&mut self, env: &Env<'_, P, O>, info: &Info) {
-        let key = FlowKey::from_words(info.head.addresses, info.head.ports);
-        let Lookup::Hit(flow) = self.shard.lookup(&key, info.hash, env.now) else { return };
-        if env.snapshot.real(self.shard.get(flow).real).is_none() {
-            self.orphan::<FlowKey, P, O>(env, flow);
+    pub(super) fn let_go<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, key: &K, hash: u64) {
+        let Lookup::Hit(flow) = K::shard_mut(self).lookup(key, hash, env.now) else { return };
+        if env.snapshot.real(K::shard(self).get(flow).real).is_none() {
+            self.orphan::<K, P, O>(env, flow);
         }
     }
 

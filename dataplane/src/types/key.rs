@@ -194,7 +194,7 @@ pub(super) const fn ports_word(client_port: u16, vip_port: u16) -> u32 {
 
 /// The client's and the VIP's L4 port in such a word.
 #[inline(always)]
-pub const fn ports_of(word: u32) -> (u16, u16) {
+pub(super) const fn ports_of(word: u32) -> (u16, u16) {
     let [a, b, c, d] = word.to_le_bytes();
     (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 
 use super::Protocol;
-use super::key::{ports_word, tuple};
+use super::key::{ports_of, ports_word, tuple};
 
 /// A flow over IPv6 as the director sees it: client to VIP only. L4 ports in host byte order.
 ///
@@ -39,6 +39,30 @@ impl FlowKey6 {
         let ports = ports_word(self.client_port, self.vip_port) as u64;
         [client, client_low, vip, vip_low, ports | (self.protocol as u64) << 32]
     }
+}
+
+impl FlowKey6 {
+    /// The key of its [words](FlowKey6::words); any protocol but UDP's number makes it TCP.
+    pub const fn from_words(words: &[u64; 5]) -> FlowKey6 {
+        let [client, client_low, vip, vip_low, ports] = *words;
+        let (client_port, vip_port) = ports_of(ports as u32);
+        FlowKey6 {
+            client: address(client, client_low),
+            vip: address(vip, vip_low),
+            client_port,
+            vip_port,
+            protocol: match (ports >> 32) as u8 {
+                17 => Protocol::Udp,
+                _ => Protocol::Tcp,
+            },
+        }
+    }
+}
+
+/// The address of both halves.
+#[inline(always)]
+const fn address(low: u64, high: u64) -> Ipv6Addr {
+    Ipv6Addr::from_bits((low as u128 | (high as u128) << 64).swap_bytes())
 }
 
 /// Both halves of an address, each with its first byte in the low end.

@@ -19,7 +19,7 @@ pub use address::AddressState;
 pub use any_key::AnyFlowKey;
 pub use flags::SchedulerFlags;
 pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
-pub use key::{FlowKey, Protocol, ServiceKey, Tuple, ports_of};
+pub use key::{FlowKey, Protocol, ServiceKey, Tuple};
 pub use key6::FlowKey6;
 pub use mac::{Mac, ParseMacError};
 pub use method::{ForwardMethod, IdleMode, SchedulerKind};

@@ -9,6 +9,7 @@ use dataplane::types::{PuntReason, RealId};
 
 use crate::director::{Director, Verdict, spec};
 use crate::packets::*;
+use crate::packets6::*;
 
 const ONE: &str = "tcp 80 rr: 10.0.0.1 dr";
 const TWO: &str = "tcp 80 rr: 10.0.0.1 dr, 10.0.0.2 dr";
@@ -105,6 +106,26 @@ fn they_wait_no_longer_than_their_timer() {
     assert_eq!(director.real_of(&syn(1)), SECOND);
     // Without packets they expire as any.
     assert_eq!(director.workers[0].shard().len(), 1);
+}
+
+#[test]
+fn they_wait_no_longer_than_their_timer_over_ipv6() {
+    // The VIP has another virtual service, so packets to the one that is gone are still for it.
+    for (service, first, other) in [
+        ("tcp 80 rr: 10.0.0.1 dr", [syn(1), ack(1)], "tcp 443 rr: 10.0.0.2 dr"),
+        ("tcp6 80 rr: 2001:db8:a::1 dr", [syn6(1), ack6(1)], "tcp6 443 rr: 2001:db8:a::2 dr"),
+    ] {
+        let mut director = Director::with_switches(WAITING, &[service]);
+        director.receive(&first);
+        director.switched(WAITING, &[other]);
+        for _ in 0..15 {
+            let verdict = director.verdict(&first[1]);
+            assert_eq!(verdict, Verdict::Dropped(DropReason::NoService));
+            director.wait(60_000);
+        }
+        assert_eq!(director.receive(&[first[1].clone()]).event(Event::FlowsOrphaned), 1);
+        assert!(director.workers[0].shard().is_empty() && director.workers[0].shard6().is_empty());
+    }
 }
 
 #[test]
