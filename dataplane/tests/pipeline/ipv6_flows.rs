@@ -247,6 +247,13 @@ fn persistence_binds_client_networks() {
     let network = network.unwrap();
     assert_eq!((network.key.client_port(), network.key.vip()), (0, VIP6.into()));
     assert_eq!(ask(&mut director, 1, QueryKind::List, &FlowMatch::default()).len(), 16);
+    // One of its addresses finds it.
+    let wanted = FlowMatch { client: Some(ip("2001:db8:ffff:3::99")), ..FlowMatch::default() };
+    let found = ask(&mut director, 0, QueryKind::List, &wanted);
+    assert_eq!(
+        found.iter().map(|row| (row.template, row.key)).collect::<Vec<_>>(),
+        [(true, network.key)]
+    );
     // Over when its time is, and its flows are.
     director.wait(2_000_000);
     for _ in 0..20 {

@@ -243,12 +243,48 @@ fn templates_are_listed_and_flushed() {
     let slot = director.real_id(&real.to_string()).index();
     let wanted = (Ipv4Addr::new(198, 51, 0, 0), 0, slot, 299_000);
     assert_eq!(listed(&mut director), [wanted]);
+    flush(&mut director, &FlowMatch::default());
+    assert_eq!(listed(&mut director), []);
+    assert_ne!(open(&mut director, CLIENT, 1001), real);
+}
+
+fn flush(director: &mut Director, wanted: &FlowMatch) {
     let mut cursor = Some(0);
     while let Some(at) = cursor {
-        let (kind, wanted) = (QueryKind::Flush, FlowMatch::default());
+        let (kind, wanted) = (QueryKind::Flush, wanted.clone());
         let rows = Vec::with_capacity(256);
         cursor = director.query(0, Query { cursor: at, budget: 256, kind, wanted, rows }).next;
     }
-    assert_eq!(listed(&mut director), []);
-    assert_ne!(open(&mut director, CLIENT, 1001), real);
+}
+
+#[test]
+fn a_flush_finds_the_template_that_binds_a_client() {
+    let ip = |text: &str| -> Option<IpAddr> { Some(text.parse().unwrap()) };
+    let all = FlowMatch::default;
+    for (left, wanted) in [
+        (0, FlowMatch { client: ip("198.51.100.7"), ..all() }),
+        (0, FlowMatch { client: ip("198.51.100.99"), ..all() }),
+        (0, FlowMatch { client: ip("198.51.100.0"), vip: Some(VIP.into()), ..all() }),
+        (1, FlowMatch { client: ip("198.51.101.7"), ..all() }),
+        (1, FlowMatch { client: ip("::ffff:198.51.100.7"), ..all() }),
+        (0, FlowMatch { vip_port: Some(79), ..all() }),
+        (0, FlowMatch { vip_port: Some(80), ..all() }),
+        (0, FlowMatch { vip_port: Some(89), client: ip("198.51.100.1"), ..all() }),
+        (1, FlowMatch { vip_port: Some(90), ..all() }),
+        (1, FlowMatch { vip_port: Some(78), ..all() }),
+        (1, FlowMatch { client_port: Some(1000), ..all() }),
+    ] {
+        let service = "tcp 79-89 rr p=300/255.255.255.0: 10.0.0.1 dr, 10.0.0.2 dr";
+        let mut director = Director::new(&[service]);
+        open(&mut director, CLIENT, 1000);
+        flush(&mut director, &wanted);
+        assert_eq!(listed(&mut director).len(), left, "{wanted:?}");
+    }
+    // All L4 ports, and no netmask.
+    let mut director = Director::new(&[&THREE.replace("tcp 80", "tcp 0")]);
+    open(&mut director, CLIENT, 1000);
+    flush(&mut director, &FlowMatch { client: ip("198.51.100.8"), ..all() });
+    assert!(is_listed(&mut director));
+    flush(&mut director, &FlowMatch { vip_port: Some(443), client: ip("198.51.100.7"), ..all() });
+    assert!(!is_listed(&mut director));
 }
