@@ -128,10 +128,11 @@ fn a_moved_real_server_is_followed() {
     let new = Mac([2, 0, 0, 0, 2, 99]);
     // By an unsolicited advertisement, and by the address in a solicitation (RFC 4861 7.2.3).
     for message in
-        [Message::announcement(new, rip6(0), rip6(0)), Message::solicitation(new, rip6(0), HOST_IP)]
+        [Message::announcement(new, rip6(0), rip6(0)), Message::solicitation(new, rip6(0), DIP6)]
     {
         let mut bench = Bench::with6(1);
         bench.ndp(LAN, new, Mac::ZERO, &message);
+        bench.ndps();
         assert_eq!((bench.view6(0).mac, bench.state6(0)), (Some(new), NeighborState::Stale));
         bench.run(1_000);
         assert_eq!(bench.ndps(), [(LAN, new, Message::probe(LAN_MAC, DIP6, rip6(0)))]);
@@ -144,6 +145,24 @@ fn a_moved_real_server_is_followed() {
     let proxy = Message { body: advertised(Some(new), false, false), ..advertisement(0) };
     bench.ndp(LAN, new, LAN_MAC, &proxy);
     assert_eq!((bench.view6(0).mac, bench.state6(0)), (Some(real_mac(0)), NeighborState::Stale));
+}
+
+#[test]
+fn a_solicitation_for_another_teaches_nothing() {
+    let new = Mac([2, 0, 0, 0, 2, 99]);
+    for target in [HOST_IP, rip6(1), WAN_DIP6, WAN_LOCAL] {
+        let mut bench = Bench::with6(1);
+        bench.ndp(LAN, new, Mac::ZERO, &Message::solicitation(new, rip6(0), target));
+        assert_eq!(bench.view6(0).mac, Some(real_mac(0)), "{target}");
+        assert_eq!(bench.state6(0), NeighborState::Reachable, "{target}");
+        assert_eq!(bench.dropped(DropReason::NdpIgnored), 1, "{target}");
+    }
+    // Nor does one for an address that is being probed.
+    let mut bench = Bench::empty();
+    bench.configure(&links6(1));
+    bench.ndp(LAN, new, Mac::ZERO, &Message::solicitation(new, rip6(0), DIP6));
+    assert_eq!(bench.view6(0).mac, None);
+    assert_eq!(bench.dropped(DropReason::NdpIgnored), 1);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! # Choices
 //! - As with ARP, a solicitation for one of our addresses is answered wherever the asker is, and
 //!   an entry is only ever there because the configuration needs it: no sender adds one.
+//! - A solicitation for another's address, or for one of ours that is not ready, teaches nothing
+//!   (RFC 4861 7.2.3, RFC 4862 5.4.3); but when its source is our address, that is a conflict.
 //! - Router solicitations, router advertisements and redirects are counted and forgotten: gateways
 //!   and addresses are configured, and the director is not a router to its link.
 //! - The router flag of an advertisement (RFC 4861 7.2.5) is not looked at, for the same reason.
@@ -77,13 +79,9 @@ fn solicited<B: PacketBuf, P: BufPool<B>>(
         if cx.own.is_vip(src) || cx.own.is_ports(port, src) {
             return Err(used_by_another(parts.announcer, port, src, sender, cx));
         }
-        // RFC 4861 7.2.3: the sender's address is taken for what it says.
-        if let Some(told) = told {
-            if parts.neighbors.hear(port, src, told, Heard::Gratuitous, cx)
-                && !cx.own.answers_for(port, target)
-            {
-                return Ok(Event::NdpLearned);
-            }
+        // RFC 4861 7.2.3: the sender's address is taken for what it says, by the one that is asked.
+        if let Some(told) = told.filter(|_| cx.own.answers_for(port, target)) {
+            parts.neighbors.hear(port, src, told, Heard::Gratuitous, cx);
         }
     }
     if !cx.own.answers_for(port, target) {
