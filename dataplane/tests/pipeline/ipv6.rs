@@ -303,6 +303,8 @@ fn ipv4_too_long_for_ipv6_is_cut_before_it_goes_in() {
         // Nothing of it goes when there is no room for all.
         director.pool.left.set(2);
         assert_eq!(director.verdict(&packet), Verdict::Dropped(DropReason::NoBuffer));
+        let traffic = director.real_traffic(director.real_id("2001:db8:a::1"));
+        assert_eq!(traffic.packets, 1, "{method}: no more than were forwarded");
     }
 }
 

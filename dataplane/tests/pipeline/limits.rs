@@ -113,6 +113,8 @@ fn what_cannot_be_fragmented_is_dropped_by_name() {
         let outcome = director.receive(&[segment(1, len, false)]);
         assert_eq!(outcome.verdict(), Verdict::Dropped(reason), "{mtu} {len}");
         assert_eq!(outcome.event(Event::FragmentsSent), 0);
+        let traffic = director.real_traffic(director.real_id("10.0.0.1"));
+        assert_eq!((traffic.packets, traffic.bytes), (0, 0), "{mtu} {len}: dropped");
     }
 }
 
