@@ -71,6 +71,33 @@ fn a_ping_is_answered_by_the_address_that_was_asked() {
 }
 
 #[test]
+fn a_ping_behind_extension_headers_is_answered_without_them() {
+    let options = [0, 1, 4, 0, 0, 0, 0];
+    let alert = [0, 5, 2, 0, 0, 1, 0];
+    let long = [&[7, 1, 60][..], &[0; 60]].concat();
+    for payload in [&[][..], &[0xa5; 3], &[0x5a; 1200]] {
+        let ping = || ping(VIP6, payload);
+        for (what, frame) in [
+            ("hop-by-hop options", ping().ext(0, &alert)),
+            ("destination options", ping().ext(60, &options)),
+            ("long options", ping().ext(60, &long)),
+            ("routing header, done", ping().ext(43, &[0; 7])),
+            ("atomic fragment", ping().fragment6(0, false, 1)),
+            ("all", ping().ext(0, &alert).ext(43, &[0; 7]).fragment6(0, false, 1).ext(60, &long)),
+        ] {
+            let mut bench = Bench::with6(0);
+            bench.punt(WAN, PuntReason::Echo, &frame.finish());
+            let (_, frame) = bench.one();
+            assert_eq!(frame.len(), 14 + 40 + 8 + payload.len(), "{what}");
+            let packet = read(&frame, (WAN_MAC, ROUTER), (VIP6, CIP6));
+            let echo = etherparse::IcmpEchoHeader { id: 0x0102, seq: 3 };
+            assert_eq!(icmp(&packet).icmp_type(), Icmpv6Type::EchoReply(echo), "{what}");
+            assert_eq!(icmp(&packet).payload(), payload, "{what}");
+        }
+    }
+}
+
+#[test]
 fn pings_that_are_not_answered() {
     use DropReason::{BadIcmpChecksum, BadSource, FragmentToDirector, SlowPathUnknown};
     let from =
@@ -81,11 +108,6 @@ fn pings_that_are_not_answered() {
     for (what, frame, reason) in [
         ("damaged", damaged, BadIcmpChecksum),
         ("first fragment", ping(VIP6, &[0; 64]).fragment6(0, true, 1).finish(), FragmentToDirector),
-        (
-            "atomic fragment",
-            ping(VIP6, &[0; 64]).fragment6(0, false, 1).finish(),
-            FragmentToDirector,
-        ),
         (
             "later fragment",
             ping(VIP6, &[0; 64]).fragment6(64, false, 1).finish(),
@@ -100,8 +122,13 @@ fn pings_that_are_not_answered() {
         ("group frame", eth(ROUTER, GROUP), BadSource),
         ("own source", eth(LAN_MAC, WAN_MAC), BadSource),
         (
-            "extension header",
-            ping(VIP6, b"").ext(60, &[0, 1, 4, 0, 0, 0, 0]).finish(),
+            "option that is not to be skipped",
+            ping(VIP6, b"").ext(60, &[0, 0x41, 4, 0, 0, 0, 0]).finish(),
+            SlowPathUnknown,
+        ),
+        (
+            "authentication header",
+            ping(VIP6, b"").ext(51, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).finish(),
             SlowPathUnknown,
         ),
         (

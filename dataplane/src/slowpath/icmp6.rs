@@ -8,7 +8,7 @@ use super::own::Own;
 use super::path_mtu::{PathMtu, PathMtus};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{self, EtherType};
-use crate::packet::ipv6::{self, next};
+use crate::packet::ipv6::{self, ext, next};
 use crate::packet::parse::L4;
 use crate::packet::parse6::{self, Ipv6Packet};
 use crate::packet::{checksum, icmpv6, tcp};
@@ -50,6 +50,30 @@ impl Received {
     fn l4<'a, B: PacketBuf>(&self, buf: &'a B) -> &'a [u8] {
         let bytes = buf.data().get(self.ip.l4_offset()..).unwrap_or_default();
         &bytes[..bytes.len().min(usize::from(self.ip.l4_len()))]
+    }
+
+    /// Takes the extension headers out of the packet in `buf`, if who knows none of their options
+    /// may go on to what they stand before.
+    fn cut_extensions<B: PacketBuf>(&self, buf: &mut B) -> Result<(), DropReason> {
+        const FRONT: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
+        let len = usize::from(self.ip.ext_len);
+        if len == 0 {
+            return Ok(());
+        }
+        let first = self.packet(buf)?.next_header();
+        let chain = buf.data().get(FRONT..FRONT + len).ok_or(DropReason::SlowPathUnknown)?;
+        if !ext::may_skip(first, chain) {
+            return Err(DropReason::SlowPathUnknown);
+        }
+        buf.data_mut().copy_within(..FRONT, len);
+        if !buf.trim_front(len) {
+            return Err(DropReason::SlowPathUnknown);
+        }
+        let ip = &mut buf.data_mut()[ethernet::HEADER_LEN..];
+        let ip = ipv6::Packet::new_in(ip, usize::MAX);
+        let mut ip = ip.map_err(|_| DropReason::SlowPathUnknown)?;
+        ip.set_payload(self.ip.protocol, self.ip.l4_len());
+        Ok(())
     }
 
     /// Whether the sender is one single other host, on either layer.
@@ -98,7 +122,8 @@ impl Icmp6 {
     ) -> Result<Event, DropReason> {
         let received = read(&buf)?;
         let own_mac = cx.own.mac(port).ok_or(DropReason::SlowPathUnknown)?;
-        if received.ip.fragment.is_some() {
+        // An atomic fragment is whole (RFC 6946).
+        if received.ip.is_fragment() {
             return Err(DropReason::FragmentToDirector);
         }
         if !matches!(received.ip.l4, L4::Icmp { kind: icmpv6::kind::ECHO_REQUEST, .. }) {
@@ -109,8 +134,9 @@ impl Icmp6 {
             return Err(DropReason::BadSource);
         }
         received.verify_icmp_checksum(&buf)?;
+        received.cut_extensions(&mut buf)?;
         let (eth, ip) = buf.data_mut().split_at_mut(ethernet::HEADER_LEN);
-        // What is left to refuse: other codes, and extension headers.
+        // What is left to refuse: other codes.
         icmpv6::echo_reply_in_place(ip).map_err(|_| DropReason::SlowPathUnknown)?;
         let mut eth = ethernet::Frame::new(eth).map_err(|_| DropReason::SlowPathUnknown)?;
         eth.set_addresses(own_mac, received.mac);
@@ -156,8 +182,8 @@ impl Icmp6 {
         cx: &mut Context<'_, B, P>,
     ) -> Result<Event, DropReason> {
         let received = read(&buf)?;
-        let Ipv6Packet { src, dst, fragment, .. } = received.ip;
-        let is_tcp = matches!(received.ip.l4, L4::Tcp { .. }) && fragment.is_none();
+        let Ipv6Packet { src, dst, .. } = received.ip;
+        let is_tcp = matches!(received.ip.l4, L4::Tcp { .. }) && !received.ip.is_fragment();
         if !is_tcp || !received.is_from_a_host(port, cx.own) || !cx.own.is_used(port, dst.into()) {
             return Err(DropReason::ErrorSuppressed);
         }
@@ -180,7 +206,7 @@ impl Icmp6 {
         let L4::Icmp { kind, .. } = received.ip.l4 else {
             return Err(DropReason::SlowPathUnknown);
         };
-        if received.ip.fragment.is_some() {
+        if received.ip.is_fragment() {
             return Err(DropReason::FragmentToDirector);
         }
         received.verify_icmp_checksum(buf)?;

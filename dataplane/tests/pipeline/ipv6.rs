@@ -85,6 +85,8 @@ fn one_packet_one_verdict() {
         ("echo to the DIP", icmp(WAN_DIP6, kind::ECHO_REQUEST, 64), Punted(PuntReason::Echo)),
         ("echo to the other DIP", icmp(LAN_DIP6, kind::ECHO_REQUEST, 64), Punted(PuntReason::Echo)),
         ("echo to the port", icmp(own, kind::ECHO_REQUEST, 64), Punted(PuntReason::Echo)),
+        ("echo behind options", to(VIP6).ext(0, &options).ext(60, &options).icmp6(kind::ECHO_REQUEST, 0, 1).finish(), Punted(PuntReason::Echo)),
+        ("echo in an atomic fragment", to(VIP6).fragment6(0, false, 9).icmp6(kind::ECHO_REQUEST, 0, 1).finish(), Punted(PuntReason::Echo)),
         ("echo to all nodes", to_group(&icmp(ipv6::ALL_NODES, kind::ECHO_REQUEST, 1), ipv6::ALL_NODES), Dropped(L2Group)),
         ("echo to all nodes, in a frame to us", icmp(ipv6::ALL_NODES, kind::ECHO_REQUEST, 1), Dropped(NotLocal)),
         ("echo reply to the DIP", icmp(WAN_DIP6, kind::ECHO_REPLY, 64), Punted(PuntReason::IcmpToDirector)),
