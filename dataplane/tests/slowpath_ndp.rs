@@ -202,7 +202,7 @@ fn messages_that_rfc_4861_refuses() {
     let told =
         Message { body: Body::Solicitation { mac: Some(HOST) }, ..Message::duplicate_probe(VIP6) };
     let group = Message { dst: ALL_NODES, ..advertisement(0) };
-    use DropReason::{NdpIgnored, NdpInvalid, NdpRouter};
+    use DropReason::{NdpIgnored, NdpInvalid};
     for (what, bytes, reason) in [
         ("hop limit", raw(254, 135, 0, VIP6, &[]), NdpInvalid),
         ("code", raw(255, 135, 1, VIP6, &[]), NdpInvalid),
@@ -220,9 +220,9 @@ fn messages_that_rfc_4861_refuses() {
         ("no IPv6", frame(HOST, &good)[..30].to_vec(), NdpInvalid),
         ("empty", vec![], NdpInvalid),
         ("unknown", raw(255, 138, 0, VIP6, &[]), NdpInvalid),
-        ("router solicitation", raw(255, 133, 0, VIP6, &[]), NdpRouter),
-        ("router advertisement", raw(255, 134, 0, VIP6, &[]), NdpRouter),
-        ("redirect", raw(255, 137, 0, VIP6, &CIP6.octets()), NdpRouter),
+        ("router solicitation", raw(255, 133, 0, VIP6, &[]), NdpInvalid),
+        ("router advertisement", raw(255, 134, 0, VIP6, &[]), NdpInvalid),
+        ("redirect", raw(255, 137, 0, VIP6, &CIP6.octets()), NdpInvalid),
         ("own", frame(LAN_MAC, &Message::duplicate_probe(DIP6)), NdpIgnored),
         (
             "own, other port",

@@ -47,6 +47,7 @@ fn one_packet_one_verdict() {
     use Verdict::{Dropped, Forwarded6, Held, Punted};
     let own = ipv6::link_local(WAN_MAC);
     let asked = ipv6::solicited_node(VIP6);
+    let all_routers = "ff02::2".parse().unwrap();
     let ext = |kind: u8, rest: &[u8]| from6(1).ext(kind, rest).tcp(port_of(1), 80, Flags::SYN, 1);
     let options = [0, 1, 4, 0, 0, 0, 0];
     let later = |protocol: u8| {
@@ -69,8 +70,12 @@ fn one_packet_one_verdict() {
         ("solicitation, unicast", icmp(VIP6, kind::NEIGHBOR_SOLICITATION, 255), Punted(PuntReason::Ndp)),
         ("advertisement to a DIP", icmp(WAN_DIP6, kind::NEIGHBOR_ADVERTISEMENT, 255), Punted(PuntReason::Ndp)),
         ("advertisement to the port", icmp(own, kind::NEIGHBOR_ADVERTISEMENT, 255), Punted(PuntReason::Ndp)),
-        ("router advertisement", to_group(&icmp(ipv6::ALL_NODES, kind::ROUTER_ADVERTISEMENT, 255), ipv6::ALL_NODES), Punted(PuntReason::Ndp)),
-        ("redirect", icmp(WAN_DIP6, kind::REDIRECT, 255), Punted(PuntReason::Ndp)),
+        // What routers tell takes no room in the queue.
+        ("router solicitation", to_group(&icmp(all_routers, kind::ROUTER_SOLICITATION, 255), all_routers), Dropped(NdpRouter)),
+        ("router advertisement", to_group(&icmp(ipv6::ALL_NODES, kind::ROUTER_ADVERTISEMENT, 255), ipv6::ALL_NODES), Dropped(NdpRouter)),
+        ("redirect", icmp(WAN_DIP6, kind::REDIRECT, 255), Dropped(NdpRouter)),
+        ("redirect from afar", icmp(WAN_DIP6, kind::REDIRECT, 254), Dropped(NdpInvalid)),
+        ("redirect to another", icmp(client6(2), kind::REDIRECT, 255), Dropped(NotLocal)),
         ("solicitation from afar", icmp(VIP6, kind::NEIGHBOR_SOLICITATION, 254), Dropped(NdpInvalid)),
         ("solicitation in a fragment", from6(1).ttl(255).fragment6(0, false, 1).icmp6(kind::NEIGHBOR_SOLICITATION, 0, 0).payload(&[0; 16]).finish(), Dropped(NdpInvalid)),
         ("solicitation to another", icmp(client6(2), kind::NEIGHBOR_SOLICITATION, 255), Dropped(NotLocal)),
