@@ -19,6 +19,9 @@ pub trait Plane: Send + Sync {
     /// path forward by it. On error everything is as before, except for [`ApplyError::Late`]: then
     /// `spec` is published. The caller serialises calls.
     fn apply(&self, spec: &Spec) -> Result<u64, ApplyError>;
+    /// Whether the data plane has learned something (path MTUs to real servers) that it goes by
+    /// only once a specification is applied again.
+    fn has_learned(&self) -> bool;
     /// Generation forwarded by now.
     fn generation(&self) -> u64;
     /// Milliseconds since start.
@@ -29,6 +32,9 @@ pub trait Plane: Send + Sync {
     fn service_traffic(&self, key: &ServiceKey) -> Traffic;
     /// Traffic of one real server of one virtual service, and whether its next hop is reachable.
     fn real_traffic(&self, key: &ServiceKey, real: IpAddr) -> (Traffic, Reachability);
+    /// The longest packet that goes to one real server of one virtual service, in bytes, if the way
+    /// there takes less than the egress port does.
+    fn path_mtu(&self, key: &ServiceKey, real: IpAddr) -> Option<u16>;
     /// Templates of persistence that bind clients to each real server of each virtual service;
     /// those that have none are left out. It takes time in proportion to the templates there is
     /// room for.

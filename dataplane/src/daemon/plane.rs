@@ -157,6 +157,7 @@ impl Plane for LivePlane {
     fn apply(&self, spec: &Spec) -> Result<u64, ApplyError> {
         let mut published = locked(&self.published);
         let generation = published.snapshot.generation + 1;
+        published.compiler.set_path_mtus(self.board.path_mtus());
         let compiled = published
             .compiler
             .compile(spec, generation, |real| self.is_unused(real))
@@ -200,6 +201,10 @@ impl Plane for LivePlane {
             };
             ApplyError::Late { generation, who, millis: PATIENCE.as_millis() as u32 }
         })
+    }
+
+    fn has_learned(&self) -> bool {
+        self.board.path_mtus() != locked(&self.published).snapshot.path_mtus
     }
 
     fn generation(&self) -> u64 {
@@ -261,6 +266,13 @@ impl Plane for LivePlane {
             Some(NextHop::Failed) | None => Reachability::Unreachable,
         };
         (traffic, reachability)
+    }
+
+    fn path_mtu(&self, key: &ServiceKey, real: IpAddr) -> Option<u16> {
+        let published = locked(&self.published);
+        let real = published.snapshot.real(published.compiler.real_id(key, real)?)?;
+        let port = published.snapshot.links.ports.get(real.port.index())?;
+        (real.mtu < port.mtu).then_some(real.mtu)
     }
 
     fn templates(&self) -> HashMap<(ServiceKey, IpAddr), u64> {

@@ -316,6 +316,30 @@ fn ipv4_too_long_for_ipv6_is_cut_before_it_goes_in() {
 }
 
 #[test]
+fn a_learned_path_mtu_is_told_to_clients_but_never_below_1280() {
+    let too_big = |mtu| Verdict::Punted(PuntReason::FragmentationNeeded { mtu });
+    for (real, overhead) in [("2001:db8:a::1", 40), ("10.0.0.1", 20)] {
+        let mut director = Director::new(&[&format!("tcp6 80 rr: {real} ipip")]);
+        director.learn(&[(real, 1400)]);
+        let longest = segment6(1, 1400 - overhead);
+        let delivered = director.receive_one(&longest);
+        assert_eq!(delivered.event(Event::Forwarded), 1, "{real}");
+        let verdict = director.verdict(&segment6(1, 1400 - overhead + 1));
+        assert_eq!(verdict, too_big(1400 - overhead as u16), "{real}");
+        // A path too narrow for IPv6: what clients may always send goes out all the same.
+        director.learn(&[(real, 1290)]);
+        assert_eq!(director.verdict(&segment6(1, 1281)), too_big(1280), "{real}");
+        assert_eq!(director.receive_one(&segment6(1, 1280)).event(Event::Forwarded), 1, "{real}");
+    }
+    // IPv4 inside: cut to what passes, before it goes in.
+    let mut director = Director::new(&["tcp 80 rr: 2001:db8:a::1 ipip"]);
+    director.learn(&[("2001:db8:a::1", 1300)]);
+    let cut = director.receive_one(&tcp(1, Flags::SYN).payload(&[7; 1400]).finish());
+    assert_eq!(cut.event(Event::FragmentsSent), 2);
+    assert!(cut.sent.iter().all(|s| s.ip_len() <= 1300));
+}
+
+#[test]
 fn an_unknown_next_hop_is_resolved_by_the_slow_path() {
     for (service, hop) in [
         ("tcp6 80 rr: 2001:db8:a::1 dr", IpAddr::from(REAL)),
