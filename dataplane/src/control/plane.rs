@@ -126,7 +126,8 @@ impl FlowFilter {
 pub struct FlowRow {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// `SYN_RECV`, `ESTABLISHED`, `FIN_WAIT`, `CLOSE` or `UDP` (`NONE` of a template), as `ipvsadm` names them.
+    /// `SYN_RECV`, `ESTABLISHED`, `FIN_WAIT`, `CLOSE` or `UDP` (`NONE` or `ASSURED` of a template),
+    /// as `ipvsadm` names them.
     pub state: String,
     /// Milliseconds until it expires if nothing more comes.
     pub expires_ms: u32,
@@ -139,8 +140,9 @@ pub struct FlowRow {
     pub real: Option<IpAddr>,
     /// The worker whose shard holds it.
     pub worker: u16,
-    /// Whether it is no flow but a template of persistence, of state `NONE`: `client` is the client
-    /// network with L4 port 0. Templates are all workers', and listed as the first one's.
+    /// Whether it is no flow but a template of persistence, of state `NONE` or `ASSURED`: `client`
+    /// is the client network with L4 port 0. Templates are all workers', and listed as the first
+    /// one's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub template: bool,
     /// Whether it is a replica: the flow is listed for another worker too.

@@ -11,6 +11,7 @@ use crate::control::plane::{
     StatsReport, WorkerRow,
 };
 use crate::dpdk::{Mempool, Port};
+use crate::flow::State;
 use crate::persist::AllTemplates;
 use crate::pipeline::{FlowMatch, LoadBoard, Query, QueryKind, QueryReply, SCAN_BUDGET};
 use crate::snapshot::Snapshot;
@@ -311,16 +312,23 @@ impl Plane for LivePlane {
                 rows: Vec::with_capacity(budget),
             };
             let (query, next) = self.query(worker, query)?;
-            page.flows.extend(query.rows.iter().map(|row| FlowRow {
-                protocol: row.key.protocol(),
-                state: if row.template { "NONE" } else { row.state.name() }.to_owned(),
-                expires_ms: row.remaining_ms,
-                client: SocketAddr::new(row.key.client(), row.key.client_port()),
-                vip: SocketAddr::new(row.key.vip(), row.key.vip_port()),
-                real: snapshot.rip(row.real),
-                worker: worker as u16,
-                replica: row.replica,
-                template: row.template,
+            page.flows.extend(query.rows.iter().map(|row| {
+                FlowRow {
+                    protocol: row.key.protocol(),
+                    state: match (row.template, row.state) {
+                        (true, State::Established) => "ASSURED",
+                        (true, _) => "NONE",
+                        (false, state) => state.name(),
+                    }
+                    .to_owned(),
+                    expires_ms: row.remaining_ms,
+                    client: SocketAddr::new(row.key.client(), row.key.client_port()),
+                    vip: SocketAddr::new(row.key.vip(), row.key.vip_port()),
+                    real: snapshot.rip(row.real),
+                    worker: worker as u16,
+                    replica: row.replica,
+                    template: row.template,
+                }
             }));
             looked_at += budget;
             (worker, place) = match next {

@@ -89,7 +89,7 @@ pub struct FlowRecord {
     /// Whether it is a copy of another worker's flow.
     pub replica: bool,
     /// Whether it is no flow but a template of persistence: `key` has the client network and L4
-    /// port 0, and `state` means nothing.
+    /// port 0, and `state` is `Established` when a flow that it bound was, else `Closed`.
     pub template: bool,
 }
 
@@ -214,7 +214,7 @@ impl<B: PacketBuf> Pipeline<B> {
             rows.push(FlowRecord {
                 key: key.into(),
                 real: template.real,
-                state: State::Closed,
+                state: if template.assured { State::Established } else { State::Closed },
                 remaining_ms: template.remaining_ms,
                 replica: false,
                 template: true,

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use dataplane::flow::State;
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::{FlowMatch, Query, QueryKind};
@@ -176,6 +177,50 @@ fn a_full_table_gives_up_what_would_end_first() {
     assert_eq!(counts.event(Event::TemplatesEvicted), 1);
     let clients: Vec<_> = listed(&mut director).into_iter().map(|(client, ..)| client).collect();
     assert!(!clients.contains(&client(0)) && clients.contains(&client(16)));
+}
+
+/// The states of the templates as listed, by client.
+fn states(director: &mut Director) -> Vec<(Ipv4Addr, State)> {
+    let mut cursor = Some(0);
+    let mut found = vec![];
+    while let Some(at) = cursor {
+        let (wanted, rows) = (FlowMatch::default(), Vec::with_capacity(256));
+        let query = Query { cursor: at, budget: 256, kind: QueryKind::List, wanted, rows };
+        let reply = director.query(0, query);
+        let templates = reply.query.rows.iter().filter(|row| row.template);
+        found.extend(templates.map(|row| (v4(row.key.client()), row.state)));
+        cursor = reply.next;
+    }
+    found.sort_by_key(|(client, _)| *client);
+    found
+}
+
+#[test]
+fn a_template_is_assured_once_a_client_has_confirmed_a_connection() {
+    let other = [198, 51, 100, 8];
+    let (one, two) = (Ipv4Addr::from(CLIENT), Ipv4Addr::from(other));
+    let mut director = Director::new(&[THREE]);
+    open(&mut director, CLIENT, 1000);
+    open(&mut director, other, 1000);
+    open(&mut director, CLIENT, 1001);
+    director.receive(&[segment(other, 1000, Flags::FIN)]);
+    assert_eq!(states(&mut director), [(one, State::Closed), (two, State::Closed)]);
+    director.receive(&[segment(CLIENT, 1001, Flags::ACK)]);
+    assert_eq!(states(&mut director), [(one, State::Established), (two, State::Closed)]);
+    end(&mut director, 1001);
+    end(&mut director, 1000);
+    director.wait(60_000);
+    assert_eq!(states(&mut director)[0], (one, State::Established), "for good");
+    // A connection taken up in the middle is one.
+    let mut spec = spec(&[THREE]);
+    spec.switches.sloppy_tcp = true;
+    director.configure(spec).unwrap();
+    director.receive(&[segment([198, 51, 100, 9], 1000, Flags::ACK)]);
+    assert_eq!(states(&mut director)[2].1, State::Established);
+    // Nothing assures a client of UDP: replies do with LVS, and they come by another way.
+    let mut director = Director::new(&["udp 53 rr p=300: 10.0.0.1 dr"]);
+    director.receive(&[udp(1), udp(1)]);
+    assert_eq!(states(&mut director), [(client(1), State::Closed)]);
 }
 
 #[test]
