@@ -127,6 +127,10 @@ tcp 192.0.2.100:80  wrr                                                         
     assert_eq!(fixture.ok("service list udp"), "no virtual services\n");
     let rows = fixture.json("service list");
     assert_eq!(rows[0]["reals"][1]["gre"]["key"], 42);
+    assert_eq!(rows[0]["reals"][1].get("path_mtu"), None);
+    fixture.ok("server add tcp 192.0.2.100:80 10.8.0.7 -f ipip");
+    assert!(fixture.ok("service list").contains("10.8.0.7     ipip (path MTU 1400) "));
+    assert_eq!(fixture.json("server list")[2]["path_mtu"], 1400);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 
 mod control_support;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use control_support::{Client, Fixture, TEXT};
+use dataplane::control::Rates;
 use dataplane::control::plane::ApplyError;
 use dataplane::control::protocol::Request;
 use dataplane::types::{ForwardMethod, Netmask, SchedulerKind};
@@ -23,6 +25,21 @@ fn ping_and_version() {
     assert_eq!(answer["ok"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(answer["ok"]["protocol"], 1);
     assert_eq!(answer["ok"]["config"], fixture.file.to_str().unwrap());
+}
+
+#[test]
+fn what_the_data_plane_learns_is_taken_up_once() {
+    let fixture = Fixture::new();
+    let rates = Rates::start(Arc::clone(&fixture.controller)).unwrap();
+    let before = fixture.plane.last();
+    fixture.plane.learned.store(true, Ordering::SeqCst);
+    let generation = || fixture.plane.applied.lock().unwrap().len();
+    while generation() == 1 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!((generation(), fixture.plane.last()), (2, before));
+    drop(rates);
+    assert_eq!(generation(), 2, "the same configuration, once");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::slowpath::{Millis, PathMtu, SlowPath};
+use dataplane::snapshot::neighbors::{Links, TunnelSpec};
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::{Mac, PortId, Punt, PuntReason};
 use etherparse::{Icmpv4Type, SlicedPacket, TransportSlice, icmpv4};
@@ -267,49 +268,119 @@ fn segments_without_a_connection_are_reset_as_the_vip_would() {
     }
 }
 
-/// "Fragmentation needed" from a router, about an outer packet of the director.
+/// "Fragmentation needed" from a router, about an outer packet of the director, of 1500 bytes.
 fn too_long(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, mtu: u16) -> Vec<u8> {
-    let outer = Build::eth(LAN_MAC, ROUTER).ipv4(src, dst).protocol(protocol).payload(&[0x45; 28]);
+    too_long_about(|b| b, (src, dst, protocol), mtu)
+}
+
+fn too_long_about(
+    change: impl FnOnce(Build) -> Build,
+    (src, dst, protocol): (Ipv4Addr, Ipv4Addr, u8),
+    mtu: u16,
+) -> Vec<u8> {
+    let outer = Build::eth(LAN_MAC, ROUTER).ipv4(src, dst).protocol(protocol).df(true);
+    let outer = change(outer.payload(&[0x45; 1480])).finish();
     Build::eth(ROUTER, LAN_MAC)
         .ipv4(Ipv4Addr::new(10, 9, 9, 9), DIP)
         .icmp(3, 4, mtu.into())
-        .payload(&outer.finish()[14..])
+        .payload(&outer[14..14 + 48])
         .finish()
 }
 
+const fn far(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 8, 0, n)
+}
+
+/// Tunnels from the LAN's DIP: to the ninth by both methods, to others by one.
+fn tunnels() -> Vec<TunnelSpec> {
+    let tunnel = |n, gre| TunnelSpec { real: far(n).into(), dip: DIP.into(), gre };
+    let mut all: Vec<_> = (1..=20).map(|n| tunnel(n, n % 2 == 0)).collect();
+    all.push(tunnel(9, true));
+    all
+}
+
+fn tunneling() -> Bench {
+    let mut bench = Bench::empty();
+    bench.configure(&Links { tunnels: tunnels(), ..links(0) });
+    bench.run(4_000);
+    bench
+}
+
+fn told(n: u8, mtu: u16) -> PathMtu {
+    PathMtu { real: far(n).into(), mtu }
+}
+
 #[test]
-fn path_mtus_to_real_servers_are_noted() {
-    let mut bench = Bench::with(0);
-    let far = Ipv4Addr::new(10, 8, 0, 9);
-    let other = Ipv4Addr::new(10, 8, 0, 10);
+fn path_mtus_to_real_servers_are_learned() {
+    let mut bench = tunneling();
     for frame in [
-        too_long(DIP, far, 4, 1400),
-        too_long(DIP, far, 47, 1380),
-        too_long(DIP, far, 4, 1400),
-        too_long(DIP, far, 4, 0),
-        too_long(DIP, other, 47, 0),
-        // Not about a tunnel, not about ours, impossible.
-        too_long(DIP, Ipv4Addr::new(10, 8, 0, 1), 17, 1300),
-        too_long(VIP, Ipv4Addr::new(10, 8, 0, 2), 4, 1300),
-        too_long(CIP, Ipv4Addr::new(10, 8, 0, 3), 4, 1300),
-        too_long(DIP, Ipv4Addr::new(10, 8, 0, 4), 4, 67),
-        too_long(DIP, Ipv4Addr::new(10, 8, 0, 5), 4, 1300)[..46].to_vec(),
+        too_long(DIP, far(9), 4, 1400),
+        too_long(DIP, far(9), 47, 1380),
+        too_long(DIP, far(9), 4, 1400),
+        // IPv6 inside.
+        too_long(DIP, far(11), 41, 1499),
+        too_long(DIP, far(10), 47, 576),
     ] {
         bench.punt(LAN, PuntReason::IcmpToDirector, &frame);
     }
-    assert_eq!(
-        bench.slow.take_path_mtu_updates(),
-        [PathMtu { real: far.into(), mtu: Some(1380) }, PathMtu { real: other.into(), mtu: None }]
-    );
-    assert_eq!(bench.slow.take_path_mtu_updates(), []);
-    assert_eq!(bench.dropped(DropReason::IcmpToDirector), 9);
-    assert_eq!(bench.dropped(DropReason::SlowPathUnknown), 1, "cut short");
+    assert_eq!(bench.slow.path_mtus(), [told(9, 1380), told(10, 576), told(11, 1499)]);
+    assert_eq!(bench.dropped(DropReason::IcmpToDirector), 5);
+}
 
-    for n in 0..=u16::MAX {
-        let real = Ipv4Addr::from(0x0a00_0000 + u32::from(n));
-        bench.punt(LAN, PuntReason::IcmpToDirector, &too_long(DIP, real, 4, 1400));
+#[test]
+fn made_up_path_mtus_are_not_believed() {
+    let about = |change: fn(Build) -> Build| too_long_about(change, (DIP, far(1), 4), 1400);
+    for (what, frame) in [
+        ("no tunnel's", too_long(DIP, far(1), 17, 1300)),
+        ("another method's", too_long(DIP, far(1), 47, 1300)),
+        ("another method's", too_long(DIP, far(2), 4, 1300)),
+        ("no real server", too_long(DIP, far(21), 4, 1300)),
+        ("a real server that has no tunnel", too_long(DIP, rip(0), 4, 1300)),
+        ("not from us", too_long(VIP, far(1), 4, 1300)),
+        ("not from us", too_long(CIP, far(1), 4, 1300)),
+        ("from another DIP", too_long(WAN_DIP, far(1), 4, 1300)),
+        ("too small", too_long(DIP, far(1), 4, 575)),
+        ("not said", too_long(DIP, far(1), 4, 0)),
+        ("would have passed", too_long(DIP, far(1), 4, 1500)),
+        ("might have been cut", about(|b| b.df(false))),
+        ("quote cut", too_long(DIP, far(1), 4, 1300)[..14 + 28 + 19].to_vec()),
+    ] {
+        let mut bench = tunneling();
+        bench.punt(LAN, PuntReason::IcmpToDirector, &frame);
+        assert_eq!(bench.slow.path_mtus(), [], "{what}");
     }
-    assert_eq!(bench.slow.take_path_mtu_updates().len(), 256, "bounded");
+    // Whatever comes, there is one for each real server at most.
+    let mut bench = tunneling();
+    for n in 0..=u16::MAX {
+        let [a, b] = n.to_be_bytes();
+        let frame = too_long(DIP, Ipv4Addr::new(10, 8, a % 3, b), 4, 1400 - n % 100);
+        bench.punt(LAN, PuntReason::IcmpToDirector, &frame);
+    }
+    assert_eq!(bench.slow.path_mtus().len(), 10);
+}
+
+#[test]
+fn path_mtus_are_forgotten_after_ten_minutes_or_with_their_tunnel() {
+    let mut bench = tunneling();
+    bench.punt(LAN, PuntReason::IcmpToDirector, &too_long(DIP, far(1), 4, 1400));
+    bench.punt(LAN, PuntReason::IcmpToDirector, &too_long(DIP, far(3), 4, 1300));
+    bench.run(300_000);
+    // A larger one is about an earlier packet, and does not keep it.
+    bench.punt(LAN, PuntReason::IcmpToDirector, &too_long(DIP, far(1), 4, 1450));
+    bench.punt(LAN, PuntReason::IcmpToDirector, &too_long(DIP, far(3), 4, 1300));
+    bench.run(299_999);
+    assert_eq!(bench.slow.path_mtus(), [told(1, 1400), told(3, 1300)]);
+    bench.run(1);
+    assert_eq!(bench.slow.path_mtus(), [told(3, 1300)]);
+    bench.punt(LAN, PuntReason::IcmpToDirector, &too_long(DIP, far(1), 4, 1450));
+    assert_eq!(bench.slow.path_mtus(), [told(1, 1450), told(3, 1300)]);
+    let mut less = Links { tunnels: tunnels(), ..links(0) };
+    less.tunnels.remove(0);
+    bench.configure(&less);
+    assert_eq!(bench.slow.path_mtus(), [told(3, 1300)]);
+    bench.run(300_000);
+    assert_eq!(bench.slow.path_mtus(), []);
+    assert_eq!(bench.slow.next_deadline(), None);
 }
 
 #[test]

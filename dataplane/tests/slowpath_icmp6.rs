@@ -8,7 +8,8 @@ use std::net::Ipv6Addr;
 use dataplane::packet::build::Build;
 use dataplane::packet::ipv6;
 use dataplane::packet::tcp::Flags;
-use dataplane::slowpath::{Millis, PathMtu, SlowPath};
+use dataplane::slowpath::{MAX_AGE, Millis, PathMtu, SlowPath};
+use dataplane::snapshot::neighbors::{Links, TunnelSpec};
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::{Mac, PortId, Punt, PuntReason};
 use etherparse::{Icmpv6Type, SlicedPacket, TransportSlice, icmpv6};
@@ -71,6 +72,33 @@ fn a_ping_is_answered_by_the_address_that_was_asked() {
 }
 
 #[test]
+fn a_ping_behind_extension_headers_is_answered_without_them() {
+    let options = [0, 1, 4, 0, 0, 0, 0];
+    let alert = [0, 5, 2, 0, 0, 1, 0];
+    let long = [&[7, 1, 60][..], &[0; 60]].concat();
+    for payload in [&[][..], &[0xa5; 3], &[0x5a; 1200]] {
+        let ping = || ping(VIP6, payload);
+        for (what, frame) in [
+            ("hop-by-hop options", ping().ext(0, &alert)),
+            ("destination options", ping().ext(60, &options)),
+            ("long options", ping().ext(60, &long)),
+            ("routing header, done", ping().ext(43, &[0; 7])),
+            ("atomic fragment", ping().fragment6(0, false, 1)),
+            ("all", ping().ext(0, &alert).ext(43, &[0; 7]).fragment6(0, false, 1).ext(60, &long)),
+        ] {
+            let mut bench = Bench::with6(0);
+            bench.punt(WAN, PuntReason::Echo, &frame.finish());
+            let (_, frame) = bench.one();
+            assert_eq!(frame.len(), 14 + 40 + 8 + payload.len(), "{what}");
+            let packet = read(&frame, (WAN_MAC, ROUTER), (VIP6, CIP6));
+            let echo = etherparse::IcmpEchoHeader { id: 0x0102, seq: 3 };
+            assert_eq!(icmp(&packet).icmp_type(), Icmpv6Type::EchoReply(echo), "{what}");
+            assert_eq!(icmp(&packet).payload(), payload, "{what}");
+        }
+    }
+}
+
+#[test]
 fn pings_that_are_not_answered() {
     use DropReason::{BadIcmpChecksum, BadSource, FragmentToDirector, SlowPathUnknown};
     let from =
@@ -81,11 +109,6 @@ fn pings_that_are_not_answered() {
     for (what, frame, reason) in [
         ("damaged", damaged, BadIcmpChecksum),
         ("first fragment", ping(VIP6, &[0; 64]).fragment6(0, true, 1).finish(), FragmentToDirector),
-        (
-            "atomic fragment",
-            ping(VIP6, &[0; 64]).fragment6(0, false, 1).finish(),
-            FragmentToDirector,
-        ),
         (
             "later fragment",
             ping(VIP6, &[0; 64]).fragment6(64, false, 1).finish(),
@@ -100,8 +123,13 @@ fn pings_that_are_not_answered() {
         ("group frame", eth(ROUTER, GROUP), BadSource),
         ("own source", eth(LAN_MAC, WAN_MAC), BadSource),
         (
-            "extension header",
-            ping(VIP6, b"").ext(60, &[0, 1, 4, 0, 0, 0, 0]).finish(),
+            "option that is not to be skipped",
+            ping(VIP6, b"").ext(60, &[0, 0x41, 4, 0, 0, 0, 0]).finish(),
+            SlowPathUnknown,
+        ),
+        (
+            "authentication header",
+            ping(VIP6, b"").ext(51, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).finish(),
             SlowPathUnknown,
         ),
         (
@@ -272,36 +300,49 @@ fn segments_without_a_connection_are_reset_as_the_vip_would() {
     }
 }
 
-/// "Packet too big" from a router, about an outer packet of the director.
+/// "Packet too big" from a router, about an outer packet of the director, of 1500 bytes.
 fn too_big(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, mtu: u32) -> Vec<u8> {
-    let outer = Build::eth(LAN_MAC, ROUTER).ipv6(src, dst).protocol(protocol).payload(&[0x60; 48]);
+    let outer =
+        Build::eth(LAN_MAC, ROUTER).ipv6(src, dst).protocol(protocol).payload(&[0x60; 1460]);
     Build::eth(ROUTER, LAN_MAC)
         .ipv6("2001:db8:9::9".parse().unwrap(), DIP6)
         .icmp6(2, 0, mtu)
-        .payload(&outer.finish()[14..])
+        .payload(&outer.finish()[14..14 + 88])
         .finish()
 }
 
 #[test]
-fn path_mtus_to_real_servers_are_noted() {
-    let mut bench = Bench::with6(0);
+fn path_mtus_to_real_servers_are_learned_from_those_who_can_know() {
     let far = |n| Ipv6Addr::new(0x2001, 0xdb8, 8, 0, 0, 0, 0, n);
+    let tunnel = |n, gre| TunnelSpec { real: far(n).into(), dip: DIP6.into(), gre };
+    let mut bench = Bench::empty();
+    let mut tunnels: Vec<_> = (1..=10).map(|n| tunnel(n, false)).collect();
+    tunnels.push(tunnel(9, true));
+    bench.configure(&Links { tunnels, ..links6(0) });
+    bench.run(4_000);
     for frame in [
         too_big(DIP6, far(9), 41, 1400),
         too_big(DIP6, far(9), 47, 1380),
         too_big(DIP6, far(9), 4, 1400),
-        too_big(DIP6, far(10), 41, 100_000),
-        // Not about a tunnel, not about ours, impossible.
+        too_big(DIP6, far(10), 4, 1280),
+        // Not about a tunnel, or another; not about ours; impossible.
         too_big(DIP6, far(1), 17, 1300),
+        too_big(DIP6, far(1), 47, 1300),
+        too_big(DIP6, far(11), 41, 1300),
         too_big(VIP6, far(2), 41, 1300),
         too_big(CIP6, far(3), 41, 1300),
+        too_big(WAN_DIP6, far(3), 41, 1300),
         too_big(DIP6, far(4), 41, 1279),
+        too_big(DIP6, far(5), 41, 1500),
+        too_big(DIP6, far(6), 41, 100_000),
     ] {
         bench.punt(LAN, PuntReason::IcmpToDirector, &frame);
     }
-    let heard = |n, mtu| PathMtu { real: far(n).into(), mtu: Some(mtu) };
-    assert_eq!(bench.slow.take_path_mtu_updates(), [heard(9, 1380), heard(10, 65_535)]);
-    assert_eq!(bench.dropped(DropReason::IcmpToDirector), 8);
+    let told = |n, mtu| PathMtu { real: far(n).into(), mtu };
+    assert_eq!(bench.slow.path_mtus(), [told(9, 1380), told(10, 1280)]);
+    assert_eq!(bench.dropped(DropReason::IcmpToDirector), 13);
+    bench.run(MAX_AGE);
+    assert_eq!(bench.slow.path_mtus(), []);
 }
 
 #[test]

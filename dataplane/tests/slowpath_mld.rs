@@ -229,7 +229,7 @@ fn a_link_that_comes_up_and_a_new_station_address_are_told() {
     let joins = bench.sent.iter().filter(|(port, f)| *port == LAN && f[20] == 0 && f[70] == JOIN);
     assert_eq!(joins.count(), 1);
     // Nothing left to listen to.
-    bench.configure(&Links { vips: vec![], ports: vec![lan(), wan()], neighbors: vec![] });
+    bench.configure(&Links { ports: vec![lan(), wan()], ..Links::default() });
     bench.run(10_000);
     assert_eq!(bench.slow.next_deadline(), None);
 }

@@ -128,10 +128,11 @@ fn a_moved_real_server_is_followed() {
     let new = Mac([2, 0, 0, 0, 2, 99]);
     // By an unsolicited advertisement, and by the address in a solicitation (RFC 4861 7.2.3).
     for message in
-        [Message::announcement(new, rip6(0), rip6(0)), Message::solicitation(new, rip6(0), HOST_IP)]
+        [Message::announcement(new, rip6(0), rip6(0)), Message::solicitation(new, rip6(0), DIP6)]
     {
         let mut bench = Bench::with6(1);
         bench.ndp(LAN, new, Mac::ZERO, &message);
+        bench.ndps();
         assert_eq!((bench.view6(0).mac, bench.state6(0)), (Some(new), NeighborState::Stale));
         bench.run(1_000);
         assert_eq!(bench.ndps(), [(LAN, new, Message::probe(LAN_MAC, DIP6, rip6(0)))]);
@@ -144,6 +145,24 @@ fn a_moved_real_server_is_followed() {
     let proxy = Message { body: advertised(Some(new), false, false), ..advertisement(0) };
     bench.ndp(LAN, new, LAN_MAC, &proxy);
     assert_eq!((bench.view6(0).mac, bench.state6(0)), (Some(real_mac(0)), NeighborState::Stale));
+}
+
+#[test]
+fn a_solicitation_for_another_teaches_nothing() {
+    let new = Mac([2, 0, 0, 0, 2, 99]);
+    for target in [HOST_IP, rip6(1), WAN_DIP6, WAN_LOCAL] {
+        let mut bench = Bench::with6(1);
+        bench.ndp(LAN, new, Mac::ZERO, &Message::solicitation(new, rip6(0), target));
+        assert_eq!(bench.view6(0).mac, Some(real_mac(0)), "{target}");
+        assert_eq!(bench.state6(0), NeighborState::Reachable, "{target}");
+        assert_eq!(bench.dropped(DropReason::NdpIgnored), 1, "{target}");
+    }
+    // Nor does one for an address that is being probed.
+    let mut bench = Bench::empty();
+    bench.configure(&links6(1));
+    bench.ndp(LAN, new, Mac::ZERO, &Message::solicitation(new, rip6(0), DIP6));
+    assert_eq!(bench.view6(0).mac, None);
+    assert_eq!(bench.dropped(DropReason::NdpIgnored), 1);
 }
 
 #[test]
@@ -183,7 +202,7 @@ fn messages_that_rfc_4861_refuses() {
     let told =
         Message { body: Body::Solicitation { mac: Some(HOST) }, ..Message::duplicate_probe(VIP6) };
     let group = Message { dst: ALL_NODES, ..advertisement(0) };
-    use DropReason::{NdpIgnored, NdpInvalid, NdpRouter};
+    use DropReason::{NdpIgnored, NdpInvalid};
     for (what, bytes, reason) in [
         ("hop limit", raw(254, 135, 0, VIP6, &[]), NdpInvalid),
         ("code", raw(255, 135, 1, VIP6, &[]), NdpInvalid),
@@ -201,9 +220,9 @@ fn messages_that_rfc_4861_refuses() {
         ("no IPv6", frame(HOST, &good)[..30].to_vec(), NdpInvalid),
         ("empty", vec![], NdpInvalid),
         ("unknown", raw(255, 138, 0, VIP6, &[]), NdpInvalid),
-        ("router solicitation", raw(255, 133, 0, VIP6, &[]), NdpRouter),
-        ("router advertisement", raw(255, 134, 0, VIP6, &[]), NdpRouter),
-        ("redirect", raw(255, 137, 0, VIP6, &CIP6.octets()), NdpRouter),
+        ("router solicitation", raw(255, 133, 0, VIP6, &[]), NdpInvalid),
+        ("router advertisement", raw(255, 134, 0, VIP6, &[]), NdpInvalid),
+        ("redirect", raw(255, 137, 0, VIP6, &CIP6.octets()), NdpInvalid),
         ("own", frame(LAN_MAC, &Message::duplicate_probe(DIP6)), NdpIgnored),
         (
             "own, other port",

@@ -316,6 +316,7 @@ fn many_neighbors_are_asked_in_small_batches() {
                 ..neighbor(0)
             })
             .collect(),
+        tunnels: vec![],
     };
     bench.configure(&many);
     let mut asked = 0;

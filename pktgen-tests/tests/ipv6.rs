@@ -220,6 +220,69 @@ for target in sys.argv[1:]:
 ";
 
 #[test]
+fn a_narrow_path_to_a_real_server_is_learned() {
+    let Some(lab) = lab() else { return };
+    let director = Director::start(&lab, &all_ways(Config::new()));
+    let forget = || {
+        for family in ["-4", "-6"] {
+            drop(lab.exec("client", &["ip", family, "route", "flush", "cache"]));
+        }
+    };
+    forget();
+    // A router's: it tells the director, as the source of the tunnel's packets.
+    let route = |what, real| {
+        let route = ["ip", "route", what, real, "dev", "remote", "mtu", "lock", "1400"];
+        lab.exec("router", &route).ok();
+    };
+    let far = [RS3, RS4, RS3_6, RS4_6];
+    for real in far {
+        route("add", real);
+    }
+    // Packets as long as the path takes, as far as it is known.
+    let probe = r"
+import socket, sys, time
+vip = sys.argv[1]
+six = ':' in vip
+s = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+level, discover, mtu_of = (41, 23, 24) if six else (0, 10, 14)
+s.setsockopt(level, discover, 2)
+s.connect((vip, 53))
+for _ in range(100):
+    mtu = s.getsockopt(level, mtu_of)
+    if mtu <= int(sys.argv[2]): break
+    try:
+        s.send(b'x' * (mtu - (48 if six else 28)))
+    except OSError:
+        pass
+    time.sleep(0.1)
+print(mtu)
+";
+    for Way { name, vip, mtu, .. } in WAYS.iter().filter(|way| way.method != "dr") {
+        let left = mtu.parse::<u16>().expect("a number") - 100;
+        let told = lab.python("client", probe, &[bare(vip), &left.to_string()]).ok();
+        assert_eq!(told.trim(), left.to_string(), "{name}");
+    }
+    let servers = director.json(&["server", "list"]);
+    for row in servers.as_array().expect("rows") {
+        let path = row.get("path_mtu").and_then(serde_json::Value::as_u64);
+        let expected = (row["forward"] != "dr").then_some(1400);
+        assert_eq!(path, expected, "{row}");
+    }
+    let upload = lab.dir().join("upload");
+    std::fs::write(&upload, vec![7u8; 4 << 20]).expect("a file");
+    for Way { name, vip, .. } in &WAYS {
+        let (url, file) = (format!("http://{vip}/upload"), upload.to_string_lossy());
+        let sent = lab.exec("client", &["curl", "-s", "--max-time", "60", "-T", &file, &url]).ok();
+        assert_eq!(sent.trim(), (4 << 20).to_string(), "{name}");
+    }
+    director.assert_balanced();
+    for real in far {
+        route("del", real);
+    }
+    forget();
+}
+
+#[test]
 fn only_the_director_answers_neighbor_solicitations_for_a_vip() {
     let Some(lab) = lab() else { return };
     let director = Director::start(&lab, &all_ways(Config::new()));

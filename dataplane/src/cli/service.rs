@@ -161,13 +161,14 @@ fn servers(rows: &[ServerRow]) -> String {
 }
 
 fn real(row: &RealRow) -> Vec<String> {
-    let mut forward = row.forward.to_string();
-    if let Some(gre) = row.gre {
-        let key = gre.key.map(|key| format!("key {key}"));
-        let checksum = gre.checksum.then(|| "checksum".to_owned());
-        let options: Vec<_> = key.into_iter().chain(checksum).collect();
-        forward = format!("{forward} ({})", options.join(", "));
-    }
+    let key = row.gre.and_then(|gre| gre.key).map(|key| format!("key {key}"));
+    let checksum = row.gre.filter(|gre| gre.checksum).map(|_| "checksum".to_owned());
+    let path_mtu = row.path_mtu.map(|mtu| format!("path MTU {mtu}"));
+    let options: Vec<_> = key.into_iter().chain(checksum).chain(path_mtu).collect();
+    let forward = match options.is_empty() {
+        true => row.forward.to_string(),
+        false => format!("{} ({})", row.forward, options.join(", ")),
+    };
     let mut cells = vec![row.real.to_string(), forward, weight(row), row.state.to_string()];
     cells.extend(traffic(&row.traffic));
     cells

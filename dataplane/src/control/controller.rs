@@ -308,6 +308,7 @@ impl Controller {
             upper_threshold: real.upper_threshold,
             lower_threshold: real.lower_threshold,
             state,
+            path_mtu: self.plane.path_mtu(&key, real.address),
             templates: service.persistence.map(|_| bound()),
             traffic,
             rate,
@@ -329,8 +330,20 @@ impl Controller {
         Ok(Done { generation: self.plane.generation() })
     }
 
-    /// Takes up rates, `elapsed` after the last time.
+    /// Applies the running configuration again, by what the data plane has learned since.
+    fn take_up_learned(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.plane.apply(&self.config().spec(&self.ports)) {
+            Ok(generation) => log::info!("generation {generation}: path MTUs have changed"),
+            Err(error) => log::warn!("path MTUs have changed: {error}"),
+        }
+    }
+
+    /// Takes up rates, `elapsed` after the last time, and what the data plane has learned.
     pub(super) fn tick(&self, elapsed: Duration) {
+        if self.plane.has_learned() {
+            self.take_up_learned();
+        }
         let config = self.config();
         let now: Vec<_> = subjects(&config).map(|s| (s, self.traffic(&s))).collect();
         self.tally.tick(&now, elapsed);

@@ -19,6 +19,9 @@ pub trait Plane: Send + Sync {
     /// path forward by it. On error everything is as before, except for [`ApplyError::Late`]: then
     /// `spec` is published. The caller serialises calls.
     fn apply(&self, spec: &Spec) -> Result<u64, ApplyError>;
+    /// Whether the data plane has learned something (path MTUs to real servers) that it goes by
+    /// only once a specification is applied again.
+    fn has_learned(&self) -> bool;
     /// Generation forwarded by now.
     fn generation(&self) -> u64;
     /// Milliseconds since start.
@@ -29,6 +32,9 @@ pub trait Plane: Send + Sync {
     fn service_traffic(&self, key: &ServiceKey) -> Traffic;
     /// Traffic of one real server of one virtual service, and whether its next hop is reachable.
     fn real_traffic(&self, key: &ServiceKey, real: IpAddr) -> (Traffic, Reachability);
+    /// The longest packet that goes to one real server of one virtual service, in bytes, if the way
+    /// there takes less than the egress port does.
+    fn path_mtu(&self, key: &ServiceKey, real: IpAddr) -> Option<u16>;
     /// Templates of persistence that bind clients to each real server of each virtual service;
     /// those that have none are left out. It takes time in proportion to the templates there is
     /// room for.
@@ -120,8 +126,8 @@ impl FlowFilter {
 pub struct FlowRow {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// `SYN_RECV`, `ESTABLISHED`, `FIN_WAIT`, `CLOSE` or `UDP` (`NONE` of a template), as `ipvsadm`
-    /// names them.
+    /// `SYN_RECV`, `ESTABLISHED`, `FIN_WAIT`, `CLOSE` or `UDP` (`NONE` or `ASSURED` of a template),
+    /// as `ipvsadm` names them.
     pub state: String,
     /// Milliseconds until it expires if nothing more comes.
     pub expires_ms: u32,
@@ -134,8 +140,9 @@ pub struct FlowRow {
     pub real: Option<IpAddr>,
     /// The worker whose shard holds it.
     pub worker: u16,
-    /// Whether it is no flow but a template of persistence, of state `NONE`: `client` is the client
-    /// network with L4 port 0. Templates are all workers', and listed as the first one's.
+    /// Whether it is no flow but a template of persistence, of state `NONE` or `ASSURED`: `client`
+    /// is the client network with L4 port 0. Templates are all workers', and listed as the first
+    /// one's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub template: bool,
     /// Whether it is a replica: the flow is listed for another worker too.

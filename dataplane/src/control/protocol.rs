@@ -439,6 +439,10 @@ pub struct RealRow {
     pub lower_threshold: u32,
     /// Whether its next hop answers.
     pub state: Reachability,
+    /// The longest packet that the way there takes, in bytes, with the outer header; absent when it
+    /// takes what the egress port sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<u16>,
     /// Templates of persistence that bind clients to it, as `PersistConn` of `ipvsadm`; absent when
     /// its virtual service has no persistence.
     #[serde(default, skip_serializing_if = "Option::is_none")]

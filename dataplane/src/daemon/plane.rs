@@ -11,6 +11,7 @@ use crate::control::plane::{
     StatsReport, WorkerRow,
 };
 use crate::dpdk::{Mempool, Port};
+use crate::flow::State;
 use crate::persist::AllTemplates;
 use crate::pipeline::{FlowMatch, LoadBoard, Query, QueryKind, QueryReply, SCAN_BUDGET};
 use crate::snapshot::Snapshot;
@@ -157,6 +158,7 @@ impl Plane for LivePlane {
     fn apply(&self, spec: &Spec) -> Result<u64, ApplyError> {
         let mut published = locked(&self.published);
         let generation = published.snapshot.generation + 1;
+        published.compiler.set_path_mtus(self.board.path_mtus());
         let compiled = published
             .compiler
             .compile(spec, generation, |real| self.is_unused(real))
@@ -200,6 +202,10 @@ impl Plane for LivePlane {
             };
             ApplyError::Late { generation, who, millis: PATIENCE.as_millis() as u32 }
         })
+    }
+
+    fn has_learned(&self) -> bool {
+        self.board.path_mtus() != locked(&self.published).snapshot.path_mtus
     }
 
     fn generation(&self) -> u64 {
@@ -263,6 +269,13 @@ impl Plane for LivePlane {
         (traffic, reachability)
     }
 
+    fn path_mtu(&self, key: &ServiceKey, real: IpAddr) -> Option<u16> {
+        let published = locked(&self.published);
+        let real = published.snapshot.real(published.compiler.real_id(key, real)?)?;
+        let port = published.snapshot.links.ports.get(real.port.index())?;
+        (real.mtu < port.mtu).then_some(real.mtu)
+    }
+
     fn templates(&self) -> HashMap<(ServiceKey, IpAddr), u64> {
         let snapshot = Arc::clone(&locked(&self.published).snapshot);
         let mut clock = self.clock;
@@ -299,16 +312,23 @@ impl Plane for LivePlane {
                 rows: Vec::with_capacity(budget),
             };
             let (query, next) = self.query(worker, query)?;
-            page.flows.extend(query.rows.iter().map(|row| FlowRow {
-                protocol: row.key.protocol(),
-                state: if row.template { "NONE" } else { row.state.name() }.to_owned(),
-                expires_ms: row.remaining_ms,
-                client: SocketAddr::new(row.key.client(), row.key.client_port()),
-                vip: SocketAddr::new(row.key.vip(), row.key.vip_port()),
-                real: snapshot.rip(row.real),
-                worker: worker as u16,
-                replica: row.replica,
-                template: row.template,
+            page.flows.extend(query.rows.iter().map(|row| {
+                FlowRow {
+                    protocol: row.key.protocol(),
+                    state: match (row.template, row.state) {
+                        (true, State::Established) => "ASSURED",
+                        (true, _) => "NONE",
+                        (false, state) => state.name(),
+                    }
+                    .to_owned(),
+                    expires_ms: row.remaining_ms,
+                    client: SocketAddr::new(row.key.client(), row.key.client_port()),
+                    vip: SocketAddr::new(row.key.vip(), row.key.vip_port()),
+                    real: snapshot.rip(row.real),
+                    worker: worker as u16,
+                    replica: row.replica,
+                    template: row.template,
+                }
             }));
             looked_at += budget;
             (worker, place) = match next {

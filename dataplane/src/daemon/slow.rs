@@ -8,8 +8,8 @@ use crate::control::plane::{AddressRow, NeighborRow};
 use crate::dpdk::{Mbuf, Mempool, Port};
 use crate::pipeline::LoadBoard;
 use crate::slowpath::{AddressView, Millis, SlowPath};
-use crate::snapshot::Snapshot;
 use crate::snapshot::publish::Reader;
+use crate::snapshot::{PathMtus, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
 use crate::types::PortId;
 use crate::worker::SlowEnd;
@@ -31,6 +31,7 @@ const LINKS_EVERY: Duration = Duration::from_secs(1);
 struct Listing {
     neighbors: Vec<NeighborRow>,
     addresses: Vec<AddressView>,
+    path_mtus: PathMtus,
 }
 
 /// The slow path as last listed.
@@ -48,6 +49,11 @@ impl SlowBoard {
         let listing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let row = |v: &AddressView| AddressRow { address: v.address, state: v.state };
         listing.addresses.iter().filter(|v| v.port == port).map(row).collect()
+    }
+
+    /// What routers have told of the ways to real servers.
+    pub(super) fn path_mtus(&self) -> PathMtus {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).path_mtus.clone()
     }
 
     fn write(&self, listing: Listing) {
@@ -167,7 +173,8 @@ impl SlowThread {
             waiting: n.waiting as u32,
         });
         let addresses = self.slow.addresses();
-        self.board.write(Listing { neighbors: neighbors.collect(), addresses });
+        let path_mtus = self.slow.path_mtus().into_iter().map(|p| (p.real, p.mtu)).collect();
+        self.board.write(Listing { neighbors: neighbors.collect(), addresses, path_mtus });
     }
 
     fn finish(&mut self) {

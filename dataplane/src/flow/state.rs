@@ -250,6 +250,12 @@ pub enum Transition {
 }
 
 impl Transition {
+    /// Whether the client has confirmed the connection with this packet.
+    #[inline(always)]
+    pub const fn established(self) -> bool {
+        matches!(self, Transition::Changed { to: State::Established, .. })
+    }
+
     /// Whether the flow went from the active connections of its real server to the inactive.
     /// The other way is not possible but through a new flow.
     #[inline(always)]

@@ -6,7 +6,9 @@
 //!
 //! The inner label is not copied: clients change theirs within a connection to try another path,
 //! and many send none. Fragments are hashed without L4 ports, the first as the later ones, so that
-//! they stay together.
+//! they stay together; of IPv6 by addresses alone, for a later fragment does not tell the protocol
+//! behind destination options (RFC 8200 4.5: its next header is the first header of the
+//! fragmentable part).
 //!
 //! The hash has a secret of its own. Labels leave the machine, and the flow table's hash must not
 //! be told from them.
@@ -41,8 +43,8 @@ impl Labels {
         let (src, dst) = (ip.src.to_bits(), ip.dst.to_bits());
         let addresses = self.mix((src >> 64) as u64, src as u64)
             ^ self.mix((dst >> 64) as u64, dst as u64).rotate_left(1);
-        let ports = ip.ports().filter(|_| !ip.is_fragment());
-        self.label(addresses, rest(ip.protocol, ports))
+        let rest = if ip.is_fragment() { 0 } else { rest(ip.protocol, ip.ports()) };
+        self.label(addresses, rest)
     }
 
     #[inline(always)]
@@ -115,6 +117,10 @@ mod tests {
         assert_eq!(first, label4(|b| b.fragment(8, false).protocol(17).payload(b"?")));
         let first = label6(|b| b.fragment6(0, true, 1).udp(1, 2));
         assert_eq!(first, label6(|b| b.fragment6(8, false, 1).protocol(17).payload(b"?")));
+        // Behind destination options: the later ones tell of them, not of UDP.
+        let options = [0, 1, 4, 0, 0, 0, 0];
+        let first = label6(|b| b.fragment6(0, true, 1).ext(60, &options).udp(1, 2));
+        assert_eq!(first, label6(|b| b.fragment6(8, false, 1).protocol(60).payload(b"?")));
         // An atomic fragment is whole.
         assert_eq!(label6(|b| b.fragment6(0, false, 1).udp(1, 2)), label6(|b| b.udp(1, 2)));
     }

@@ -164,6 +164,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.bytes.as_mut()[at::HOP_LIMIT] = hop_limit;
     }
 
+    /// Sets what follows the header, and how many bytes of it there are.
+    pub fn set_payload(&mut self, next_header: u8, len: u16) {
+        self.bytes.as_mut()[at::NEXT_HEADER] = next_header;
+        set16(self.bytes.as_mut(), at::PAYLOAD_LEN, len);
+    }
+
     /// Swaps source and destination; no checksum of an upper layer changes by that.
     pub fn swap_addresses(&mut self) {
         let (src, dst) = (self.src(), self.dst());

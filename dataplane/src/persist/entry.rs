@@ -3,7 +3,7 @@
 //! `owner` says whose the place is and how far that has come; whoever wants the place changes it
 //! by compare-exchange. `bond` is the real server and the deadline, so that both change at once.
 //! `flows` counts, and names the real server it counts for: flows of one that the network was
-//! bound to before are none of the new one's.
+//! bound to before are none of the new one's. Its bit 31 says that one of them was established.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -151,6 +151,11 @@ impl Bond {
     }
 }
 
+/// The bit of the word `flows` that says that a flow was established.
+const ASSURED: u64 = 1 << 31;
+/// The bits that count.
+const COUNT: u64 = ASSURED - 1;
+
 /// A place for a template.
 #[derive(Debug)]
 pub(super) struct Entry<A: Network> {
@@ -211,23 +216,42 @@ impl<A: Network> Entry<A> {
     /// Flows bound to `real`.
     pub(super) fn flows(&self, real: RealId) -> u32 {
         let word = self.flows.load(SeqCst);
-        if (word >> 32) as u32 == real.0 { word as u32 } else { 0 }
+        if (word >> 32) as u32 == real.0 { (word & COUNT) as u32 } else { 0 }
+    }
+
+    /// Whether a flow to `real` was established.
+    pub(super) fn is_assured(&self, real: RealId) -> bool {
+        let word = self.flows.load(SeqCst);
+        (word >> 32) as u32 == real.0 && word & ASSURED != 0
+    }
+
+    /// A flow to `real` is established.
+    pub(super) fn assure(&self, real: RealId) {
+        let _ = self.flows.fetch_update(SeqCst, SeqCst, |word| {
+            ((word >> 32) as u32 == real.0 && word & ASSURED == 0).then_some(word | ASSURED)
+        });
+    }
+
+    /// Begins again, as no template of before.
+    pub(super) fn unassure(&self) {
+        self.flows.fetch_and(!ASSURED, SeqCst);
     }
 
     /// One more; counting starts again with another real server.
     pub(super) fn add_flow(&self, real: RealId) {
         let _ = self.flows.fetch_update(SeqCst, SeqCst, |word| {
-            let before = if (word >> 32) as u32 == real.0 { word as u32 } else { 0 };
-            Some(u64::from(real.0) << 32 | u64::from(before.saturating_add(1)))
+            let before = if (word >> 32) as u32 == real.0 { word } else { 0 };
+            let count = ((before & COUNT) + 1).min(COUNT);
+            Some(u64::from(real.0) << 32 | before & ASSURED | count)
         });
     }
 
     /// One less; true when it was the last.
     pub(super) fn sub_flow(&self, real: RealId) -> bool {
         let before = self.flows.fetch_update(SeqCst, SeqCst, |word| {
-            ((word >> 32) as u32 == real.0 && word as u32 > 0).then(|| word - 1)
+            ((word >> 32) as u32 == real.0 && word & COUNT > 0).then(|| word - 1)
         });
-        before.is_ok_and(|word| word as u32 == 1)
+        before.is_ok_and(|word| word & COUNT == 1)
     }
 
     /// Whether the template with this bond is over: its time is, and its flows are gone.

@@ -97,4 +97,6 @@ pub struct Template<A = Ipv4Addr> {
     pub remaining_ms: u32,
     /// Flows there are that it bound.
     pub flows: u32,
+    /// Whether one that it bound was established, as `IP_VS_CTPL_S_ASSURED` of LVS.
+    pub assured: bool,
 }

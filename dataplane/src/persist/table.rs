@@ -136,10 +136,11 @@ impl<A: Network> Templates<A> {
                 let keeps = !entry.is_over(before, now) && usable(before.real);
                 let next = if keeps { Bond { real: before.real, ..bond } } else { bond };
                 if entry.rebind(before, next) && entry.owner() == owner {
-                    return match keeps {
-                        true => Bound::Kept(before.real),
-                        false => Bound::New { evicted: false },
-                    };
+                    if keeps {
+                        return Bound::Kept(before.real);
+                    }
+                    entry.unassure();
+                    return Bound::New { evicted: false };
                 }
                 continue;
             }
@@ -173,6 +174,15 @@ impl<A: Network> Templates<A> {
         if let Some((entry, _)) = self.find(key) {
             if entry.bond().real == real {
                 entry.add_flow(real);
+            }
+        }
+    }
+
+    /// A flow of the network to `real` is established.
+    pub fn assure(&self, key: &NetworkKey<A>, real: RealId) {
+        if let Some((entry, _)) = self.find(key) {
+            if entry.bond().real == real {
+                entry.assure(real);
             }
         }
     }
@@ -243,7 +253,7 @@ impl<A: Network> Templates<A> {
         let entry = &self.buckets.get(place / WAYS)?[place % WAYS];
         let owner = entry.owner();
         let bond = entry.bond();
-        let flows = entry.flows(bond.real);
+        let (flows, assured) = (entry.flows(bond.real), entry.is_assured(bond.real));
         let key = entry.key(owner);
         let lives = owner.stage() == Stage::Live && entry.owner() == owner;
         if !lives || entry.is_over(bond, now) {
@@ -253,7 +263,7 @@ impl<A: Network> Templates<A> {
             false => bond.deadline.remaining(now),
             true => EXTENSION_MS - now.since(bond.deadline) % EXTENSION_MS,
         };
-        Some(Template { key, real: bond.real, remaining_ms, flows })
+        Some(Template { key, real: bond.real, remaining_ms, flows, assured })
     }
 
     /// How many templates that are not over each real server has. Looks through the whole table.

@@ -56,6 +56,47 @@ fn templates_are_counted_by_real_server_until_they_are_over() {
 }
 
 #[test]
+fn it_is_assured_by_an_established_flow_until_it_begins_again() {
+    let table = Templates::new(100, 1);
+    let only = |now| {
+        let mut found = (0..table.places()).filter_map(|place| table.scan(place, now));
+        let template = found.next().unwrap();
+        assert!(found.next().is_none());
+        (template.assured, template.flows)
+    };
+    let now = Tick(5);
+    assert_eq!(bind(&table, 1, 7, now), Bound::New { evicted: false });
+    for flows in 1..4 {
+        table.hold(&key(1), RealId(7));
+        assert_eq!(only(now), (false, flows));
+    }
+    table.assure(&key(2), RealId(7));
+    table.assure(&key(1), RealId(8));
+    assert_eq!(only(now), (false, 3));
+    for _ in 0..2 {
+        table.assure(&key(1), RealId(7));
+        assert_eq!(only(now), (true, 3));
+    }
+    table.hold(&key(1), RealId(7));
+    for _ in 0..9 {
+        table.release(&key(1), RealId(7), now);
+    }
+    assert_eq!(only(now), (true, 0), "as long as it lives");
+    assert_eq!(bind(&table, 1, 7, now), Bound::Kept(RealId(7)));
+    assert_eq!(only(now), (true, 0));
+    let later = now.after(SPAN);
+    assert_eq!(bind(&table, 1, 7, later), Bound::New { evicted: false });
+    table.hold(&key(1), RealId(7));
+    assert_eq!(only(later), (false, 1), "another, to the same real server");
+    table.assure(&key(1), RealId(7));
+    let moved = table.bind(&key(1), RealId(9), SPAN, later, |real| real != RealId(7));
+    assert_eq!(moved, Bound::New { evicted: false });
+    assert_eq!(only(later), (false, 0));
+    table.hold(&key(1), RealId(9));
+    assert_eq!(only(later), (false, 1));
+}
+
+#[test]
 fn it_is_extended_while_flows_live() {
     let table = Templates::new(100, 1);
     let now = Tick(5);

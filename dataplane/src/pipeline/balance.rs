@@ -220,6 +220,10 @@ impl<B: PacketBuf> Pipeline<B> {
         if flow.event == FlowEvent::Syn {
             return self.reopen(env, flow, (real, flags), change);
         }
+        // A replica may see what the flow itself does not.
+        if change.established() && flags != Flags::NONE {
+            self.assure_bound(env, &flow.key, real);
+        }
         if change.became_inactive() && !flags.has(Flags::REPLICA) {
             if let Some(stats) = self.stats.real(real) {
                 stats.active.sub(1);

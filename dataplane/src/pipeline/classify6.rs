@@ -272,9 +272,14 @@ impl<B: PacketBuf> Pipeline<B> {
             (kind::ROUTER_SOLICITATION..=kind::REDIRECT, _) => {
                 // RFC 4861 7.1: one with a lower hop limit has crossed a router. RFC 6980 5: one in
                 // fragments is ignored.
-                match ip.hop_limit == ndp::HOP_LIMIT && ip.fragment.is_none() {
-                    true => Ok(PuntReason::Ndp),
-                    false => Err(DropReason::NdpInvalid),
+                let valid = ip.hop_limit == ndp::HOP_LIMIT && ip.fragment.is_none();
+                match kind {
+                    _ if !valid => Err(DropReason::NdpInvalid),
+                    kind::NEIGHBOR_SOLICITATION | kind::NEIGHBOR_ADVERTISEMENT => {
+                        Ok(PuntReason::Ndp)
+                    }
+                    // Nobody reads them; they must not take the queue from the others.
+                    _ => Err(DropReason::NdpRouter),
                 }
             }
             (kind::LISTENER_QUERY, To::Group | To::Director) => Ok(PuntReason::Mld),

@@ -62,11 +62,14 @@ impl<B: PacketBuf> Pipeline<B> {
             NextHop::Unknown => return self.drop_packet(DropReason::NeighborUnresolved, buf),
         };
         if let (Fit::FragmentInner { mtu }, Some((tunnel, inner))) = (fit, dual) {
-            self.count_forwarded(target, ip.total_len());
-            return self.fragment(env, real, buf, mtu, |piece| {
+            let sent = self.fragment(env, real, buf, mtu, |piece| {
                 let len = piece.len().saturating_sub(ethernet::HEADER_LEN) as u32;
                 tunnel.forward(piece, real.src_mac, dst, &inner.piece(len), 0)
             });
+            if sent {
+                self.count_forwarded(target, ip.total_len());
+            }
+            return;
         }
         let rewritten = match dual {
             None => ip.rewrite(&mut buf, real, dst, &mut self.ip_id),
@@ -78,12 +81,15 @@ impl<B: PacketBuf> Pipeline<B> {
         if let Err(error) = rewritten {
             return self.drop_packet(error.into(), buf);
         }
-        self.count_forwarded(target, ip.total_len());
-        match (hop, fit) {
-            (NextHop::Known(_), Fit::FragmentOuter) => {
-                self.fragment(env, real, buf, real.mtu, |_| Ok(()));
+        if let (NextHop::Known(_), Fit::FragmentOuter) = (hop, fit) {
+            if self.fragment(env, real, buf, real.mtu, |_| Ok(())) {
+                self.count_forwarded(target, ip.total_len());
             }
-            (NextHop::Known(_), _) => self.stage(env, real.port, buf),
+            return;
+        }
+        self.count_forwarded(target, ip.total_len());
+        match hop {
+            NextHop::Known(_) => self.stage(env, real.port, buf),
             _ => {
                 let reason = PuntReason::Resolve { neighbor: real.neighbor, port: real.port };
                 self.punt(env, ingress, reason, buf);
@@ -129,7 +135,8 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Cuts the IPv4 packet in a frame into pieces of at most `mtu` bytes, and sends each after
-    /// `finish`. The packet counts as forwarded; pieces the port does not take are counted apart.
+    /// `finish`. True when there are pieces: then the packet counts as forwarded, and pieces the
+    /// port does not take are counted apart. False when it was dropped.
     #[inline(never)]
     fn fragment<P: BufPool<B>, O: Output<B>>(
         &mut self,
@@ -138,9 +145,10 @@ impl<B: PacketBuf> Pipeline<B> {
         buf: B,
         mtu: u16,
         mut finish: impl FnMut(&mut B) -> Result<(), ForwardError>,
-    ) {
+    ) -> bool {
         if real.port.index() >= self.staged.len() {
-            return self.drop_packet(DropReason::PortDown, buf);
+            self.drop_packet(DropReason::PortDown, buf);
+            return false;
         }
         self.flush_port(env, real.port);
         let mut pieces: ArrayVec<B, BURST> = ArrayVec::new();
@@ -164,18 +172,21 @@ impl<B: PacketBuf> Pipeline<B> {
             pieces.push(piece);
         });
         send(&mut pieces);
-        match (cut, unfinished) {
+        let refused = match (cut, unfinished) {
             (Ok(_), None) => {
                 stats.event(Event::Forwarded).add(1);
                 stats.event(Event::FragmentsSent).add(sent);
                 stats.event(Event::ExtraTxFull).add(lost);
+                return true;
             }
-            (Ok(_), Some(error)) => self.drop_packet(error.into(), buf),
+            (Ok(_), Some(error)) => error.into(),
             (Err(FragmentError::NoBuffer | FragmentError::BufferTooSmall), _) => {
-                self.drop_packet(DropReason::NoBuffer, buf);
+                DropReason::NoBuffer
             }
-            (Err(_), _) => self.drop_packet(DropReason::TooManyFragments, buf),
-        }
+            (Err(_), _) => DropReason::TooManyFragments,
+        };
+        self.drop_packet(refused, buf);
+        false
     }
 
     /// Sends a frame the slow path made.

@@ -42,6 +42,8 @@ pub(super) trait Key: flow::Key + Tuple + Into<AnyFlowKey> {
     fn templates<B>(pipeline: &Pipeline<B>) -> &Templates<Self::Address>;
     /// The client's network.
     fn network(&self, netmask: Netmask) -> Self::Address;
+    /// The network of an address.
+    fn under(address: Self::Address, netmask: Netmask) -> Self::Address;
     fn find_service(&self, snapshot: &Snapshot) -> Option<ServiceId>;
     /// The address, if it is of this family.
     fn address(address: IpAddr) -> Option<Self::Address>;
@@ -75,6 +77,10 @@ impl Key for FlowKey {
     #[inline(always)]
     fn network(&self, netmask: Netmask) -> Ipv4Addr {
         netmask.network4(self.client)
+    }
+
+    fn under(address: Ipv4Addr, netmask: Netmask) -> Ipv4Addr {
+        netmask.network4(address)
     }
 
     #[inline(always)]
@@ -115,6 +121,10 @@ impl Key for FlowKey6 {
     #[inline(always)]
     fn network(&self, netmask: Netmask) -> Ipv6Addr {
         netmask.network6(self.client)
+    }
+
+    fn under(address: Ipv6Addr, netmask: Netmask) -> Ipv6Addr {
+        netmask.network6(address)
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@
 use super::balance::makes_flow;
 use super::family::Key;
 use super::{Env, FlowOf, Pipeline};
-use crate::flow::Removed;
+use crate::flow::{Removed, State};
 use crate::packet::buf::PacketBuf;
 use crate::persist::{Bound, Network, NetworkKey, Templates};
 use crate::snapshot::{Persistence, Service, Snapshot};
@@ -95,7 +95,7 @@ impl<B: PacketBuf> Pipeline<B> {
         bound.filter(|real| persistence.may_go_on(env.snapshot, *real, service))
     }
 
-    /// Counts a flow for its template.
+    /// Counts a flow for its template; one that begins in the middle assures it.
     #[inline(never)]
     pub(super) fn hold_bound<K: Key, P, O>(
         &self,
@@ -105,7 +105,20 @@ impl<B: PacketBuf> Pipeline<B> {
     ) {
         let service = env.snapshot.service(flow.service);
         if let Some(persistence) = service.and_then(|s| s.persistence.as_ref()) {
-            K::templates(self).hold(&persistence.network(flow.service, &flow.key), real);
+            let key = persistence.network(flow.service, &flow.key);
+            K::templates(self).hold(&key, real);
+            if State::opening(flow.event) == State::Established {
+                K::templates(self).assure(&key, real);
+            }
+        }
+    }
+
+    /// A flow of a client is established (`ip_vs_control_assure_ct` of LVS, which tells of UDP by
+    /// replies only, and so never with direct server return).
+    #[inline(never)]
+    pub(super) fn assure_bound<K: Key, P, O>(&self, env: &Env<'_, P, O>, key: &K, real: RealId) {
+        if let Some(network) = network_of(env.snapshot, key, real) {
+            K::templates(self).assure(&network, real);
         }
     }
 

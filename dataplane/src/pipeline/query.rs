@@ -8,6 +8,7 @@ use super::family::{FlowTable, Key};
 use super::{Env, Pipeline};
 use crate::flow::{Flags, Lookup, State};
 use crate::packet::buf::PacketBuf;
+use crate::snapshot::Service;
 use crate::stats::Event;
 use crate::types::{AnyFlowKey, FlowKey, FlowKey6, Protocol, RealId, Tuple};
 
@@ -20,7 +21,8 @@ const SHARD6: u32 = TABLE;
 const TEMPLATES: u32 = 2 * TABLE;
 const TEMPLATES6: u32 = 3 * TABLE;
 
-/// Which flows; absent fields match all.
+/// Which flows, and which templates of persistence: those that bind a wanted client. Absent fields
+/// match all.
 #[derive(Debug, Clone, Default)]
 pub struct FlowMatch {
     /// Transport protocol.
@@ -44,7 +46,32 @@ impl FlowMatch {
             && self.client_port.is_none_or(|p| p == key.client_port())
             && self.vip.is_none_or(|a| a == key.vip())
             && self.vip_port.is_none_or(|p| p == key.vip_port())
-            && self.reals.as_ref().is_none_or(|r| r.binary_search(&real).is_ok())
+            && self.has(real)
+    }
+
+    /// Whether a template of persistence is wanted: one that binds the wanted client, of a virtual
+    /// service that has the wanted L4 port. A template is of no one L4 port of a client.
+    fn matches_template<K: Key>(
+        &self,
+        service: &Service,
+        network: K::Address,
+        real: RealId,
+    ) -> bool {
+        let netmask = service.persistence.map(|p| p.netmask);
+        let binds = |client: IpAddr| {
+            let client = K::address(client);
+            client.is_some_and(|a| netmask.map_or(a, |mask| K::under(a, mask)) == network)
+        };
+        self.protocol.is_none_or(|p| p == service.key.protocol)
+            && self.client.is_none_or(binds)
+            && self.client_port.is_none_or(|p| p == 0)
+            && self.vip.is_none_or(|a| a == service.key.vip)
+            && self.vip_port.is_none_or(|p| service.key.ports.contains(p))
+            && self.has(real)
+    }
+
+    fn has(&self, real: RealId) -> bool {
+        self.reals.as_ref().is_none_or(|r| r.binary_search(&real).is_ok())
     }
 }
 
@@ -62,7 +89,7 @@ pub struct FlowRecord {
     /// Whether it is a copy of another worker's flow.
     pub replica: bool,
     /// Whether it is no flow but a template of persistence: `key` has the client network and L4
-    /// port 0, and `state` means nothing.
+    /// port 0, and `state` is `Established` when a flow that it bound was, else `Closed`.
     pub template: bool,
 }
 
@@ -180,14 +207,15 @@ impl<B: PacketBuf> Pipeline<B> {
             let Some(service) = env.snapshot.service(template.key.service) else { continue };
             let Some(vip) = K::address(service.key.vip) else { continue };
             let ports = (0, service.key.ports.first());
-            let key = K::new(template.key.network, vip, ports, service.key.protocol);
-            if !wanted.matches(&key, template.real) {
+            let network = template.key.network;
+            if !wanted.matches_template::<K>(service, network, template.real) {
                 continue;
             }
+            let key = K::new(network, vip, ports, service.key.protocol);
             rows.push(FlowRecord {
                 key: key.into(),
                 real: template.real,
-                state: State::Closed,
+                state: if template.assured { State::Established } else { State::Closed },
                 remaining_ms: template.remaining_ms,
                 replica: false,
                 template: true,

@@ -14,19 +14,19 @@
 use super::answer::{Limits, To, ip_part, send_back, verify_checksum};
 use super::output::Context;
 use super::own::Own;
-use super::path_mtu::{PathMtu, PathMtus};
+use super::path_mtu::{MIN_MTU4, PathMtu, is_gre};
 use super::random::Random;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{self, EtherType};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::packet::{icmpv4, ipv4, tcp};
+use crate::snapshot::neighbors::TunnelSpec;
 use crate::stats::{DropReason, Event};
 use crate::types::{Mac, PortId};
 
 /// The ICMP part of the slow path.
 pub(super) struct Icmp {
     limits: Limits,
-    pub(super) path_mtus: PathMtus,
     next_id: u16,
 }
 
@@ -76,7 +76,7 @@ impl Received {
 
 impl Icmp {
     pub(super) fn new(random: &mut Random) -> Icmp {
-        Icmp { limits: Limits::new(), path_mtus: PathMtus::default(), next_id: random.word() }
+        Icmp { limits: Limits::new(), next_id: random.word() }
     }
 
     fn id(&mut self) -> u16 {
@@ -165,47 +165,41 @@ impl Icmp {
         send_back(&mut answer, len, received.to(port), &mut self.limits.resets, buf, cx)?;
         Ok(Event::TcpResets)
     }
+}
 
-    /// An ICMP message to a DIP that is no echo request. "Fragmentation needed" about a tunnel's
-    /// packet is noted. The reason says what it was.
-    pub(super) fn note_message<B: PacketBuf>(&mut self, buf: &B, own: &Own) -> DropReason {
-        self.read_message(buf, own).err().unwrap_or(DropReason::IcmpToDirector)
+/// An ICMP message to a DIP that is no echo request: what it tells of the path to a real server,
+/// if it is "fragmentation needed" about a tunnel's packet. The reason says what it was else.
+pub(super) fn read_message<B: PacketBuf>(
+    buf: &B,
+    own: &Own,
+) -> Result<Option<PathMtu>, DropReason> {
+    let received = read(buf)?;
+    let L4::Icmp { kind, .. } = received.ip.l4 else {
+        return Err(DropReason::SlowPathUnknown);
+    };
+    if received.ip.fragment.is_fragment() {
+        return Err(DropReason::FragmentToDirector);
     }
-
-    fn read_message<B: PacketBuf>(&mut self, buf: &B, own: &Own) -> Result<(), DropReason> {
-        let received = read(buf)?;
-        let L4::Icmp { kind, .. } = received.ip.l4 else {
-            return Err(DropReason::SlowPathUnknown);
-        };
-        if received.ip.fragment.is_fragment() {
-            return Err(DropReason::FragmentToDirector);
-        }
-        received.verify_icmp_checksum(buf)?;
-        if !icmpv4::is_error(kind) {
-            return Err(DropReason::IcmpType);
-        }
-        if let Some(found) = path_mtu(received.packet(buf)?.payload(), own) {
-            log::debug!("path MTU to {}: {:?}, says {}", found.real, found.mtu, received.ip.src);
-            self.path_mtus.note(found);
-        }
-        Ok(())
+    received.verify_icmp_checksum(buf)?;
+    if !icmpv4::is_error(kind) {
+        return Err(DropReason::IcmpType);
     }
+    let found = path_mtu(received.packet(buf)?.payload(), own);
+    if let Some(PathMtu { real, mtu }) = found {
+        log::debug!("path MTU to {real}: {mtu}, says {}", received.ip.src);
+    }
+    Ok(found)
 }
 
 /// What a message tells of the path to a real server: "fragmentation needed" that quotes an outer
-/// packet of ours.
+/// packet of ours, which was longer and not to be fragmented. A router that does not say what
+/// would pass (before RFC 1191) tells nothing.
 fn path_mtu(icmp: &[u8], own: &Own) -> Option<PathMtu> {
     let message = icmpv4::Packet::new(icmp).ok()?;
     let mtu = message.next_hop_mtu()?;
     let quoted = ipv4::Packet::new_in(message.payload(), usize::from(u16::MAX)).ok()?;
-    let is_tunnel = matches!(quoted.protocol(), ipv4::protocol::IPIP | ipv4::protocol::GRE);
-    if !is_tunnel || !own.is_dip(quoted.src().into()) {
-        return None;
-    }
-    // RFC 1191 3: "A host MUST never reduce its estimate of the Path MTU below 68 octets."
-    match mtu {
-        0 => Some(PathMtu { real: quoted.dst().into(), mtu: None }),
-        ipv4::MIN_MTU.. => Some(PathMtu { real: quoted.dst().into(), mtu: Some(mtu) }),
-        _ => None,
-    }
+    let (real, dip) = (quoted.dst().into(), quoted.src().into());
+    let ours = own.has_tunnel(&TunnelSpec { real, dip, gre: is_gre(quoted.protocol())? });
+    let too_long = quoted.fragment().df() && quoted.total_len() > mtu;
+    (ours && too_long && mtu >= MIN_MTU4).then_some(PathMtu { real, mtu })
 }

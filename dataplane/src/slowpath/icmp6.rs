@@ -5,20 +5,20 @@
 use super::answer::{Limits, To, ip_part, send_back, verify_checksum};
 use super::output::Context;
 use super::own::Own;
-use super::path_mtu::{PathMtu, PathMtus};
+use super::path_mtu::{PathMtu, is_gre};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{self, EtherType};
-use crate::packet::ipv6::{self, next};
+use crate::packet::ipv6::{self, ext, next};
 use crate::packet::parse::L4;
 use crate::packet::parse6::{self, Ipv6Packet};
 use crate::packet::{checksum, icmpv6, tcp};
+use crate::snapshot::neighbors::TunnelSpec;
 use crate::stats::{DropReason, Event};
 use crate::types::{Mac, PortId};
 
 /// The ICMPv6 part of the slow path.
 pub(super) struct Icmp6 {
     limits: Limits,
-    pub(super) path_mtus: PathMtus,
 }
 
 /// A packet as received, with what an answer needs to know of it.
@@ -50,6 +50,30 @@ impl Received {
     fn l4<'a, B: PacketBuf>(&self, buf: &'a B) -> &'a [u8] {
         let bytes = buf.data().get(self.ip.l4_offset()..).unwrap_or_default();
         &bytes[..bytes.len().min(usize::from(self.ip.l4_len()))]
+    }
+
+    /// Takes the extension headers out of the packet in `buf`, if who knows none of their options
+    /// may go on to what they stand before.
+    fn cut_extensions<B: PacketBuf>(&self, buf: &mut B) -> Result<(), DropReason> {
+        const FRONT: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
+        let len = usize::from(self.ip.ext_len);
+        if len == 0 {
+            return Ok(());
+        }
+        let first = self.packet(buf)?.next_header();
+        let chain = buf.data().get(FRONT..FRONT + len).ok_or(DropReason::SlowPathUnknown)?;
+        if !ext::may_skip(first, chain) {
+            return Err(DropReason::SlowPathUnknown);
+        }
+        buf.data_mut().copy_within(..FRONT, len);
+        if !buf.trim_front(len) {
+            return Err(DropReason::SlowPathUnknown);
+        }
+        let ip = &mut buf.data_mut()[ethernet::HEADER_LEN..];
+        let ip = ipv6::Packet::new_in(ip, usize::MAX);
+        let mut ip = ip.map_err(|_| DropReason::SlowPathUnknown)?;
+        ip.set_payload(self.ip.protocol, self.ip.l4_len());
+        Ok(())
     }
 
     /// Whether the sender is one single other host, on either layer.
@@ -86,7 +110,7 @@ fn check_used(port: PortId, ip: &Ipv6Packet, own: &Own) -> Result<(), DropReason
 
 impl Icmp6 {
     pub(super) fn new() -> Icmp6 {
-        Icmp6 { limits: Limits::new(), path_mtus: PathMtus::default() }
+        Icmp6 { limits: Limits::new() }
     }
 
     /// Answers an echo request in its own buffer (RFC 4443 4.2).
@@ -98,7 +122,8 @@ impl Icmp6 {
     ) -> Result<Event, DropReason> {
         let received = read(&buf)?;
         let own_mac = cx.own.mac(port).ok_or(DropReason::SlowPathUnknown)?;
-        if received.ip.fragment.is_some() {
+        // An atomic fragment is whole (RFC 6946).
+        if received.ip.is_fragment() {
             return Err(DropReason::FragmentToDirector);
         }
         if !matches!(received.ip.l4, L4::Icmp { kind: icmpv6::kind::ECHO_REQUEST, .. }) {
@@ -109,8 +134,9 @@ impl Icmp6 {
             return Err(DropReason::BadSource);
         }
         received.verify_icmp_checksum(&buf)?;
+        received.cut_extensions(&mut buf)?;
         let (eth, ip) = buf.data_mut().split_at_mut(ethernet::HEADER_LEN);
-        // What is left to refuse: other codes, and extension headers.
+        // What is left to refuse: other codes.
         icmpv6::echo_reply_in_place(ip).map_err(|_| DropReason::SlowPathUnknown)?;
         let mut eth = ethernet::Frame::new(eth).map_err(|_| DropReason::SlowPathUnknown)?;
         eth.set_addresses(own_mac, received.mac);
@@ -156,8 +182,8 @@ impl Icmp6 {
         cx: &mut Context<'_, B, P>,
     ) -> Result<Event, DropReason> {
         let received = read(&buf)?;
-        let Ipv6Packet { src, dst, fragment, .. } = received.ip;
-        let is_tcp = matches!(received.ip.l4, L4::Tcp { .. }) && fragment.is_none();
+        let Ipv6Packet { src, dst, .. } = received.ip;
+        let is_tcp = matches!(received.ip.l4, L4::Tcp { .. }) && !received.ip.is_fragment();
         if !is_tcp || !received.is_from_a_host(port, cx.own) || !cx.own.is_used(port, dst.into()) {
             return Err(DropReason::ErrorSuppressed);
         }
@@ -168,47 +194,43 @@ impl Icmp6 {
         send_back(&mut answer, len, received.to(port), &mut self.limits.resets, buf, cx)?;
         Ok(Event::TcpResets)
     }
+}
 
-    /// An ICMPv6 message to a DIP that is no echo request. "Packet too big" about a tunnel's packet
-    /// is noted. The reason says what it was.
-    pub(super) fn note_message<B: PacketBuf>(&mut self, buf: &B, own: &Own) -> DropReason {
-        self.read_message(buf, own).err().unwrap_or(DropReason::IcmpToDirector)
+/// An ICMPv6 message to a DIP that is no echo request: what it tells of the path to a real server,
+/// if it is "packet too big" about a tunnel's packet. The reason says what it was else.
+pub(super) fn read_message<B: PacketBuf>(
+    buf: &B,
+    own: &Own,
+) -> Result<Option<PathMtu>, DropReason> {
+    let received = read(buf)?;
+    let L4::Icmp { kind, .. } = received.ip.l4 else {
+        return Err(DropReason::SlowPathUnknown);
+    };
+    if received.ip.is_fragment() {
+        return Err(DropReason::FragmentToDirector);
     }
-
-    fn read_message<B: PacketBuf>(&mut self, buf: &B, own: &Own) -> Result<(), DropReason> {
-        let received = read(buf)?;
-        let L4::Icmp { kind, .. } = received.ip.l4 else {
-            return Err(DropReason::SlowPathUnknown);
-        };
-        if received.ip.fragment.is_some() {
-            return Err(DropReason::FragmentToDirector);
-        }
-        received.verify_icmp_checksum(buf)?;
-        if !icmpv6::is_error(kind) {
-            return Err(DropReason::IcmpType);
-        }
-        if let Some(found) = path_mtu(received.l4(buf), own) {
-            log::debug!("path MTU to {}: {:?}, says {}", found.real, found.mtu, received.ip.src);
-            self.path_mtus.note(found);
-        }
-        Ok(())
+    received.verify_icmp_checksum(buf)?;
+    if !icmpv6::is_error(kind) {
+        return Err(DropReason::IcmpType);
     }
+    let found = path_mtu(received.l4(buf), own);
+    if let Some(PathMtu { real, mtu }) = found {
+        log::debug!("path MTU to {real}: {mtu}, says {}", received.ip.src);
+    }
+    Ok(found)
 }
 
 /// What a message tells of the path to a real server: "packet too big" that quotes an outer packet
-/// of ours.
+/// of ours, which was longer.
 fn path_mtu(icmp: &[u8], own: &Own) -> Option<PathMtu> {
     let message = icmpv6::Packet::new(icmp).ok()?;
     let mtu = message.next_hop_mtu()?;
     let quoted = ipv6::Packet::new_in(message.payload(), usize::MAX).ok()?;
-    let is_tunnel = matches!(quoted.next_header(), next::IPV4 | next::IPV6 | next::GRE);
-    if !is_tunnel || !own.is_dip(quoted.src().into()) {
-        return None;
-    }
+    let (real, dip) = (quoted.dst().into(), quoted.src().into());
+    let ours = own.has_tunnel(&TunnelSpec { real, dip, gre: is_gre(quoted.next_header())? });
+    let too_long = ipv6::HEADER_LEN as u32 + u32::from(quoted.payload_len()) > mtu;
     // RFC 8201 4: "A node MUST NOT reduce its estimate of the Path MTU below the IPv6 minimum link
     // MTU" because of such a message.
-    if mtu < u32::from(ipv6::MIN_MTU) {
-        return None;
-    }
-    Some(PathMtu { real: quoted.dst().into(), mtu: Some(mtu.min(u16::MAX.into()) as u16) })
+    let mtu = u16::try_from(mtu).ok().filter(|mtu| *mtu >= ipv6::MIN_MTU)?;
+    (ours && too_long).then_some(PathMtu { real, mtu })
 }

@@ -56,7 +56,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 pub use neighbors::{MAX_WAIT, MAX_WAITING, NeighborView};
-pub use path_mtu::PathMtu;
+pub use path_mtu::{MAX_AGE, MIN_MTU4, PathMtu};
 pub use time::Millis;
 
 use announce::Announcer;
@@ -67,6 +67,7 @@ use mld::Listener;
 use neighbors::Neighbors;
 use output::{Context, Outcome};
 use own::{NotReady, Own};
+use path_mtu::PathMtus;
 use random::Random;
 
 use crate::packet::buf::{BufPool, PacketBuf};
@@ -101,6 +102,7 @@ pub struct SlowPath<B: PacketBuf, P: BufPool<B>> {
     listener: Listener,
     icmp: Icmp,
     icmp6: Icmp6,
+    path_mtus: PathMtus,
 }
 
 /// The surroundings of one call, borrowed beside the parts that do the work.
@@ -127,6 +129,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
             listener,
             icmp,
             icmp6: Icmp6::new(),
+            path_mtus: PathMtus::default(),
         }
     }
 
@@ -135,6 +138,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     /// Packets waiting for a neighbor that is gone are dropped (`neighbor_unresolved`).
     pub fn configure(&mut self, links: &Links, now: Millis, out: &mut impl FnMut(PortId, B)) {
         self.own = Own::of(links, NotReady::new());
+        self.path_mtus.configure(&self.own);
         self.dad.configure(self.own.probed(), now);
         self.own.set_not_ready(self.dad.not_ready());
         let mut cx = context!(self, now, out);
@@ -179,10 +183,14 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
             PuntReason::Mld => self.listener.receive(ingress, &buf, cx).into(),
             PuntReason::Echo if ipv6 => self.icmp6.echo(ingress, buf, cx).into(),
             PuntReason::Echo => self.icmp.echo(ingress, buf, cx).into(),
-            PuntReason::IcmpToDirector if ipv6 => {
-                Outcome::Dropped(self.icmp6.note_message(&buf, &self.own))
+            PuntReason::IcmpToDirector => {
+                let read = if ipv6 { icmp6::read_message } else { icmp::read_message };
+                let told = read(&buf, &self.own);
+                if let Ok(Some(found)) = told {
+                    self.path_mtus.note(found, now);
+                }
+                Outcome::Dropped(told.err().unwrap_or(DropReason::IcmpToDirector))
             }
-            PuntReason::IcmpToDirector => Outcome::Dropped(self.icmp.note_message(&buf, &self.own)),
             PuntReason::Resolve { neighbor, port } => {
                 self.neighbors.resolve(neighbor, port, buf, cx)
             }
@@ -216,8 +224,8 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.count_waiting();
     }
 
-    /// Does what is due: requests, probes, announcements, reports, the end of waiting. To be called
-    /// at [`SlowPath::next_deadline`]; early or late does no harm.
+    /// Does what is due: requests, probes, announcements, reports, the end of waiting and of path
+    /// MTUs. To be called at [`SlowPath::next_deadline`]; early or late does no harm.
     pub fn poll(&mut self, now: Millis, out: &mut impl FnMut(PortId, B)) {
         let mut cx = context!(self, now, out);
         if self.dad.poll(&mut cx) {
@@ -227,6 +235,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.listener.poll(&mut cx);
         self.neighbors.poll(&mut cx);
         self.announcer.poll(&mut cx);
+        self.path_mtus.poll(now);
         self.count_waiting();
     }
 
@@ -249,6 +258,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
             self.announcer.next_deadline(),
             self.dad.next_deadline(),
             self.listener.next_deadline(),
+            self.path_mtus.next_deadline(),
         ];
         parts.into_iter().flatten().min()
     }
@@ -269,10 +279,10 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.neighbors.waiting()
     }
 
-    /// Path MTUs to real servers heard of since the last call, each RIP once. Forged ones look
-    /// the same; see [`PathMtu::real`].
-    pub fn take_path_mtu_updates(&mut self) -> Vec<PathMtu> {
-        self.icmp.path_mtus.take().chain(self.icmp6.path_mtus.take()).collect()
+    /// Path MTUs to real servers behind tunnels, by RIP, as routers have told them in the last ten
+    /// minutes.
+    pub fn path_mtus(&self) -> Vec<PathMtu> {
+        self.path_mtus.all().collect()
     }
 
     /// Drops all waiting packets, counted `shutdown`. More are not expected, but do no harm.

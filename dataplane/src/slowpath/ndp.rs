@@ -3,8 +3,11 @@
 //! # Choices
 //! - As with ARP, a solicitation for one of our addresses is answered wherever the asker is, and
 //!   an entry is only ever there because the configuration needs it: no sender adds one.
-//! - Router solicitations, router advertisements and redirects are counted and forgotten: gateways
-//!   and addresses are configured, and the director is not a router to its link.
+//! - A solicitation for another's address, or for one of ours that is not ready, teaches nothing
+//!   (RFC 4861 7.2.3, RFC 4862 5.4.3); but when its source is our address, that is a conflict.
+//! - Router solicitations, router advertisements and redirects do not come here; workers count
+//!   them (`ndp_router`) and forget them: gateways and addresses are configured, and the director
+//!   is not a router to its link.
 //! - The router flag of an advertisement (RFC 4861 7.2.5) is not looked at, for the same reason.
 //! - A solicitation without link-layer address is answered to the frame's source.
 
@@ -15,11 +18,9 @@ use super::dad::Dad;
 use super::neighbor::{Advertised, Heard};
 use super::neighbors::Neighbors;
 use super::output::Context;
-use crate::packet::HeaderError;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{EtherType, Frame};
-use crate::packet::icmpv6::kind;
-use crate::packet::ipv6::{self, next};
+use crate::packet::ipv6;
 use crate::packet::ndp::{Body, MAX_FRAME_LEN, Message};
 use crate::stats::{DropReason, Event};
 use crate::types::{Mac, PortId};
@@ -77,13 +78,9 @@ fn solicited<B: PacketBuf, P: BufPool<B>>(
         if cx.own.is_vip(src) || cx.own.is_ports(port, src) {
             return Err(used_by_another(parts.announcer, port, src, sender, cx));
         }
-        // RFC 4861 7.2.3: the sender's address is taken for what it says.
-        if let Some(told) = told {
-            if parts.neighbors.hear(port, src, told, Heard::Gratuitous, cx)
-                && !cx.own.answers_for(port, target)
-            {
-                return Ok(Event::NdpLearned);
-            }
+        // RFC 4861 7.2.3: the sender's address is taken for what it says, by the one that is asked.
+        if let Some(told) = told.filter(|_| cx.own.answers_for(port, target)) {
+            parts.neighbors.hear(port, src, told, Heard::Gratuitous, cx);
         }
     }
     if !cx.own.answers_for(port, target) {
@@ -140,15 +137,6 @@ fn read(frame: &[u8]) -> Result<(Mac, Message), DropReason> {
         return Err(DropReason::NdpInvalid);
     }
     let ip = ipv6::Packet::new(frame.payload()).map_err(|_| DropReason::NdpInvalid)?;
-    let message = Message::parse(&ip).map_err(|error| {
-        let icmp = ip.next_header() == next::ICMPV6;
-        match (error, ip.payload().first()) {
-            (
-                HeaderError::Unsupported,
-                Some(&(kind::ROUTER_SOLICITATION | kind::ROUTER_ADVERTISEMENT | kind::REDIRECT)),
-            ) if icmp => DropReason::NdpRouter,
-            _ => DropReason::NdpInvalid,
-        }
-    })?;
+    let message = Message::parse(&ip).map_err(|_| DropReason::NdpInvalid)?;
     Ok((frame.src(), message))
 }

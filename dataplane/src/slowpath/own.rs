@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::packet::ipv6;
-use crate::snapshot::neighbors::Links;
+use crate::snapshot::neighbors::{Links, TunnelSpec};
 use crate::snapshot::spec::PortSpec;
 use crate::types::{AddressState, Mac, PortId};
 
@@ -16,6 +16,8 @@ pub(super) struct Own {
     speaks_ipv6: Vec<bool>,
     /// Sorted.
     vips: Vec<IpAddr>,
+    /// Sorted.
+    tunnels: Vec<TunnelSpec>,
     /// IPv6 addresses of ports that are not to be used: being probed, or another station's too.
     not_ready: NotReady,
 }
@@ -57,7 +59,9 @@ impl Own {
                 || behind.any(|n| n.address.is_ipv6())
         };
         let speaks_ipv6 = links.ports.iter().enumerate().map(speaks).collect();
-        Own { ports: links.ports.clone(), speaks_ipv6, vips, not_ready }
+        let mut tunnels = links.tunnels.clone();
+        tunnels.sort_unstable();
+        Own { ports: links.ports.clone(), speaks_ipv6, vips, tunnels, not_ready }
     }
 
     /// Sets which IPv6 addresses of ports are not to be used.
@@ -144,9 +148,14 @@ impl Own {
         }
     }
 
-    /// Whether it is a DIP of any port.
-    pub(super) fn is_dip(&self, address: IpAddr) -> bool {
-        self.ports.iter().flat_map(|p| &p.addresses).any(|a| a.address == address)
+    /// Whether the director sends packets through this tunnel.
+    pub(super) fn has_tunnel(&self, tunnel: &TunnelSpec) -> bool {
+        self.tunnels.binary_search(tunnel).is_ok()
+    }
+
+    /// Whether any tunnel leads to this real server.
+    pub(super) fn has_tunnel_to(&self, real: IpAddr) -> bool {
+        self.tunnels.binary_search_by_key(&real, |tunnel| tunnel.real).is_ok()
     }
 
     /// Whether it is the Ethernet address of one of the ports.
@@ -284,6 +293,7 @@ mod tests {
             ],
             vips: vec![ip("203.0.113.80"), ip("2001:db8::80"), ip("192.0.2.80")],
             neighbors: Vec::new(),
+            tunnels: Vec::new(),
         }
     }
 
@@ -309,7 +319,6 @@ mod tests {
         assert!(!own.is_local(PortId(1), ip("198.51.100.2")));
         assert!(own.is_local(PortId(2), ip("2001:db8::1")));
         assert!(own.is_local(PortId(0), ip(LOCAL)) && !own.is_local(PortId(1), ip(LOCAL)));
-        assert!(own.is_dip(ip("10.1.0.1")) && !own.is_dip(ip("192.0.2.80")));
         assert!(own.is_network_or_broadcast(Ipv4Addr::new(10, 1, 255, 255)));
     }
 

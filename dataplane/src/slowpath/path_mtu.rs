@@ -1,40 +1,85 @@
-//! Path MTUs to real servers behind tunnels, as routers tell them.
+//! Path MTUs to real servers behind tunnels, as routers on the way tell them.
+//!
+//! A router that cannot pass a tunnel's packet on tells its source, a DIP (RFC 1191, RFC 8201).
+//! What is believed: a message that quotes an outer packet as the director sends them to this real
+//! server, with DF, longer than what is said to pass. Who knows DIP and RIP can make one up; it
+//! leads to shorter packets for a while, never to less than [`MIN_MTU4`] or IPv6's least MTU.
+//!
+//! # Limits
+//! One entry for each real server behind a tunnel, for [`MAX_AGE`] after it was last heard of.
+//!
+//! # RFCs
+//! RFC 1191 (IPv4), RFC 8201 (IPv6).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Path MTU updates kept until they are taken; more are forgotten, as they will come again.
-const MAX_PATH_MTUS: usize = 256;
+use super::Millis;
+use super::own::Own;
+use crate::packet::ipv6::next;
+
+/// How long a path MTU is gone by after it was last told, in milliseconds (RFC 1191 6.3, RFC 8201
+/// 4: ten minutes).
+pub const MAX_AGE: u64 = 600_000;
+/// Less is not believed of IPv4: no path on which a tunnel is of use has a smaller MTU, which every
+/// host must take (RFC 791 3.1).
+pub const MIN_MTU4: u16 = 576;
 
 /// A router on the way to a real server has a smaller MTU than the egress port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathMtu {
-    /// RIP: destination of the outer packet that was too long. Anyone can forge the message, so
-    /// check that this is a real server behind a tunnel.
+    /// RIP.
     pub real: IpAddr,
-    /// Longest outer packet that passes, in bytes, 68 or more, for IPv6 1280 or more; `None` when
-    /// the router does not know RFC 1191 and does not say.
-    pub mtu: Option<u16>,
+    /// Longest outer packet that passes, in bytes; [`MIN_MTU4`] or more, for IPv6 1280 or more.
+    pub mtu: u16,
 }
 
-/// Updates that were not taken yet.
+/// Whether an outer packet with this protocol is GRE's; `None` when it is no tunnel's.
+pub(super) const fn is_gre(protocol: u8) -> Option<bool> {
+    match protocol {
+        next::GRE => Some(true),
+        next::IPV4 | next::IPV6 => Some(false),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    mtu: u16,
+    until: Millis,
+}
+
+/// What is known, by RIP.
 #[derive(Debug, Default)]
-pub(super) struct PathMtus(BTreeMap<IpAddr, Option<u16>>);
+pub(super) struct PathMtus(BTreeMap<IpAddr, Known>);
 
 impl PathMtus {
-    /// Keeps the smallest MTU heard of each real server.
-    pub(super) fn note(&mut self, PathMtu { real, mtu }: PathMtu) {
-        let room = self.0.len() < MAX_PATH_MTUS;
-        match self.0.get_mut(&real) {
-            Some(known) => *known = [*known, mtu].into_iter().flatten().min(),
-            None if room => {
-                self.0.insert(real, mtu);
-            }
-            None => {}
+    /// Takes up what was told. A larger one than is known is about a packet sent before that was.
+    pub(super) fn note(&mut self, PathMtu { real, mtu }: PathMtu, now: Millis) {
+        let told = Known { mtu, until: now.after(MAX_AGE) };
+        let known = self.0.entry(real).or_insert(told);
+        if mtu <= known.mtu {
+            *known = told;
         }
     }
 
-    pub(super) fn take(&mut self) -> impl Iterator<Item = PathMtu> + use<> {
-        std::mem::take(&mut self.0).into_iter().map(|(real, mtu)| PathMtu { real, mtu })
+    /// Forgets real servers to which no tunnel leads any more.
+    pub(super) fn configure(&mut self, own: &Own) {
+        self.0.retain(|real, _| own.has_tunnel_to(*real));
+    }
+
+    /// Forgets what is too old.
+    pub(super) fn poll(&mut self, now: Millis) {
+        self.0.retain(|_, known| known.until > now);
+    }
+
+    /// When [`PathMtus::poll`] next has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        self.0.values().map(|known| known.until).min()
+    }
+
+    /// All, by RIP.
+    pub(super) fn all(&self) -> impl Iterator<Item = PathMtu> + '_ {
+        self.0.iter().map(|(real, known)| PathMtu { real: *real, mtu: known.mtu })
     }
 }

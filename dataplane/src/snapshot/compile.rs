@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use super::hot::{LocalFilter, Ways};
 use super::index::{LocalIndex, ServiceIndex};
-use super::neighbors::{Links, NeighborSpec};
-use super::route::{Route, RouteError, route};
+use super::neighbors::{Links, NeighborSpec, TunnelSpec};
+use super::route::{Route, RouteError, route, source};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
-use super::{Absent, Persistence, PortInfo, Real, Service, Snapshot};
+use super::{Absent, PathMtus, Persistence, PortInfo, Real, Service, Snapshot};
 use crate::forward::Labels;
 use crate::packet::ipv6;
 use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
-use crate::types::{NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey};
+use crate::types::{
+    ForwardMethod, NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey,
+};
 
 /// Sizes of the tables that are allocated at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +133,7 @@ pub struct Compiler {
     built: HashMap<ServiceKey, Built>,
     /// Removed real servers whose flows wait, by slot.
     absent: BTreeMap<u32, Arc<Absent>>,
+    path_mtus: PathMtus,
 }
 
 #[derive(Debug, Clone)]
@@ -166,7 +169,13 @@ impl Compiler {
             neighbors: Slots::new(limits.neighbors),
             built: HashMap::new(),
             absent: BTreeMap::new(),
+            path_mtus: PathMtus::new(),
         }
+    }
+
+    /// Sets the path MTUs that the next compilation goes by, and those after it.
+    pub fn set_path_mtus(&mut self, path_mtus: PathMtus) {
+        self.path_mtus = path_mtus;
     }
 
     /// With random bits for flow labels, which outsiders see and must not foresee.
@@ -235,6 +244,7 @@ impl Compiler {
                 switches: spec.switches,
                 links: self.links(spec, &routes)?,
                 counted: Vec::new(),
+                path_mtus: self.path_mtus.clone(),
             },
             new_services: Vec::new(),
             new_reals: Vec::new(),
@@ -306,6 +316,7 @@ impl Compiler {
                 .into_iter()
                 .collect(),
             neighbors: Vec::with_capacity(wanted.len()),
+            tunnels: tunnels(spec, routes),
         };
         for (port, address) in wanted {
             let key = (PortId(port), address);
@@ -357,7 +368,8 @@ impl Compiler {
                 let neighbor = self.neighbors.by_key.get(&(way.port, way.next_hop));
                 let neighbor = NeighborId(neighbor.copied().unwrap_or(u32::MAX));
                 let compiled_real = compile_real(id, real, &spec.ports, way, neighbor);
-                put(&mut compiled.snapshot.reals, slot, compiled_real);
+                let mtu = self.mtu(compiled_real.mtu, way, real.address);
+                put(&mut compiled.snapshot.reals, slot, Real { mtu, ..compiled_real });
             }
             reals.push(RealId(slot));
         }
@@ -392,6 +404,13 @@ impl Compiler {
 }
 
 impl Compiler {
+    /// The longest packet to a real server behind a port that takes `port` bytes. Below the least
+    /// MTU there is nothing to gain: clients cannot be asked to send less.
+    fn mtu(&self, port: u16, way: &Route, real: IpAddr) -> u16 {
+        let path = self.path_mtus.get(&real).filter(|_| way.tunnel.is_some());
+        path.map_or(port, |path| port.min(*path.max(&way.least_mtu)))
+    }
+
     fn scheduler(
         &mut self,
         service: &ServiceSpec,
@@ -418,6 +437,20 @@ impl Compiler {
         self.built.insert(service.key, built);
         Ok(scheduler)
     }
+}
+
+/// All tunnels; `routes` are in the order of the spec.
+fn tunnels(spec: &Spec, routes: &[Route]) -> Vec<TunnelSpec> {
+    let reals = spec.services.iter().flat_map(|s| &s.reals);
+    let tunneled = reals.zip(routes).filter(|(_, way)| way.tunnel.is_some());
+    let all: BTreeSet<_> = tunneled
+        .filter_map(|(real, way)| {
+            let dip = source(spec.ports.get(way.port.index())?, way.next_hop)?;
+            let gre = real.method == ForwardMethod::Gre;
+            Some(TunnelSpec { real: real.address, dip, gre })
+        })
+        .collect();
+    all.into_iter().collect()
 }
 
 fn put<T>(slots: &mut Vec<Option<T>>, slot: u32, value: T) {

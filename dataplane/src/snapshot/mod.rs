@@ -16,6 +16,7 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -58,7 +59,13 @@ pub struct Snapshot {
     /// Real servers whose connections are counted over all workers, for their schedulers or their
     /// thresholds; with these, sorted.
     pub counted: Vec<(RealId, Thresholds)>,
+    /// The path MTUs that were known when it was compiled.
+    pub path_mtus: PathMtus,
 }
+
+/// Longest outer packets that reach real servers behind tunnels, in bytes, by RIP; those that are as
+/// long as the egress port takes are left out.
+pub type PathMtus = BTreeMap<IpAddr, u16>;
 
 /// A virtual service, compiled.
 #[derive(Debug)]
@@ -105,7 +112,7 @@ pub struct Real {
     pub port: PortId,
     /// Next hop on that port.
     pub neighbor: NeighborId,
-    /// Longest IP packet the port sends.
+    /// Longest IP packet that may be sent there, in bytes: the port's MTU, or that of the path.
     pub mtu: u16,
     /// The port's Ethernet address.
     pub src_mac: Mac,

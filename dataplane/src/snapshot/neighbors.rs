@@ -90,6 +90,17 @@ pub struct NeighborSpec {
     pub fixed: Option<Mac>,
 }
 
+/// A tunnel to a real server, by what its packets show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TunnelSpec {
+    /// RIP: where the outer packets go.
+    pub real: IpAddr,
+    /// DIP: where they come from.
+    pub dip: IpAddr,
+    /// Whether they are GRE's; else IP stands in IP.
+    pub gre: bool,
+}
+
 /// What the slow path needs of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Links {
@@ -99,6 +110,8 @@ pub struct Links {
     pub vips: Vec<IpAddr>,
     /// Next hops.
     pub neighbors: Vec<NeighborSpec>,
+    /// Tunnels, each once, sorted.
+    pub tunnels: Vec<TunnelSpec>,
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Route {
     pub next_hop: IpAddr,
     /// The outer headers, unless the method is `dr`.
     pub tunnel: Option<Tunnel>,
+    /// The least MTU by which packets that every client may send get there, in bytes.
+    pub least_mtu: u16,
 }
 
 /// Why there is no way to a real server.
@@ -111,7 +113,7 @@ pub fn route(ports: &[PortSpec], vip: IpAddr, real: &RealSpec) -> Result<Route, 
         let (port, mtu) = (port.name.clone(), port.mtu);
         return Err(RouteError::Mtu { real: address, port, mtu, least });
     }
-    Ok(Route { port: id, next_hop, tunnel })
+    Ok(Route { port: id, next_hop, tunnel, least_mtu: least })
 }
 
 fn way(

@@ -9,6 +9,7 @@ use proptest::sample::{select, subsequence};
 
 use super::Local;
 use super::compile::{CompileError, Compiled, Compiler, Limits};
+use super::neighbors::TunnelSpec;
 use super::route::RouteError;
 use super::spec::{Persistence, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
 use crate::schedule::Thresholds;
@@ -267,6 +268,42 @@ fn each_real_server_has_its_way() {
 }
 
 #[test]
+fn a_learned_path_mtu_is_gone_by_within_bounds() {
+    let far = |n: u8| IpAddr::from([198, 51, 100, n]);
+    let mut spec = spec(vec![service(80, &[1, 2, 3]), service(81, &[1])]);
+    for (n, method) in [(1, ForwardMethod::Ipip), (2, ForwardMethod::Gre)] {
+        spec.services[0].reals[n].address = far(n as u8);
+        spec.services[0].reals[n].method = method;
+    }
+    spec.ports[0].addresses.push("2001:db8:2::10/64".parse().unwrap());
+    spec.ports[0].gateways.push("2001:db8:2::1".parse().unwrap());
+    let rip6: IpAddr = "2001:db8:9::9".parse().unwrap();
+    let far6 = RealSpec { address: rip6, ..spec.services[0].reals[1].clone() };
+    spec.services[1].key.vip = "2001:db8:80::80".parse().unwrap();
+    spec.services[1].reals = vec![far6];
+    let mut compiler = compiler();
+    let mut compile = |learned: &[(IpAddr, u16)]| {
+        compiler.set_path_mtus(learned.iter().copied().collect());
+        let snapshot = compiler.compile(&spec, 1, |_| true).unwrap().snapshot;
+        assert_eq!(snapshot.path_mtus.len(), learned.len());
+        let ids = (0..4).map(RealId);
+        // A way of the short way through the pipeline, which is not for IPv6, knows it too.
+        let limits: Vec<_> = ids.clone().map(|r| snapshot.way(r).unwrap().limit).collect();
+        (ids.map(|r| snapshot.real(r).unwrap().mtu).collect::<Vec<_>>(), limits)
+    };
+    let plain = (vec![1500; 4], vec![1500, 1480, 1476, 0]);
+    assert_eq!(compile(&[]), plain);
+    // By `dr`, and of strangers, nothing is learned.
+    assert_eq!(compile(&[(rip(1), 1400), (far(9), 1400)]), plain);
+    let learned = compile(&[(far(1), 1400), (far(2), 576), (rip6, 1400)]);
+    assert_eq!(learned, (vec![1500, 1400, 576, 1400], vec![1500, 1380, 552, 0]));
+    // Never more than the port sends, nor less than IPv6 in IPv6 needs: 1280 bytes and 40.
+    let learned = compile(&[(far(1), 9000), (rip6, 1300)]);
+    assert_eq!(learned.0, [1500, 1500, 1500, 1320]);
+    assert_eq!(compile(&[]), plain, "forgotten");
+}
+
+#[test]
 fn persistence_is_compiled() {
     let mut services = vec![service(80, &[1, 2]), service(81, &[1])];
     let netmask = Netmask::V4([255, 255, 255, 0].into());
@@ -367,6 +404,25 @@ fn the_slow_path_gets_its_lists() {
     assert_eq!(snapshot.local([10, 0, 0, 100].into()), Some(Local::Dip(PortId(1))));
     assert_eq!(snapshot.local([10, 0, 0, 1].into()), None);
     assert_eq!(snapshot.reals_at(rip(1)).collect::<Vec<_>>(), [1, 3].map(RealId));
+}
+
+#[test]
+fn the_slow_path_gets_each_tunnel_once() {
+    let mut services = vec![service(80, &[3, 1]), service(81, &[3, 2]), service(82, &[3])];
+    services[0].reals[0].method = ForwardMethod::Ipip;
+    services[1].reals[0].method = ForwardMethod::Ipip;
+    services[1].reals[1].address = [198, 51, 100, 9].into();
+    services[1].reals[1].method = ForwardMethod::Gre;
+    services[2].reals[0].method = ForwardMethod::Gre;
+    let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
+    let tunnel = |real: IpAddr, dip: [u8; 4], gre| TunnelSpec { real, dip: dip.into(), gre };
+    let far = [198, 51, 100, 9].into();
+    let all = [
+        tunnel(rip(3), [10, 0, 0, 100], false),
+        tunnel(rip(3), [10, 0, 0, 100], true),
+        tunnel(far, [192, 0, 2, 10], true),
+    ];
+    assert_eq!(snapshot.links.tunnels, all);
 }
 
 /// Specs of few services and real servers, so that they come and go.

@@ -7,8 +7,8 @@ use super::{NeighborId, PortId};
 pub enum PuntReason {
     /// An ARP message (ethertype checked, content not).
     Arp,
-    /// An ICMPv6 message of neighbor discovery (types 133 to 137, RFC 4861) whose hop limit is 255,
-    /// to one of the port's addresses (link-local too), a VIP or a multicast group. Nothing else of
+    /// A neighbor solicitation or advertisement (ICMPv6 types 135 and 136, RFC 4861) whose hop limit
+    /// is 255, to one of the port's addresses (link-local too), a VIP or a multicast group. Nothing else of
     /// it need be checked. One that has crossed a router is not to be punted: its sender could be
     /// anyone, and this kind goes before others.
     Ndp,

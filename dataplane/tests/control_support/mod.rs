@@ -49,6 +49,7 @@ pub(crate) struct FakePlane {
     pub(crate) refuse: Mutex<Option<ApplyError>>,
     pub(crate) apply_time: Mutex<Duration>,
     pub(crate) applying: AtomicBool,
+    pub(crate) learned: AtomicBool,
     pub(crate) flows: AtomicU64,
     pub(crate) flushed: Mutex<Vec<FlowFilter>>,
 }
@@ -88,10 +89,15 @@ impl Plane for FakePlane {
         match refused {
             Some(error) => Err(error),
             None => {
+                self.learned.store(false, Ordering::SeqCst);
                 self.applied.lock().unwrap().push(spec.clone());
                 Ok(self.generation())
             }
         }
+    }
+
+    fn has_learned(&self) -> bool {
+        self.learned.load(Ordering::SeqCst)
     }
 
     fn generation(&self) -> u64 {
@@ -131,6 +137,11 @@ impl Plane for FakePlane {
 
     fn real_traffic(&self, _: &ServiceKey, _: IpAddr) -> (Traffic, Reachability) {
         (TRAFFIC, Reachability::Reachable)
+    }
+
+    /// One real server is far away.
+    fn path_mtu(&self, _: &ServiceKey, real: IpAddr) -> Option<u16> {
+        (real == IpAddr::from([10, 8, 0, 7])).then_some(1400)
     }
 
     fn templates(&self) -> HashMap<(ServiceKey, IpAddr), u64> {

@@ -356,6 +356,13 @@ impl Director {
         Ok(())
     }
 
+    /// The same configuration, with path MTUs that the slow path has learned.
+    pub(crate) fn learn(&mut self, path_mtus: &[(&str, u16)]) {
+        let by_rip = path_mtus.iter().map(|(rip, mtu)| (rip.parse().unwrap(), *mtu));
+        self.compiler.set_path_mtus(by_rip.collect());
+        self.configure(self.spec.clone()).unwrap();
+    }
+
     /// The same ports with other services.
     pub(crate) fn services(&mut self, services: &[&str]) {
         let services = services.iter().map(|s| service(s)).collect();

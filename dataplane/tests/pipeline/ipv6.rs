@@ -47,6 +47,7 @@ fn one_packet_one_verdict() {
     use Verdict::{Dropped, Forwarded6, Held, Punted};
     let own = ipv6::link_local(WAN_MAC);
     let asked = ipv6::solicited_node(VIP6);
+    let all_routers = "ff02::2".parse().unwrap();
     let ext = |kind: u8, rest: &[u8]| from6(1).ext(kind, rest).tcp(port_of(1), 80, Flags::SYN, 1);
     let options = [0, 1, 4, 0, 0, 0, 0];
     let later = |protocol: u8| {
@@ -69,8 +70,12 @@ fn one_packet_one_verdict() {
         ("solicitation, unicast", icmp(VIP6, kind::NEIGHBOR_SOLICITATION, 255), Punted(PuntReason::Ndp)),
         ("advertisement to a DIP", icmp(WAN_DIP6, kind::NEIGHBOR_ADVERTISEMENT, 255), Punted(PuntReason::Ndp)),
         ("advertisement to the port", icmp(own, kind::NEIGHBOR_ADVERTISEMENT, 255), Punted(PuntReason::Ndp)),
-        ("router advertisement", to_group(&icmp(ipv6::ALL_NODES, kind::ROUTER_ADVERTISEMENT, 255), ipv6::ALL_NODES), Punted(PuntReason::Ndp)),
-        ("redirect", icmp(WAN_DIP6, kind::REDIRECT, 255), Punted(PuntReason::Ndp)),
+        // What routers tell takes no room in the queue.
+        ("router solicitation", to_group(&icmp(all_routers, kind::ROUTER_SOLICITATION, 255), all_routers), Dropped(NdpRouter)),
+        ("router advertisement", to_group(&icmp(ipv6::ALL_NODES, kind::ROUTER_ADVERTISEMENT, 255), ipv6::ALL_NODES), Dropped(NdpRouter)),
+        ("redirect", icmp(WAN_DIP6, kind::REDIRECT, 255), Dropped(NdpRouter)),
+        ("redirect from afar", icmp(WAN_DIP6, kind::REDIRECT, 254), Dropped(NdpInvalid)),
+        ("redirect to another", icmp(client6(2), kind::REDIRECT, 255), Dropped(NotLocal)),
         ("solicitation from afar", icmp(VIP6, kind::NEIGHBOR_SOLICITATION, 254), Dropped(NdpInvalid)),
         ("solicitation in a fragment", from6(1).ttl(255).fragment6(0, false, 1).icmp6(kind::NEIGHBOR_SOLICITATION, 0, 0).payload(&[0; 16]).finish(), Dropped(NdpInvalid)),
         ("solicitation to another", icmp(client6(2), kind::NEIGHBOR_SOLICITATION, 255), Dropped(NotLocal)),
@@ -85,6 +90,8 @@ fn one_packet_one_verdict() {
         ("echo to the DIP", icmp(WAN_DIP6, kind::ECHO_REQUEST, 64), Punted(PuntReason::Echo)),
         ("echo to the other DIP", icmp(LAN_DIP6, kind::ECHO_REQUEST, 64), Punted(PuntReason::Echo)),
         ("echo to the port", icmp(own, kind::ECHO_REQUEST, 64), Punted(PuntReason::Echo)),
+        ("echo behind options", to(VIP6).ext(0, &options).ext(60, &options).icmp6(kind::ECHO_REQUEST, 0, 1).finish(), Punted(PuntReason::Echo)),
+        ("echo in an atomic fragment", to(VIP6).fragment6(0, false, 9).icmp6(kind::ECHO_REQUEST, 0, 1).finish(), Punted(PuntReason::Echo)),
         ("echo to all nodes", to_group(&icmp(ipv6::ALL_NODES, kind::ECHO_REQUEST, 1), ipv6::ALL_NODES), Dropped(L2Group)),
         ("echo to all nodes, in a frame to us", icmp(ipv6::ALL_NODES, kind::ECHO_REQUEST, 1), Dropped(NotLocal)),
         ("echo reply to the DIP", icmp(WAN_DIP6, kind::ECHO_REPLY, 64), Punted(PuntReason::IcmpToDirector)),
@@ -303,7 +310,33 @@ fn ipv4_too_long_for_ipv6_is_cut_before_it_goes_in() {
         // Nothing of it goes when there is no room for all.
         director.pool.left.set(2);
         assert_eq!(director.verdict(&packet), Verdict::Dropped(DropReason::NoBuffer));
+        let traffic = director.real_traffic(director.real_id("2001:db8:a::1"));
+        assert_eq!(traffic.packets, 1, "{method}: no more than were forwarded");
     }
+}
+
+#[test]
+fn a_learned_path_mtu_is_told_to_clients_but_never_below_1280() {
+    let too_big = |mtu| Verdict::Punted(PuntReason::FragmentationNeeded { mtu });
+    for (real, overhead) in [("2001:db8:a::1", 40), ("10.0.0.1", 20)] {
+        let mut director = Director::new(&[&format!("tcp6 80 rr: {real} ipip")]);
+        director.learn(&[(real, 1400)]);
+        let longest = segment6(1, 1400 - overhead);
+        let delivered = director.receive_one(&longest);
+        assert_eq!(delivered.event(Event::Forwarded), 1, "{real}");
+        let verdict = director.verdict(&segment6(1, 1400 - overhead + 1));
+        assert_eq!(verdict, too_big(1400 - overhead as u16), "{real}");
+        // A path too narrow for IPv6: what clients may always send goes out all the same.
+        director.learn(&[(real, 1290)]);
+        assert_eq!(director.verdict(&segment6(1, 1281)), too_big(1280), "{real}");
+        assert_eq!(director.receive_one(&segment6(1, 1280)).event(Event::Forwarded), 1, "{real}");
+    }
+    // IPv4 inside: cut to what passes, before it goes in.
+    let mut director = Director::new(&["tcp 80 rr: 2001:db8:a::1 ipip"]);
+    director.learn(&[("2001:db8:a::1", 1300)]);
+    let cut = director.receive_one(&tcp(1, Flags::SYN).payload(&[7; 1400]).finish());
+    assert_eq!(cut.event(Event::FragmentsSent), 2);
+    assert!(cut.sent.iter().all(|s| s.ip_len() <= 1300));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane::flow::State;
+use dataplane::packet::build::Build;
 use dataplane::packet::icmpv6::kind;
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::{FlowMatch, FlowRecord, Query, QueryKind, SCAN_BUDGET};
@@ -149,6 +150,47 @@ fn fragments_find_the_flow_of_another_worker() {
     assert_eq!(connections.sum::<u64>(), 3);
 }
 
+/// TCP segments of client `n` as a NIC may take for a fragment, or not look into.
+fn with_extensions(n: u16, flags: Flags) -> [Vec<u8>; 4] {
+    let options = [0, 1, 4, 0, 0, 0, 0];
+    let segment = |b: Build| b.tcp(port_of(n), 80, flags, 1).finish();
+    [
+        segment(from6(n).fragment6(0, false, 9)),
+        segment(from6(n).ext(0, &options)),
+        segment(from6(n).ext(60, &options)),
+        segment(from6(n).ext(0, &options).fragment6(0, false, 9).ext(60, &options)),
+    ]
+}
+
+#[test]
+fn packets_with_extension_headers_find_the_flow_of_another_worker() {
+    let fin = Flags(Flags::FIN.0 | Flags::ACK.0);
+    for (workers, home, at) in [(2, 1, 0), (2, 0, 1), (3, 0, 1), (3, 2, 2)] {
+        for kind in 0..4 {
+            let mut director = Director::with_workers(workers, &[&format!("tcp6 80 rr: {THREE}")]);
+            director.receive_at(home, &[syn6(9)]);
+            let real = director.receive_at(home, &[syn6(1)]).reals_of_either();
+            let packet = with_extensions(1, Flags::ACK)[kind].clone();
+            let outcome = director.receive_at(at, &[packet]);
+            assert_eq!(outcome.reals_of_either(), real, "{workers} {home} {at} {kind}");
+            assert_eq!(outcome.event(Event::FlowsCreated), 0);
+            assert_eq!(outcome.event(Event::HandedOver) > 0, home != at);
+            // The flow goes by them as by any other packet.
+            let rip = real[0].to_string();
+            assert_eq!(director.connections(&rip), (1, 0));
+            director.receive_at(at, &[with_extensions(1, fin)[kind].clone()]);
+            assert_eq!(director.connections(&rip), (0, 1), "{workers} {home} {at} {kind}");
+            // A flow that begins with one is known to all.
+            let packet = with_extensions(2, Flags::SYN)[kind].clone();
+            let real = director.receive_at(at, &[packet]).reals_of_either();
+            for worker in 0..workers {
+                let reals = director.receive_at(worker.into(), &[ack6(2)]).reals_of_either();
+                assert_eq!(reals, real, "{workers} {home} {at} {kind}");
+            }
+        }
+    }
+}
+
 #[test]
 fn errors_go_to_the_flows_real_server() {
     let services = [format!("tcp6 80 rr: {THREE}"), "udp6 53 rr: 2001:db8:a::4 dr".to_owned()];
@@ -247,6 +289,13 @@ fn persistence_binds_client_networks() {
     let network = network.unwrap();
     assert_eq!((network.key.client_port(), network.key.vip()), (0, VIP6.into()));
     assert_eq!(ask(&mut director, 1, QueryKind::List, &FlowMatch::default()).len(), 16);
+    // One of its addresses finds it.
+    let wanted = FlowMatch { client: Some(ip("2001:db8:ffff:3::99")), ..FlowMatch::default() };
+    let found = ask(&mut director, 0, QueryKind::List, &wanted);
+    assert_eq!(
+        found.iter().map(|row| (row.template, row.key)).collect::<Vec<_>>(),
+        [(true, network.key)]
+    );
     // Over when its time is, and its flows are.
     director.wait(2_000_000);
     for _ in 0..20 {

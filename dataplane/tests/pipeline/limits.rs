@@ -80,6 +80,30 @@ fn what_is_too_long_without_df_is_fragmented_outside() {
     }
 }
 
+#[test]
+fn a_learned_path_mtu_is_gone_by_until_it_is_forgotten() {
+    for (method, overhead) in [("ipip", 20), ("gre", 24)] {
+        let service = format!("tcp 80 rr: 10.0.0.1 {method}");
+        let mut director = Director::new(&[&service]);
+        let fits = |path: usize| segment(1, path - overhead, true);
+        assert!(matches!(director.verdict(&fits(1500)), Verdict::Forwarded(_)));
+        director.learn(&[("10.0.0.1", 1400)]);
+        assert!(matches!(director.verdict(&fits(1400)), Verdict::Forwarded(_)));
+        let told = PuntReason::FragmentationNeeded { mtu: 1400 - overhead as u16 };
+        assert_eq!(director.verdict(&fits(1401)), Verdict::Punted(told));
+        let cut = director.receive_one(&segment(1, 1500 - overhead, false));
+        assert_eq!(cut.event(Event::FragmentsSent), 2);
+        assert!(cut.sent.iter().all(|s| s.ip_len() <= 1400));
+        assert_eq!(director.counts().event(Event::FlowsCreated), 1, "the flow stays");
+        director.learn(&[]);
+        assert!(matches!(director.verdict(&fits(1500)), Verdict::Forwarded(_)));
+    }
+    let mut director = Director::new(&["tcp 80 rr: 10.0.0.1 dr"]);
+    director.learn(&[("10.0.0.1", 1400)]);
+    let verdict = director.verdict(&segment(1, 1500, true));
+    assert!(matches!(verdict, Verdict::Forwarded(_)), "on-link, no router can say so");
+}
+
 fn with_mtu(mtu: u16, services: &[&str]) -> Director {
     let mut spec = spec(services);
     spec.ports[1].mtu = mtu;
@@ -113,6 +137,8 @@ fn what_cannot_be_fragmented_is_dropped_by_name() {
         let outcome = director.receive(&[segment(1, len, false)]);
         assert_eq!(outcome.verdict(), Verdict::Dropped(reason), "{mtu} {len}");
         assert_eq!(outcome.event(Event::FragmentsSent), 0);
+        let traffic = director.real_traffic(director.real_id("10.0.0.1"));
+        assert_eq!((traffic.packets, traffic.bytes), (0, 0), "{mtu} {len}: dropped");
     }
 }
 

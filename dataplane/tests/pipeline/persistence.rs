@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use dataplane::flow::State;
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::{FlowMatch, Query, QueryKind};
@@ -178,6 +179,50 @@ fn a_full_table_gives_up_what_would_end_first() {
     assert!(!clients.contains(&client(0)) && clients.contains(&client(16)));
 }
 
+/// The states of the templates as listed, by client.
+fn states(director: &mut Director) -> Vec<(Ipv4Addr, State)> {
+    let mut cursor = Some(0);
+    let mut found = vec![];
+    while let Some(at) = cursor {
+        let (wanted, rows) = (FlowMatch::default(), Vec::with_capacity(256));
+        let query = Query { cursor: at, budget: 256, kind: QueryKind::List, wanted, rows };
+        let reply = director.query(0, query);
+        let templates = reply.query.rows.iter().filter(|row| row.template);
+        found.extend(templates.map(|row| (v4(row.key.client()), row.state)));
+        cursor = reply.next;
+    }
+    found.sort_by_key(|(client, _)| *client);
+    found
+}
+
+#[test]
+fn a_template_is_assured_once_a_client_has_confirmed_a_connection() {
+    let other = [198, 51, 100, 8];
+    let (one, two) = (Ipv4Addr::from(CLIENT), Ipv4Addr::from(other));
+    let mut director = Director::new(&[THREE]);
+    open(&mut director, CLIENT, 1000);
+    open(&mut director, other, 1000);
+    open(&mut director, CLIENT, 1001);
+    director.receive(&[segment(other, 1000, Flags::FIN)]);
+    assert_eq!(states(&mut director), [(one, State::Closed), (two, State::Closed)]);
+    director.receive(&[segment(CLIENT, 1001, Flags::ACK)]);
+    assert_eq!(states(&mut director), [(one, State::Established), (two, State::Closed)]);
+    end(&mut director, 1001);
+    end(&mut director, 1000);
+    director.wait(60_000);
+    assert_eq!(states(&mut director)[0], (one, State::Established), "for good");
+    // A connection taken up in the middle is one.
+    let mut spec = spec(&[THREE]);
+    spec.switches.sloppy_tcp = true;
+    director.configure(spec).unwrap();
+    director.receive(&[segment([198, 51, 100, 9], 1000, Flags::ACK)]);
+    assert_eq!(states(&mut director)[2].1, State::Established);
+    // Nothing assures a client of UDP: replies do with LVS, and they come by another way.
+    let mut director = Director::new(&["udp 53 rr p=300: 10.0.0.1 dr"]);
+    director.receive(&[udp(1), udp(1)]);
+    assert_eq!(states(&mut director), [(client(1), State::Closed)]);
+}
+
 #[test]
 fn workers_share_templates() {
     let mut director = Director::with_workers(2, &[THREE]);
@@ -243,12 +288,48 @@ fn templates_are_listed_and_flushed() {
     let slot = director.real_id(&real.to_string()).index();
     let wanted = (Ipv4Addr::new(198, 51, 0, 0), 0, slot, 299_000);
     assert_eq!(listed(&mut director), [wanted]);
+    flush(&mut director, &FlowMatch::default());
+    assert_eq!(listed(&mut director), []);
+    assert_ne!(open(&mut director, CLIENT, 1001), real);
+}
+
+fn flush(director: &mut Director, wanted: &FlowMatch) {
     let mut cursor = Some(0);
     while let Some(at) = cursor {
-        let (kind, wanted) = (QueryKind::Flush, FlowMatch::default());
+        let (kind, wanted) = (QueryKind::Flush, wanted.clone());
         let rows = Vec::with_capacity(256);
         cursor = director.query(0, Query { cursor: at, budget: 256, kind, wanted, rows }).next;
     }
-    assert_eq!(listed(&mut director), []);
-    assert_ne!(open(&mut director, CLIENT, 1001), real);
+}
+
+#[test]
+fn a_flush_finds_the_template_that_binds_a_client() {
+    let ip = |text: &str| -> Option<IpAddr> { Some(text.parse().unwrap()) };
+    let all = FlowMatch::default;
+    for (left, wanted) in [
+        (0, FlowMatch { client: ip("198.51.100.7"), ..all() }),
+        (0, FlowMatch { client: ip("198.51.100.99"), ..all() }),
+        (0, FlowMatch { client: ip("198.51.100.0"), vip: Some(VIP.into()), ..all() }),
+        (1, FlowMatch { client: ip("198.51.101.7"), ..all() }),
+        (1, FlowMatch { client: ip("::ffff:198.51.100.7"), ..all() }),
+        (0, FlowMatch { vip_port: Some(79), ..all() }),
+        (0, FlowMatch { vip_port: Some(80), ..all() }),
+        (0, FlowMatch { vip_port: Some(89), client: ip("198.51.100.1"), ..all() }),
+        (1, FlowMatch { vip_port: Some(90), ..all() }),
+        (1, FlowMatch { vip_port: Some(78), ..all() }),
+        (1, FlowMatch { client_port: Some(1000), ..all() }),
+    ] {
+        let service = "tcp 79-89 rr p=300/255.255.255.0: 10.0.0.1 dr, 10.0.0.2 dr";
+        let mut director = Director::new(&[service]);
+        open(&mut director, CLIENT, 1000);
+        flush(&mut director, &wanted);
+        assert_eq!(listed(&mut director).len(), left, "{wanted:?}");
+    }
+    // All L4 ports, and no netmask.
+    let mut director = Director::new(&[&THREE.replace("tcp 80", "tcp 0")]);
+    open(&mut director, CLIENT, 1000);
+    flush(&mut director, &FlowMatch { client: ip("198.51.100.8"), ..all() });
+    assert!(is_listed(&mut director));
+    flush(&mut director, &FlowMatch { vip_port: Some(443), client: ip("198.51.100.7"), ..all() });
+    assert!(!is_listed(&mut director));
 }

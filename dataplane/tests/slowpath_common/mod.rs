@@ -73,6 +73,7 @@ pub fn links(reals: u8) -> Links {
         ports: vec![lan(), wan()],
         vips: vec![VIP.into(), FAR_VIP.into()],
         neighbors: (0..reals).map(neighbor).collect(),
+        tunnels: vec![],
     }
 }
 

@@ -40,6 +40,7 @@ pub fn links6(reals: u8) -> Links {
         ports: vec![port(lan(), DIP6), port(wan(), WAN_DIP6)],
         vips: vec![VIP6.into(), FAR_VIP6.into()],
         neighbors: (0..reals).map(neighbor6).collect(),
+        tunnels: vec![],
     }
 }
 

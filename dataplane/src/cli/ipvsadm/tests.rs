@@ -36,6 +36,7 @@ fn real(last: u8, forward: ForwardMethod) -> RealRow {
         upper_threshold: 0,
         lower_threshold: 0,
         state: Reachability::Reachable,
+        path_mtu: None,
         templates: None,
         traffic: Traffic {
             connections: 9,

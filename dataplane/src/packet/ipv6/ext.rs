@@ -2,8 +2,9 @@
 //!
 //! A chain is walked once, within [`MAX_HEADERS`] and [`MAX_LEN`]: a sender must not be able to
 //! make the director read for long. RFC 8504 5.3 allows a node such limits. Options inside
-//! hop-by-hop and destination headers are not looked at: the director is a router to the former,
-//! which may skip them (RFC 8200 4.3), and not the destination the latter are for.
+//! hop-by-hop and destination headers are not looked at on the way to a real server: the director
+//! is a router to the former, which may skip them (RFC 8200 4.3), and not the destination the
+//! latter are for. Where it is the destination, [`may_skip`] looks.
 //!
 //! # RFCs
 //! RFC 8200 4.1 (order; any is accepted, but hop-by-hop first only), RFC 4302 (AH), RFC 6946
@@ -165,6 +166,45 @@ pub fn walk(first: u8, bytes: &[u8], payload_len: usize) -> Result<Chain, ChainE
     Err(ChainError::Limit)
 }
 
+/// Whether the destination of a packet may go on to what follows the extension headers `chain`,
+/// which [`walk`] found behind `first`, when it knows no options but padding: none says that who
+/// does not know it must drop the packet (RFC 8200 4.2). Behind an authentication header it may
+/// not, for nobody here can tell whether that is right.
+pub fn may_skip(first: u8, chain: &[u8]) -> bool {
+    let (mut protocol, mut left) = (first, chain);
+    while let [next, len, ..] = *left {
+        let len = match protocol {
+            next::FRAGMENT => FRAGMENT_LEN,
+            next::HOP_BY_HOP | next::DESTINATION | next::ROUTING => (usize::from(len) + 1) * 8,
+            _ => return false,
+        };
+        let Some((header, rest)) = left.split_at_checked(len) else { return false };
+        let has_options = matches!(protocol, next::HOP_BY_HOP | next::DESTINATION);
+        if has_options && !may_skip_options(&header[2..]) {
+            return false;
+        }
+        (protocol, left) = (next, rest);
+    }
+    left.is_empty()
+}
+
+/// The same of the options in one header.
+fn may_skip_options(mut left: &[u8]) -> bool {
+    const PAD1: u8 = 0;
+    while let [kind, rest @ ..] = left {
+        left = match (*kind, rest) {
+            (PAD1, _) => rest,
+            // "The highest-order 2 bits specify the action that must be taken if the processing
+            // IPv6 node does not recognize the Option Type: 00 - skip over this option".
+            (1..=0x3f, [len, data @ ..]) if usize::from(*len) <= data.len() => {
+                &data[usize::from(*len)..]
+            }
+            _ => return false,
+        };
+    }
+    true
+}
+
 /// RFC 8200 4.5, of a fragment whose header stands at `at` of a payload of `payload_len` bytes.
 fn check_fragment(fragment: &Fragment, at: usize, payload_len: usize) -> Result<(), ChainError> {
     let data = payload_len - at - FRAGMENT_LEN;
@@ -287,6 +327,39 @@ mod tests {
     }
 
     #[test]
+    fn options_may_be_skipped_that_say_so() {
+        let options = |rest: &[u8]| [&[TCP, (rest.len() / 8) as u8], rest].concat();
+        for (rest, may) in [
+            (&[1, 4, 0, 0, 0, 0][..], true),
+            (&[0; 6], true),
+            (&[5, 2, 0, 0, 1, 0], true),
+            (&[0, 0, 0, 0, 0x3e, 0], true),
+            (&[0x7e, 4, 0, 0, 0, 0], false),
+            (&[0x80, 4, 0, 0, 0, 0], false),
+            (&[0xc2, 4, 0, 1, 0, 0], false),
+            (&[1, 0, 0, 0xc0, 1, 0], false),
+            (&[1, 5, 0, 0, 0, 0], false),
+            (&[1, 3, 0, 0, 0, 1], false),
+            (&[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], true),
+        ] {
+            for first in [next::HOP_BY_HOP, next::DESTINATION] {
+                assert_eq!(may_skip(first, &options(rest)), may, "{rest:?}");
+            }
+            assert!(may_skip(next::ROUTING, &options(rest)), "none in there");
+        }
+        assert!(may_skip(TCP, &[]));
+        assert!(!may_skip(next::AUTHENTICATION, &[TCP, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+        let pad = [1, 4, 0, 0, 0, 0];
+        let chain = |kinds: [u8; 2], rest: &[u8]| {
+            [&[kinds[0], 0], &pad[..], &[kinds[1], 0, 0, 0, 0, 0, 0, 1, TCP, 0], rest].concat()
+        };
+        let kinds = [next::FRAGMENT, next::DESTINATION];
+        assert!(may_skip(next::HOP_BY_HOP, &chain(kinds, &pad)));
+        assert!(!may_skip(next::HOP_BY_HOP, &chain(kinds, &[0x80, 4, 0, 0, 0, 0])));
+        assert!(!may_skip(next::HOP_BY_HOP, &chain(kinds, &pad[1..])));
+    }
+
+    #[test]
     fn emits_golden_fragment_headers() {
         let mut out = [0xee; 8];
         let fragment = Fragment { id: 0x0102_0304, offset: 1448, more: true };
@@ -310,6 +383,7 @@ mod tests {
                     *len %= 3;
                 }
             }
+            may_skip(first, &bytes);
             if let Ok(chain) = walk(first, &bytes, bytes.len() + more) {
                 prop_assert!(usize::from(chain.len) <= bytes.len().min(MAX_LEN));
             }
