@@ -341,12 +341,13 @@ impl Controller {
 
     /// Takes up rates, `elapsed` after the last time, and what the data plane has learned.
     pub(super) fn tick(&self, elapsed: Duration) {
-        if self.plane.has_learned() {
-            self.take_up_learned();
-        }
         let config = self.config();
         let now: Vec<_> = subjects(&config).map(|s| (s, self.traffic(&s))).collect();
         self.tally.tick(&now, elapsed);
+        // Last, as it may take its time.
+        if self.plane.has_learned() {
+            self.take_up_learned();
+        }
     }
 
     fn traffic(&self, (key, real): &Subject) -> Traffic {

@@ -154,6 +154,7 @@ impl Running {
         let stop_slow = Arc::new(AtomicBool::new(false));
 
         let slow = SlowThread {
+            links: None,
             slow: SlowPath::new(
                 pool.clone(),
                 Arc::clone(&hops),

@@ -8,6 +8,7 @@ use crate::control::plane::{AddressRow, NeighborRow};
 use crate::dpdk::{Mbuf, Mempool, Port};
 use crate::pipeline::LoadBoard;
 use crate::slowpath::{AddressView, Millis, SlowPath};
+use crate::snapshot::neighbors::Links;
 use crate::snapshot::publish::Reader;
 use crate::snapshot::{PathMtus, Snapshot};
 use crate::stats::{DropReason, Event, Stats};
@@ -71,6 +72,8 @@ pub(super) struct SlowThread {
     pub(super) loads: Arc<LoadBoard>,
     pub(super) board: Arc<SlowBoard>,
     pub(super) ports: Vec<Port>,
+    /// What the slow path was last configured with.
+    pub(super) links: Option<Links>,
     pub(super) started: Instant,
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -117,6 +120,12 @@ impl SlowThread {
     }
 
     fn configure(&mut self) {
+        // Nearly all changes, a learned path MTU among them, are none to the slow path.
+        let links = &self.reader.current().links;
+        if self.links.as_ref() == Some(links) {
+            return;
+        }
+        self.links = Some(links.clone());
         let now = self.now();
         let mut send = sender(&mut self.channels, &self.stats);
         self.slow.configure(&self.reader.current().links, now, &mut send);

@@ -8,9 +8,9 @@ use super::family::{FlowTable, Key};
 use super::{Env, Pipeline};
 use crate::flow::{Flags, Lookup, State};
 use crate::packet::buf::PacketBuf;
-use crate::snapshot::Service;
+use crate::snapshot::{Service, Snapshot};
 use crate::stats::Event;
-use crate::types::{AnyFlowKey, FlowKey, FlowKey6, Protocol, RealId, Tuple};
+use crate::types::{AnyFlowKey, FlowKey, FlowKey6, Protocol, RealId, ServiceId, Tuple};
 
 /// Table places looked at for one query: a bound on the gap between two bursts.
 pub const SCAN_BUDGET: usize = 256;
@@ -53,11 +53,18 @@ impl FlowMatch {
     /// service that has the wanted L4 port. A template is of no one L4 port of a client.
     fn matches_template<K: Key>(
         &self,
-        service: &Service,
+        snapshot: &Snapshot,
+        (id, service): (ServiceId, &Service),
         network: K::Address,
         real: RealId,
     ) -> bool {
         let netmask = service.persistence.map(|p| p.netmask);
+        // One of fewer L4 ports takes theirs from one of more.
+        let serves = |port| {
+            let vip = K::address(service.key.vip);
+            let key = vip.map(|vip| K::new(network, vip, (0, port), service.key.protocol));
+            key.and_then(|key| key.find_service(snapshot)) == Some(id)
+        };
         let binds = |client: IpAddr| {
             let client = K::address(client);
             client.is_some_and(|a| netmask.map_or(a, |mask| K::under(a, mask)) == network)
@@ -66,7 +73,7 @@ impl FlowMatch {
             && self.client.is_none_or(binds)
             && self.client_port.is_none_or(|p| p == 0)
             && self.vip.is_none_or(|a| a == service.key.vip)
-            && self.vip_port.is_none_or(|p| service.key.ports.contains(p))
+            && self.vip_port.is_none_or(serves)
             && self.has(real)
     }
 
@@ -208,7 +215,8 @@ impl<B: PacketBuf> Pipeline<B> {
             let Some(vip) = K::address(service.key.vip) else { continue };
             let ports = (0, service.key.ports.first());
             let network = template.key.network;
-            if !wanted.matches_template::<K>(service, network, template.real) {
+            let of = (template.key.service, service);
+            if !wanted.matches_template::<K>(env.snapshot, of, network, template.real) {
                 continue;
             }
             let key = K::new(network, vip, ports, service.key.protocol);

@@ -199,7 +199,9 @@ fn path_mtu(icmp: &[u8], own: &Own) -> Option<PathMtu> {
     let mtu = message.next_hop_mtu()?;
     let quoted = ipv4::Packet::new_in(message.payload(), usize::from(u16::MAX)).ok()?;
     let (real, dip) = (quoted.dst().into(), quoted.src().into());
-    let ours = own.has_tunnel(&TunnelSpec { real, dip, gre: is_gre(quoted.protocol())? });
-    let too_long = quoted.fragment().df() && quoted.total_len() > mtu;
-    (ours && too_long && mtu >= MIN_MTU4).then_some(PathMtu { real, mtu })
+    let gre = is_gre(quoted.protocol())?;
+    let longest = own.tunnel_mtu(&TunnelSpec { real, dip, gre })?;
+    let len = quoted.total_len();
+    let told = quoted.fragment().df() && len > mtu && len <= longest;
+    (told && mtu >= MIN_MTU4).then_some(PathMtu { real, mtu })
 }

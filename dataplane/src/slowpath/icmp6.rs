@@ -227,10 +227,12 @@ fn path_mtu(icmp: &[u8], own: &Own) -> Option<PathMtu> {
     let mtu = message.next_hop_mtu()?;
     let quoted = ipv6::Packet::new_in(message.payload(), usize::MAX).ok()?;
     let (real, dip) = (quoted.dst().into(), quoted.src().into());
-    let ours = own.has_tunnel(&TunnelSpec { real, dip, gre: is_gre(quoted.next_header())? });
-    let too_long = ipv6::HEADER_LEN as u32 + u32::from(quoted.payload_len()) > mtu;
+    let gre = is_gre(quoted.next_header())?;
+    let longest = own.tunnel_mtu(&TunnelSpec { real, dip, gre })?;
+    let len = ipv6::HEADER_LEN as u32 + u32::from(quoted.payload_len());
+    let told = len > mtu && len <= longest.into();
     // RFC 8201 4: "A node MUST NOT reduce its estimate of the Path MTU below the IPv6 minimum link
     // MTU" because of such a message.
     let mtu = u16::try_from(mtu).ok().filter(|mtu| *mtu >= ipv6::MIN_MTU)?;
-    (ours && too_long).then_some(PathMtu { real, mtu })
+    told.then_some(PathMtu { real, mtu })
 }

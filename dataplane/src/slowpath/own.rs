@@ -148,9 +148,12 @@ impl Own {
         }
     }
 
-    /// Whether the director sends packets through this tunnel.
-    pub(super) fn has_tunnel(&self, tunnel: &TunnelSpec) -> bool {
-        self.tunnels.binary_search(tunnel).is_ok()
+    /// The longest outer packet, in bytes, that the director sends through this tunnel, if it is one
+    /// of its own.
+    pub(super) fn tunnel_mtu(&self, tunnel: &TunnelSpec) -> Option<u16> {
+        self.tunnels.binary_search(tunnel).ok()?;
+        let has_dip = |p: &&PortSpec| p.addresses.iter().any(|a| a.address == tunnel.dip);
+        self.ports.iter().find(has_dip).map(|port| port.mtu)
     }
 
     /// Whether any tunnel leads to this real server.

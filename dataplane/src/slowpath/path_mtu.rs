@@ -3,7 +3,8 @@
 //! A router that cannot pass a tunnel's packet on tells its source, a DIP (RFC 1191, RFC 8201).
 //! What is believed: a message that quotes an outer packet as the director sends them to this real
 //! server, with DF, longer than what is said to pass. Who knows DIP and RIP can make one up; it
-//! leads to shorter packets for a while, never to less than [`MIN_MTU4`] or IPv6's least MTU.
+//! leads to shorter packets for a while, never to less than [`MIN_MTU4`] or IPv6's least MTU. What
+//! could not have been sent, or is no less than the egress port takes, tells nothing.
 //!
 //! # Limits
 //! One entry for each real server behind a tunnel, for [`MAX_AGE`] after it was last heard of.
@@ -16,21 +17,23 @@ use std::net::IpAddr;
 
 use super::Millis;
 use super::own::Own;
-use crate::packet::ipv6::next;
+use crate::packet::ipv6::{self, next};
 
 /// How long a path MTU is gone by after it was last told, in milliseconds (RFC 1191 6.3, RFC 8201
-/// 4: ten minutes).
+/// 4: ten minutes), up to the next whole minute: what was told in one minute is forgotten at once,
+/// with one new snapshot.
 pub const MAX_AGE: u64 = 600_000;
-/// Less is not believed of IPv4: no path on which a tunnel is of use has a smaller MTU, which every
-/// host must take (RFC 791 3.1).
-pub const MIN_MTU4: u16 = 576;
+const MINUTE: u64 = 60_000;
+/// Less is not believed of IPv4 either, so that whoever makes messages up cannot take QUIC away from
+/// clients, whose packets of 1200 bytes must not be cut (RFC 9000 14).
+pub const MIN_MTU4: u16 = ipv6::MIN_MTU;
 
 /// A router on the way to a real server has a smaller MTU than the egress port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathMtu {
     /// RIP.
     pub real: IpAddr,
-    /// Longest outer packet that passes, in bytes; [`MIN_MTU4`] or more, for IPv6 1280 or more.
+    /// Longest outer packet that passes, in bytes; 1280 or more.
     pub mtu: u16,
 }
 
@@ -56,7 +59,8 @@ pub(super) struct PathMtus(BTreeMap<IpAddr, Known>);
 impl PathMtus {
     /// Takes up what was told. A larger one than is known is about a packet sent before that was.
     pub(super) fn note(&mut self, PathMtu { real, mtu }: PathMtu, now: Millis) {
-        let told = Known { mtu, until: now.after(MAX_AGE) };
+        let until = Millis(now.after(MAX_AGE).0.next_multiple_of(MINUTE));
+        let told = Known { mtu, until };
         let known = self.0.entry(real).or_insert(told);
         if mtu <= known.mtu {
             *known = told;

@@ -332,4 +332,12 @@ fn a_flush_finds_the_template_that_binds_a_client() {
     assert!(is_listed(&mut director));
     flush(&mut director, &FlowMatch { vip_port: Some(443), client: ip("198.51.100.7"), ..all() });
     assert!(!is_listed(&mut director));
+    // An L4 port that another virtual service has is not this one's.
+    let one = THREE.replace("tcp 80", "tcp 443");
+    let mut director = Director::new(&[&THREE.replace("tcp 80", "tcp 0"), &one]);
+    open(&mut director, CLIENT, 1000);
+    flush(&mut director, &FlowMatch { vip_port: Some(443), ..all() });
+    assert!(is_listed(&mut director));
+    flush(&mut director, &FlowMatch { vip_port: Some(444), ..all() });
+    assert!(!is_listed(&mut director));
 }
