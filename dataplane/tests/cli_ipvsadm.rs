@@ -158,12 +158,35 @@ fn a_restore_goes_on_and_says_that_lines_are_missing() {
 -a -t 192.0.2.101:80 -r 192.0.2.21:80 -g -w 1
 ";
     let (status, out, err) = fixture.fed("-R", lines);
-    assert_eq!((status, out.as_str(), err.lines().count()), (255, "", 3));
+    assert_eq!((status, out.as_str(), err.lines().count()), (255, "", 5));
+    assert!(err.contains("  left out: line 1, -A -f 1 -s rr\n"), "{err}");
+    assert!(err.contains("  left out: line 3, -a -t 192.0.2.101:80 -r 192.0.2.22:80 -m"), "{err}");
     assert!(err.ends_with("2 lines were left out\n"), "{err}");
     assert_eq!(fixture.plane.last().services[1].reals.len(), 1);
     assert_eq!(fixture.ipvsadm("-C"), DONE);
     assert!(fixture.plane.last().services.is_empty());
     assert_eq!(fixture.fed("-R", "-A -t 192.0.2.101:80\n-A -t 192.0.2.101:80\n").0, 0);
+    // What LVS takes and the director does not, and what was for something left out.
+    for (lines, missed) in [
+        ("-A -t 192.0.2.102:80\n-a -t 192.0.2.102:80 -r 192.0.2.21 -w 70000\n", 1),
+        ("-A -t 192.0.2.103:80 -p 2600000\n-a -t 192.0.2.103:80 -r 192.0.2.21\n", 2),
+        ("-A -f 7\n-a -f 7 -r 192.0.2.21\n-A -t 192.0.2.104:80\n", 2),
+    ] {
+        let (status, _, err) = fixture.fed("-R", lines);
+        assert_eq!((status, err.matches("left out: line").count()), (255, missed), "{err}");
+    }
+    // Without anything left out, LVS's own refusals are no more than told.
+    assert_eq!(fixture.fed("-R", "-a -t 192.0.2.109:80 -r 192.0.2.21\n").0, 0);
+}
+
+#[test]
+fn a_service_of_all_ports_without_persistence_can_be_restored() {
+    let fixture = Fixture::new();
+    let saved = "-A -t 192.0.2.101:0 -s rr\n";
+    assert_eq!(fixture.ipvsadm("-A -t 192.0.2.101:0 -s rr").0, 2);
+    fixture.ipvsadm("-C");
+    assert_eq!(fixture.fed("-R", saved), DONE);
+    assert_eq!(fixture.ipvsadm("-S -n").1, saved);
 }
 
 #[test]

@@ -123,6 +123,16 @@ impl Line {
 
 /// Reads a command line without the program's name.
 pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Line, Wrong> {
+    read_line(words, names, false)
+}
+
+/// Reads a saved line: as [`parse`], but a service of all L4 ports may be without persistence, as
+/// those made by other means than `ipvsadm` are.
+pub(super) fn parse_saved(words: &[String], names: &dyn Names) -> Result<Line, Wrong> {
+    read_line(words, names, true)
+}
+
+fn read_line(words: &[String], names: &dyn Names, saved: bool) -> Result<Line, Wrong> {
     let mut words = Words::new(KNOWN, words);
     let first = match words.option() {
         Some(Ok(Given { is: Is::Command(command), value })) => (command, value),
@@ -155,7 +165,7 @@ pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Line, Wrong> 
             Is::Sort => {}
         }
     }
-    finish(line, words.rest())
+    finish(line, words.rest(), saved)
 }
 
 fn read(line: &mut Line, option: Opt, value: Option<&str>, names: &dyn Names) -> Result<(), Wrong> {
@@ -246,7 +256,7 @@ fn service(line: &mut Line, kind: ServiceKind, text: &str, names: &dyn Names) ->
 }
 
 /// What can be checked only once all options are there.
-fn finish(mut line: Line, rest: &[&str]) -> Result<Line, Wrong> {
+fn finish(mut line: Line, rest: &[&str], saved: bool) -> Result<Line, Wrong> {
     let mut rest = rest.iter();
     if line.command == Command::Set {
         for timeout in &mut line.timeouts {
@@ -261,7 +271,7 @@ fn finish(mut line: Line, rest: &[&str]) -> Result<Line, Wrong> {
     check_flags(&line)?;
     check_options(&line)?;
     match line.command {
-        Command::AddService | Command::EditService => check_service(&line)?,
+        Command::AddService | Command::EditService => check_service(&line, saved)?,
         Command::AddServer | Command::EditServer => {
             check_families(&line)?;
             check_tunnel(&line)?;
@@ -309,9 +319,9 @@ fn check_options(line: &Line) -> Result<(), Wrong> {
     }
 }
 
-fn check_service(line: &Line) -> Result<(), Wrong> {
+fn check_service(line: &Line, saved: bool) -> Result<(), Wrong> {
     let Some(Target::Address { protocol, ports, .. }) = line.target else { return Ok(()) };
-    if ports.is_all() && line.persistence.is_none() {
+    if ports.is_all() && line.persistence.is_none() && !saved {
         return Err(wrong("Zero port specified for non-persistent service"));
     }
     if line.has(Opt::Ops) && protocol != Protocol::Udp {

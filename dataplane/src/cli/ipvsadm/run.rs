@@ -8,7 +8,7 @@ use super::help;
 use super::list::View;
 use super::names::Names;
 use super::options::{Command, Opt};
-use super::parse::{Line, Target, Wrong, parse};
+use super::parse::{Line, Target, Wrong, parse, parse_saved};
 use super::requests::{refused, server, service, target, timeouts, unsupported};
 use super::save::save;
 use crate::cli::Failure;
@@ -64,10 +64,10 @@ impl Session<'_> {
     }
 
     /// Carries out the lines of standard input. It goes on after what the director refuses, as the
-    /// original does; but what Shunt has not got at all shows in the exit status.
+    /// original does; but what LVS would have carried out is named, and shows in the exit status.
     fn restore(&mut self) -> Result<(), Stop> {
         let mut missed = 0;
-        for line in io::stdin().lock().split(b'\n') {
+        for (number, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
             let line = line.map_err(Stop::Io)?;
             let text = String::from_utf8_lossy(&line);
             let mut words: Vec<_> = text.split_ascii_whitespace().map(str::to_owned).collect();
@@ -77,7 +77,7 @@ impl Session<'_> {
             if words.is_empty() {
                 continue;
             }
-            let line = parse(&words, self.names).and_then(|line| match line.command {
+            let line = parse_saved(&words, self.names).and_then(|line| match line.command {
                 Command::Restore => Err(super::parse::try_help()),
                 _ => Ok(line),
             });
@@ -89,8 +89,11 @@ impl Session<'_> {
                 Ok(false) => {}
                 Ok(true) => return Ok(()),
                 Err(Stop::Wrong(wrong)) if !wrong.stops => {
-                    missed += usize::from(wrong.message.starts_with("Shunt has no "));
                     eprintln!("{}", wrong.message);
+                    if is_missed(&wrong.message, missed) {
+                        missed += 1;
+                        eprintln!("  left out: line {number}, {}", words.join(" "));
+                    }
                 }
                 Err(stop) => return Err(stop),
             }
@@ -240,6 +243,25 @@ impl Session<'_> {
         Ok(self.client.insert(client))
     }
 }
+
+/// Whether a line was refused that LVS would have carried out, when so many have been before.
+fn is_missed(message: &str, before: usize) -> bool {
+    match message {
+        // Its virtual service may be one of those.
+        "Service not defined" => before > 0,
+        _ => !LVS_REFUSES.contains(&message),
+    }
+}
+
+/// What the original says of lines that LVS refuses too.
+const LVS_REFUSES: &[&str] = &[
+    "Service already exists",
+    "No such service",
+    "Destination already exists",
+    "No such destination",
+    "Scheduler or persistence engine not found",
+    "Numerical result out of range",
+];
 
 fn one(of: ServiceRef) -> ServiceSelect {
     ServiceSelect { protocol: Some(of.protocol), address: Some(of.address) }
