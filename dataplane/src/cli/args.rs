@@ -191,7 +191,8 @@ pub(super) struct ThresholdArgs {
 /// Options of forwarding by GRE.
 #[derive(Debug, Args)]
 pub(super) struct GreArgs {
-    /// GRE key of the real server's tunnel (only with gre)
+    /// GRE key of the real server's tunnel (only with gre); together with --gre-checksum it replaces
+    /// both that were set before
     #[arg(long, value_name = "KEY")]
     pub(super) gre_key: Option<u32>,
     /// Send GRE checksums (only with gre)
@@ -329,7 +330,7 @@ pub(super) enum FlowCommand {
         #[arg(value_name = "VIP:PORT", value_parser = text::<SocketAddr>)]
         vip: SocketAddr,
     },
-    /// Remove flows: their next packets are scheduled afresh, or dropped
+    /// Remove flows: a TCP client's next segment is reset, where no hash finds its real server
     Flush {
         /// Which
         #[command(flatten)]

@@ -28,8 +28,8 @@ pub enum EalError {
     /// No hugepages to be had.
     #[error(
         "no free hugepages: reserve some, for example {mib} MiB with `echo {pages} > \
-         /proc/sys/vm/nr_hugepages` (add `--in-memory` to the EAL arguments if no hugetlbfs is \
-         mounted), or do without, slower, with `--no-huge -m {mib}` ({errno})"
+         /proc/sys/vm/nr_hugepages` or with `scripts/hugepages`, or do without, slower, with \
+         `eal = [\"--no-huge\", \"-m\", \"{mib}\"]` in `[dataplane]` ({errno})"
     )]
     NoHugepages {
         /// Memory that would do.
