@@ -161,7 +161,7 @@ fn with_a_director_named_others_are_not_served_and_undo_leaves_nothing() {
         let links = || lab.exec(node, &["ip", "-o", "link"]).ok();
         assert!(devices.iter().all(|device| links().contains(device)), "{}", links());
         set_up(&["--undo"]);
-        assert!(!links().contains("shunt-"), "{}", links());
+        assert!(!devices.iter().any(|device| links().contains(device)), "{}", links());
         let left = lab.exec(node, &["ip", "-o", "address"]).ok();
         assert!(!left.contains("192.0.2.150") && !left.contains("2001:db8:2::150"), "{left}");
     }
@@ -289,7 +289,6 @@ fn undo_leaves_what_others_use() {
     on("ip link set sit0 down");
     for (add, delete) in [
         ("ip address add 10.9.9.1/30 dev sit0", "ip address del 10.9.9.1/30 dev sit0"),
-        ("ip -6 route add 2001:db8:9::/48 dev sit0", "ip -6 route del 2001:db8:9::/48 dev sit0"),
         ("ip route add 10.9.8.0/24 table 9 dev sit0", "ip route del 10.9.8.0/24 table 9 dev sit0"),
     ] {
         script("--method ipip --vip 2001:db8:2::150 --mss 1440 --apply");
@@ -347,10 +346,9 @@ fn what_is_printed_can_be_pasted() {
     };
     bare(&lab, "rs3");
     // Each look into a guest takes seconds: one method with all that it can print.
-    for (node, options) in [
-        ("rs1", "--method dr"),
-        ("rs3", "--method ipip --over ipv4,ipv6 --mss 1420"),
-    ] {
+    for (node, options) in
+        [("rs1", "--method dr"), ("rs3", "--method ipip --over ipv4,ipv6 --mss 1420")]
+    {
         let set_up = [&options.split(' ').collect::<Vec<_>>()[..], &vips].concat();
         let apply = || real_server(&lab, node, &[&set_up[..], &["--apply"]].concat()).ok();
         let undo = || real_server(&lab, node, &[&["--undo"], &vips[..]].concat()).ok();
