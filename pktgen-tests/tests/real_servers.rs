@@ -161,7 +161,7 @@ fn with_a_director_named_others_are_not_served_and_undo_leaves_nothing() {
         let links = || lab.exec(node, &["ip", "-o", "link"]).ok();
         assert!(devices.iter().all(|device| links().contains(device)), "{}", links());
         set_up(&["--undo"]);
-        assert!(!links().contains("shunt-"), "{}", links());
+        assert!(!devices.iter().any(|device| links().contains(device)), "{}", links());
         let left = lab.exec(node, &["ip", "-o", "address"]).ok();
         assert!(!left.contains("192.0.2.150") && !left.contains("2001:db8:2::150"), "{left}");
     }
@@ -227,6 +227,142 @@ fn undo_needs_no_option_of_the_set_up_and_says_what_it_did() {
     let said = undo("rs1", &["--vip", "192.0.2.21"]);
     assert!(said.contains("Left alone: 192.0.2.21/24 on eth0"), "{said}");
     assert!(on("rs1", &["-o", "address"]).contains("192.0.2.21/24"));
+}
+
+/// Takes away what the lab has set up, so that the devices that Linux makes are down.
+fn bare(lab: &Lab, node: &str) {
+    let addresses = lab.exec(node, &["ip", "-o", "address"]).ok();
+    let vips = addresses.lines().filter_map(|line| {
+        let address = line.split_whitespace().nth(3)?;
+        let host = address.strip_suffix("/32").or_else(|| address.strip_suffix("/128"))?;
+        (host != "::1").then_some(["--vip", host])
+    });
+    let arguments: Vec<_> = ["--undo"].into_iter().chain(vips.flatten()).collect();
+    real_server(lab, node, &arguments).ok();
+    let up = up(lab, node);
+    assert!(up.iter().all(|device| ["lo", "eth0"].contains(&device.as_str())), "{up:?}");
+}
+
+/// The devices that are up.
+fn up(lab: &Lab, node: &str) -> BTreeSet<String> {
+    let links = lab.exec(node, &["ip", "-o", "link", "show", "up"]).ok();
+    let name = |line: &str| Some(line.split(": ").nth(1)?.split('@').next()?.to_owned());
+    links.lines().filter_map(name).collect()
+}
+
+#[test]
+fn undo_leaves_what_others_use() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::up6(Reals::All);
+    bare(&lab, "rs3");
+    let on = |command: &str| {
+        let command: Vec<_> = command.split(' ').collect();
+        lab.exec("rs3", &command).ok()
+    };
+    let script = |arguments: &str| {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        real_server(&lab, "rs3", &arguments).ok()
+    };
+    let is_up = |device: &str| up(&lab, "rs3").contains(device);
+
+    // A device of the same method that somebody else took up, for another address.
+    script("--method ipip --vip 192.0.2.150 --apply");
+    on("ip link set sit0 up alias uplink");
+    on("ip address add 10.9.9.1/30 dev sit0");
+    let said = script("--undo --vip 192.0.2.150");
+    assert!(said.contains("took the device tunl0 down"), "{said}");
+    assert!(said.contains("Left as it is: sit0, which was up before"), "{said}");
+    assert!(!is_up("tunl0") && is_up("sit0"));
+
+    // The same without an address, with a VIP on it, and with the method named for a VIP of another.
+    on("ip address del 10.9.9.1/30 dev sit0");
+    script("--method ipip --vip 2001:db8:2::150 --apply");
+    script("--undo --vip 2001:db8:2::150");
+    script("--method dr --vip 192.0.2.150 --apply");
+    script("--undo --method ipip --vip 192.0.2.150");
+    assert!(is_up("sit0"));
+    assert!(on("ip link show sit0").contains("alias uplink\n"));
+
+    // What set-up took up, and others have come to use: until they no longer do.
+    on("ip link set sit0 down");
+    for (add, delete) in [
+        ("ip address add 10.9.9.1/30 dev sit0", "ip address del 10.9.9.1/30 dev sit0"),
+        ("ip route add 10.9.8.0/24 table 9 dev sit0", "ip route del 10.9.8.0/24 table 9 dev sit0"),
+    ] {
+        script("--method ipip --vip 2001:db8:2::150 --mss 1440 --apply");
+        on(add);
+        let said = script("--undo --vip 2001:db8:2::150");
+        assert!(said.contains("sit0, which has other addresses or routes"), "{add}: {said}");
+        assert!(is_up("sit0"), "{add}");
+        assert!(!on("ip -6 route show default").contains("advmss"), "{add}");
+        on(delete);
+        script("--undo --method ipip --vip 2001:db8:2::150");
+        assert!(!is_up("sit0"), "{add}");
+        assert!(on("ip link show sit0").contains("alias uplink\n"), "{add}");
+    }
+
+    // A segment size that was there before, on the routes of the other family.
+    for (own, vip, others) in [("-4", "192.0.2.150", "-6"), ("-6", "2001:db8:2::150", "-4")] {
+        let before = on(&format!("ip {others} route show default"));
+        let route = before.trim_end();
+        on(&format!("ip {others} route change {route} advmss 1400"));
+        script(&format!("--method ipip --vip {vip} --mss 1440 --apply"));
+        assert!(on(&format!("ip {own} route show default")).contains("advmss 14"), "{own}");
+        let said = script(&format!("--undo --vip {vip}"));
+        assert_eq!(said.matches("segment size").count(), 1, "{said}");
+        assert!(!on(&format!("ip {own} route show default")).contains("advmss"), "{own}");
+        assert!(on(&format!("ip {others} route show default")).contains("advmss 1400"), "{others}");
+        on(&format!("ip {others} route change {route}"));
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_pasted() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::up6(Reals::All);
+    let vips = ["--vip", "192.0.2.150", "--vip", "2001:db8:2::150"];
+    let paste = |node: &str, text: &str| {
+        let pasted = lab.exec(node, &["bash", "-c", text]);
+        assert!(pasted.code == 0 && pasted.err.is_empty(), "{pasted:?} of {text}");
+        pasted.out
+    };
+    let state = |node: &str| {
+        paste(
+            node,
+            r#"
+            for device in /sys/class/net/*; do
+                echo "${device##*/} $(cat $device/flags) $(cat $device/ifalias)"
+                cat /proc/sys/net/ipv4/conf/${device##*/}/{arp_ignore,arp_announce,rp_filter}
+            done
+            ip -o address | awk '$4 !~ "^fe80" { print $2, $4 }'
+            ip -4 route
+            ip -6 route show default
+            "#,
+        )
+    };
+    bare(&lab, "rs3");
+    // Each look into a guest takes seconds: one method with all that it can print.
+    for (node, options) in
+        [("rs1", "--method dr"), ("rs3", "--method ipip --over ipv4,ipv6 --mss 1420")]
+    {
+        let set_up = [&options.split(' ').collect::<Vec<_>>()[..], &vips].concat();
+        let apply = || real_server(&lab, node, &[&set_up[..], &["--apply"]].concat()).ok();
+        let undo = || real_server(&lab, node, &[&["--undo"], &vips[..]].concat()).ok();
+        // The settings stay after an undo; those of these devices are there since the lab came up.
+        let before = state(node);
+        apply();
+        let applied = state(node);
+        undo();
+        paste(node, &real_server(&lab, node, &set_up).ok());
+        assert_eq!(state(node), applied, "{options}");
+        let printed = real_server(&lab, node, &[&["--undo", "--print"], &vips[..]].concat()).ok();
+        paste(node, &printed);
+        assert_eq!(state(node), before, "{options}: {printed}");
+    }
 }
 
 #[test]
