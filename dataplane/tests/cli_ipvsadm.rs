@@ -175,7 +175,8 @@ fn a_restore_goes_on_and_says_that_lines_are_missing() {
         let (status, _, err) = fixture.fed("-R", lines);
         assert_eq!((status, err.matches("left out: line").count()), (255, missed), "{err}");
     }
-    // Without anything left out, LVS's own refusals are no more than told.
+    // Without anything left out, LVS's own refusals are no more than told, and what nobody can read.
+    assert_eq!(fixture.fed("-R", "-A -t 192.0.2.104:81 -q foo\n-A -t 192.0.2.105:80\n").0, 0);
     assert_eq!(fixture.fed("-R", "-a -t 192.0.2.109:80 -r 192.0.2.21\n").0, 0);
 }
 

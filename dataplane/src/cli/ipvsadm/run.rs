@@ -81,6 +81,8 @@ impl Session<'_> {
                 Command::Restore => Err(super::parse::try_help()),
                 _ => Ok(line),
             });
+            // What cannot be read, the original cannot read either.
+            let read = line.is_ok();
             let done = line.map_err(Stop::from).and_then(|line| {
                 let ends = matches!(line.command, Command::Help | Command::Version);
                 self.execute(&line).map(|()| ends)
@@ -90,7 +92,7 @@ impl Session<'_> {
                 Ok(true) => return Ok(()),
                 Err(Stop::Wrong(wrong)) if !wrong.stops => {
                     eprintln!("{}", wrong.message);
-                    if is_missed(&wrong.message, missed) {
+                    if read && is_missed(&wrong.message, missed) {
                         missed += 1;
                         eprintln!("  left out: line {number}, {}", words.join(" "));
                     }
