@@ -7,8 +7,6 @@ use dataplane::flow::{
     Cause, Event, Flags, Flow, FlowRef, Inserted, Key, Lookup, NewShardError, Packed, Removed,
     Seed, Shard, State, Table, Timeouts, Transition,
 };
-use dataplane::packet::fast::Head;
-use dataplane::packet::tcp;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 
 const NOW: Tick = Tick(1_000_000);
@@ -147,45 +145,6 @@ fn keys_with_one_hash_are_told_apart() {
         }
     }
     assert_balanced(&table);
-}
-
-#[test]
-fn twins_of_tcp_and_udp_pass_as_their_own_only() {
-    let tcp = (Protocol::Tcp, tcp::Flags::ACK.0, State::Established);
-    let udp = (Protocol::Udp, Head::DATAGRAM, State::Udp);
-    let (mut alone, mut together) = (0, 0);
-    for n in 0..100 {
-        for (one, other) in [(tcp, udp), (udp, tcp)] {
-            // Three buckets: the twins, which differ in their protocol alone, often share one.
-            let mut shard = shard(3);
-            let pass = |shard: &mut Shard, (protocol, signal, _): (Protocol, u8, State)| {
-                let key = FlowKey { protocol, ..key(n) };
-                let ((addresses, ports), hash) = (key.words(), shard.hash(&key));
-                shard.pass(hash, &addresses, ports as u32, signal, NOW.after(9))
-            };
-            let add = |shard: &mut Shard, (protocol, _, state): (Protocol, u8, State)| {
-                let key = FlowKey { protocol, ..key(n) };
-                let (hash, real) = (shard.hash(&key), RealId(protocol as u32));
-                let _ = shard.insert(key, hash, real, state, Flags::NONE, NOW);
-            };
-            add(&mut shard, one);
-            assert_eq!(pass(&mut shard, other), None, "there is no such flow");
-            let key = FlowKey { protocol: one.0, ..key(n) };
-            let found = shard.find(&key, shard.hash(&key), NOW).unwrap();
-            assert_eq!(found.deadline, NOW.after(shard.span(one.2)), "its timer is not restarted");
-            alone += u32::from(pass(&mut shard, one).is_some());
-            add(&mut shard, other);
-            for kind in [one, other] {
-                match pass(&mut shard, kind) {
-                    Some(real) => assert_eq!(real, RealId(kind.0 as u32)),
-                    // Left to `lookup`.
-                    None => together += 1,
-                }
-            }
-        }
-    }
-    assert_eq!(alone, 200);
-    assert!(together > 30, "{together} of 400: twins shared buckets");
 }
 
 #[test]
