@@ -5,15 +5,15 @@
 //! single connection as the kernel does, and share nothing with the product but its input.
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
+mod schedule_common;
+
 use std::cell::Cell;
-use std::hash::Hasher;
 use std::net::Ipv4Addr;
 
 use dataplane::schedule::{Cursor, Load, Loads, Member, Options, Scheduler, Thresholds};
 use dataplane::types::{FlowKey, Protocol, SchedulerKind, Tick};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use siphasher::sip::SipHasher24;
 
 const HOUR: u32 = 3_600_000;
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
@@ -170,12 +170,6 @@ fn first_least(
     of.iter().copied().find(|&i| of.iter().all(|&j| cost(i) * weight(j) <= cost(j) * weight(i)))
 }
 
-fn sip(bytes: &[u8]) -> u64 {
-    let mut hasher = SipHasher24::new_with_key(&[0; 16]);
-    hasher.write(bytes);
-    hasher.finish()
-}
-
 impl Plain {
     /// Those that take new flows, beginning with whose turn it is.
     fn rotation(&self, w: &World) -> Vec<usize> {
@@ -238,7 +232,7 @@ impl Plain {
             }
             SchedulerKind::Sh | SchedulerKind::Mh => {
                 let c = key.client.octets();
-                let hash = sip(&[b'c', c[0], c[1], c[2], c[3], 0, 0]);
+                let hash = schedule_common::client([0; 16], c, 0);
                 let start = ((u128::from(hash) * table.len() as u128) >> 64) as usize;
                 let mut owners = (0..table.len().min(65))
                     .map(|n| usize::from(table[(start + n) % table.len()]))
@@ -248,7 +242,7 @@ impl Plain {
             }
             SchedulerKind::Dh => {
                 let v = key.vip.octets();
-                let hash = sip(&[b'd', v[0], v[1], v[2], v[3]]);
+                let hash = schedule_common::vip([0; 16], v);
                 let slot = ((u128::from(hash) * table.len() as u128) >> 64) as usize;
                 table.get(slot).map(|&i| usize::from(i)).filter(|&i| !w.full[i])
             }

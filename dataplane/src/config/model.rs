@@ -133,7 +133,7 @@ pub const DEFAULT_HASH_KEY: [u8; 16] = *b"shunt/hash-key/1";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scheduling {
-    /// SipHash key; [`DEFAULT_HASH_KEY`] when absent.
+    /// Key of the hash schedulers; [`DEFAULT_HASH_KEY`] when absent.
     #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<[u8; 16]>,
     /// Slots of the table of `sh`, `dh` and `mh`, a prime.

@@ -70,8 +70,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use hash::{Key, Packed, Seed};
+pub use hash::{Key, Packed};
 pub use record::{Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Removed};
 pub use state::{Event, State, Timeouts, Transition};
 pub use sweep::Swept;
 pub use table::{Shard, Shard6, Table};
+
+pub use crate::types::Seed;

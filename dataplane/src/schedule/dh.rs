@@ -10,7 +10,7 @@
 //! [Maglev table](super::maglev) of equal shares under the configured key, which drained members
 //! are not in.
 
-use super::hash::HashKey;
+use super::hash::DestinationHash;
 use super::maglev::Table;
 use super::{BuildError, Loads, Member, Options};
 use crate::types::Tuple;
@@ -18,19 +18,19 @@ use crate::types::Tuple;
 #[derive(Debug)]
 pub(super) struct Dh {
     table: Table,
-    key: HashKey,
+    hash: DestinationHash,
 }
 
 impl Dh {
     pub(super) fn build(members: &[Member], options: &Options) -> Result<Dh, BuildError> {
         let equal = |m: &Member| Member { weight: m.weight.min(1), ..*m };
         let equals: Vec<_> = members.iter().map(equal).collect();
-        Ok(Dh { table: Table::build(&equals, options)?, key: options.hash_key })
+        Ok(Dh { table: Table::build(&equals, options)?, hash: DestinationHash::new(options) })
     }
 
     #[inline]
     pub(super) fn pick(&self, flow: &impl Tuple, loads: &(impl Loads + ?Sized)) -> Option<usize> {
-        let owner = self.table.owner(self.key.destination(flow.vip()))?;
+        let owner = self.table.owner(self.hash.of(flow))?;
         (!loads.is_full(owner)).then_some(owner)
     }
 

@@ -246,7 +246,7 @@ pub struct Spec {
     pub neighbors: Vec<StaticNeighbor>,
     /// Flow timers.
     pub timeouts: Timeouts,
-    /// SipHash key of the hash schedulers; the same on several directors makes them agree.
+    /// Key of the hash schedulers; the same on several directors makes them agree.
     pub hash_key: [u8; 16],
     /// Slots of a Maglev table, a prime.
     pub maglev_size: u32,

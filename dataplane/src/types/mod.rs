@@ -13,6 +13,7 @@ mod neighbor;
 mod netmask;
 mod ports;
 mod punt;
+mod seed;
 mod tick;
 
 pub use address::AddressState;
@@ -27,4 +28,6 @@ pub use neighbor::NeighborState;
 pub use netmask::Netmask;
 pub use ports::{Ports, ServiceAddress};
 pub use punt::{Punt, PuntReason};
+pub use seed::Seed;
+pub(crate) use seed::fold;
 pub use tick::Tick;
