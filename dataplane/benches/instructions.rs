@@ -6,7 +6,7 @@
 
 mod support;
 
-use dataplane::types::ForwardMethod;
+use dataplane::types::{ForwardMethod, SchedulerKind};
 use support::rig::{BATCH, Rig};
 use support::scenario::{FORWARDED, MIXED, Scenario};
 
@@ -18,6 +18,8 @@ const BY_METHOD: &[&str] = &["tcp-v4-lru-hit", "udp-v4-lru-diverse", "tcp-v6-lru
 const EXITS: &[&str] =
     &["pass-v4-no-vip", "pass-v6-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip"];
 
+const FLOODS: &[&str] = &["syn-flood", "syn-flood-wrr"];
+
 /// Callgrind counts while this is on the stack.
 #[inline(never)]
 fn counted(rig: &mut Rig) {
@@ -25,7 +27,7 @@ fn counted(rig: &mut Rig) {
 }
 
 fn list() -> Vec<(&'static str, ForwardMethod)> {
-    let dr = FORWARDED.iter().chain(EXITS).chain(&["syn-flood"]);
+    let dr = FORWARDED.iter().chain(EXITS).chain(FLOODS);
     let all = dr.map(|name| (*name, ForwardMethod::Dr));
     let tunnels = [ForwardMethod::Ipip, ForwardMethod::Gre];
     let rest = tunnels.iter().flat_map(|m| BY_METHOD.iter().map(|name| (*name, *m)));
@@ -43,7 +45,8 @@ fn main() {
     };
     let method = method.parse().expect("a forwarding method");
     let scenario = match name.as_str() {
-        "syn-flood" => Scenario::new_flows(100, method),
+        "syn-flood" => Scenario::flood(SchedulerKind::Mh),
+        "syn-flood-wrr" => Scenario::flood(SchedulerKind::Wrr),
         name => Scenario::named(name, method),
     };
     let mut running = scenario.small().start();

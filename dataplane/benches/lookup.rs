@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use dataplane::dpdk::{Eal, HashKey, HashTable};
-use dataplane::flow::{Event, Flags, Lookup, Seed, Shard, State};
+use dataplane::flow::{Event, Flags, Lookup, Passed, Seed, Shard, State};
 use dataplane::packet::fast::Head;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 
@@ -98,8 +98,8 @@ impl Table for Shard {
         for (Visit(addresses, ports), hash) in keys.iter().zip(&hashes) {
             let signal = Head::DATAGRAM;
             let real = match self.pass(*hash, addresses, *ports as u32, signal, NOW) {
-                Some(real) => Some(real),
-                None => elsewhere(self, *hash, *addresses, *ports),
+                Passed::Real(real) => Some(real),
+                Passed::Absent | Passed::Unknown => elsewhere(self, *hash, *addresses, *ports),
             };
             if let Some(real) = real {
                 found += 1;

@@ -71,6 +71,9 @@ fn new_flows(c: &mut Criterion) {
     for percent in FULLNESS {
         measure(c, "dr", Scenario::new_flows(*percent, ForwardMethod::Dr));
     }
+    for scheduler in [SchedulerKind::Mh, SchedulerKind::Wrr] {
+        measure(c, "dr", Scenario::flood(scheduler));
+    }
     for scheduler in SchedulerKind::ALL {
         measure(c, "dr", Scenario::scheduled(*scheduler, 100));
     }

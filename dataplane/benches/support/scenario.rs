@@ -46,6 +46,8 @@ pub struct Scenario {
     pub order: Order,
     /// What is sent beforehand: frames, each of all these flows.
     pub before: Vec<Template>,
+    /// How much of the table, one flow in so many, the packets themselves take beforehand.
+    pub ahead: Option<usize>,
     pub flows: Flows,
     pub expect: Expect,
     /// After so many batches the flows that match are removed, outside of what is measured.
@@ -94,7 +96,7 @@ pub const EXITS: &[&str] =
     &["pass-v4-no-vip", "pass-v6-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip", "empty"];
 
 /// How full the table is, in per cent, when new flows come.
-pub const FULLNESS: &[usize] = &[10, 50, 90, 100];
+pub const FULLNESS: &[usize] = &[10, 50, 90];
 
 impl Scenario {
     fn new(name: &str, method: ForwardMethod, template: Template, expect: Expect) -> Scenario {
@@ -104,6 +106,7 @@ impl Scenario {
             template,
             order: Order::Round(ONE),
             before: vec![],
+            ahead: None,
             flows: Flows::NONE,
             expect,
             reset: None,
@@ -230,15 +233,25 @@ impl Scenario {
         scenario
     }
 
-    /// SYNs of new flows, with the table as full as said.
+    /// SYNs from everywhere, at a table full of established flows.
+    pub fn flood(scheduler: SchedulerKind) -> Scenario {
+        let name = format!("syn-flood,full=100,scheduler={scheduler}");
+        // By hash no more flows are made when one in 64 is half-open; by others, each time, and the
+        // flood competes with itself from then on.
+        let expect = if scheduler.is_hash() { Expect::Stateless } else { Expect::New };
+        let syn = Template::tcp(Flags::SYN);
+        let mut scenario = Scenario::new(&name, ForwardMethod::Dr, syn, expect)
+            .fresh(Order::Strangers, FULL, FULL);
+        scenario.setup.scheduler = scheduler;
+        scenario.ahead = Some(32);
+        scenario
+    }
+
+    /// SYNs of new flows, with the table as full as said, in per cent.
     pub fn new_flows(percent: usize, method: ForwardMethod) -> Scenario {
         let name = format!("new-flow,full={percent}");
         let syn = Template::tcp(Flags::SYN);
         let scenario = Scenario::new(&name, method, syn, Expect::New);
-        if percent == 100 {
-            // Established flows first; from then on the flood competes with itself.
-            return scenario.fresh(Order::Strangers, FULL, FULL).renamed("syn-flood,full=100");
-        }
         let mut scenario = scenario.fresh(Order::Ports, FULL * percent / 100, FULL);
         let stranger = FlowMatch { client: Some(STRANGER.into()), ..FlowMatch::default() };
         scenario.reset = Some((400, stranger));
@@ -272,7 +285,11 @@ impl Scenario {
             let mut visits = Order::Round(self.flows).visits();
             rig.send(template, &mut visits);
         }
+        let ahead = self.ahead.map_or(0, |share| (self.setup.capacity / share).div_ceil(BATCH));
         let mut running = Running { rig, visits: self.order.visits(), batches: 0, scenario: self };
+        for _ in 0..ahead {
+            running.batch();
+        }
         running.check();
         running
     }

@@ -100,6 +100,12 @@ impl HalfOpen {
 }
 
 impl<K: Key, const N: usize> Table<K, N> {
+    /// Whether the table is full, and so much of it half-open that somebody floods it.
+    #[inline(always)]
+    pub fn is_flooded(&self) -> bool {
+        self.len() >= self.capacity() && self.half_open.count * FLOOD > self.capacity()
+    }
+
     /// Whether a half-open flow's client may still be about to answer.
     #[inline(always)]
     pub(super) fn is_young(&self, state: State, deadline: Tick, now: Tick) -> bool {
@@ -130,7 +136,7 @@ impl<K: Key, const N: usize> Table<K, N> {
     /// next are asked for.
     #[inline(always)]
     pub(super) fn oldest_half_open(&mut self, now: Tick) -> Option<(u32, Flow<K>)> {
-        let flood = self.half_open.count * FLOOD > self.capacity();
+        let flood = self.is_flooded();
         for _ in 0..TRIES {
             if self.half_open.listed == 0 {
                 return None;

@@ -71,7 +71,9 @@ mod table;
 mod tests;
 
 pub use hash::{Key, Packed};
-pub use record::{Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Removed};
+pub use record::{
+    Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Passed, Removed,
+};
 pub use state::{Event, State, Timeouts, Transition};
 pub use sweep::Swept;
 pub use table::{Shard, Shard6, Table};

@@ -103,6 +103,18 @@ pub struct Removed<K = FlowKey> {
     pub cause: Cause,
 }
 
+/// What a first look found, by [`Table::pass`](super::Table::pass).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Passed {
+    /// The flow's real server. Its timer is restarted.
+    Real(RealId),
+    /// No flow.
+    Absent,
+    /// Nothing that could be told at a glance; nothing has changed.
+    Unknown,
+}
+
 /// What a lookup found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

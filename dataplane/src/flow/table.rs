@@ -27,7 +27,7 @@ use super::evict::Victims;
 use super::half_open::HalfOpen;
 use super::hash::{Packed, next_hash};
 use super::record::{
-    Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Removed,
+    Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Passed, Removed,
 };
 use super::state::{Spans, Step, stays};
 use super::{Event, Key, Seed, State, Timeouts, Transition};
@@ -178,7 +178,7 @@ impl<K: Key, const N: usize> Table<K, N> {
     /// expired, and the packet leaves it in its state. Restarts its timer; its real server.
     /// `signal` is [`Event::of_signal`]'s, of a packet of the key's protocol.
     ///
-    /// `None` says nothing, and nothing has changed: [`lookup`](Table::lookup) decides.
+    /// [`Passed::Unknown`] says nothing: [`lookup`](Table::lookup) decides.
     #[inline(always)]
     pub fn pass(
         &mut self,
@@ -187,24 +187,24 @@ impl<K: Key, const N: usize> Table<K, N> {
         ports: u32,
         signal: u8,
         now: Tick,
-    ) -> Option<RealId> {
+    ) -> Passed {
         let bucket = self.bucket(hash, 0);
-        let bucket = self.buckets.get_mut(bucket)?;
+        let Some(bucket) = self.buckets.get_mut(bucket) else { return Passed::Unknown };
         let slot = bucket.likely(addresses, ports);
+        if !bucket.has(slot, addresses, ports) {
+            return if bucket.beyond() == 0 { Passed::Absent } else { Passed::Unknown };
+        }
         let mark = bucket.marks[slot];
         // The protocol need not be asked for: no packet of one leaves a state of the other as it is.
-        let hit = bucket.has(slot, addresses, ports)
-            && stays(mark.place(), signal)
-            && !bucket.deadlines[slot].reached(now);
-        if !hit {
-            return None;
+        if !stays(mark.place(), signal) || bucket.deadlines[slot].reached(now) {
+            return Passed::Unknown;
         }
         bucket.deadlines[slot] = now.after(self.spans.at(mark.place()));
-        Some(bucket.real(slot))
+        Passed::Real(bucket.real(slot))
     }
 
-    /// Stage two, when [`pass`](Table::pass) says nothing: whether there is no such
-    /// flow at all, as far as the first bucket tells. False says nothing.
+    /// Stage two: whether there is no such flow at all, as far as the first bucket tells. False
+    /// says nothing.
     #[inline(always)]
     pub fn lacks(&self, hash: u64, key: &Packed<K::Addresses>) -> bool {
         let bucket = self.buckets.get(self.bucket(hash, 0));
@@ -304,13 +304,40 @@ impl<K: Key, const N: usize> Table<K, N> {
         let packed = key.pack();
         self.counters.inserted += 1;
 
+        // Nearly always there is room in the first bucket, and no such flow in the table.
+        let at = self.bucket(hash, 0);
+        match self.buckets.get_mut(at).filter(|bucket| bucket.beyond() == 0) {
+            Some(bucket) if self.len < self.capacity && bucket.find(&packed).is_none() => {
+                if let Some(slot) = bucket.vacancy() {
+                    bucket.put(slot, &packed, &flow, false);
+                    self.len += 1;
+                    if state == State::SynReceived {
+                        self.half_open.list(join(at, slot), hash);
+                    }
+                    return Inserted { flow: FlowRef(join(at, slot)), evicted: None };
+                }
+            }
+            _ => {}
+        }
+        self.insert_anywhere(&packed, hash, &flow, now)
+    }
+
+    /// The same, wherever there is room, or can be made.
+    #[inline(never)]
+    fn insert_anywhere(
+        &mut self,
+        packed: &Packed<K::Addresses>,
+        hash: u64,
+        flow: &Flow<K>,
+        now: Tick,
+    ) -> Inserted<K> {
         let (mut vacancy, mut may_be_here) = (None, true);
         for nth in 0..Self::BUCKETS {
             let at = self.bucket(hash, nth);
             let Some(bucket) = self.buckets.get(at) else { break };
             if may_be_here {
-                if let Some(slot) = bucket.find(&packed) {
-                    return self.replace(join(at, slot), hash, &flow, now);
+                if let Some(slot) = bucket.find(packed) {
+                    return self.replace(join(at, slot), hash, flow, now);
                 }
                 may_be_here = bucket.beyond() > 0;
             }
@@ -331,10 +358,10 @@ impl<K: Key, const N: usize> Table<K, N> {
             self.pass_over(hash, nth);
         }
         if let Some(bucket) = self.buckets.get_mut(at) {
-            bucket.put(slot, &packed, &flow, nth > 0);
+            bucket.put(slot, packed, flow, nth > 0);
             self.len += 1;
         }
-        if state == State::SynReceived {
+        if flow.state == State::SynReceived {
             self.half_open.list(join(at, slot), hash);
         }
         Inserted { flow: FlowRef(join(at, slot)), evicted }

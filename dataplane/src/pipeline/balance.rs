@@ -105,6 +105,12 @@ pub(super) const fn makes_flow(event: FlowEvent) -> bool {
 }
 
 impl Service {
+    /// The real server of a client of a service that [finds it again](Service::finds_again).
+    #[inline(always)]
+    fn owner(&self, key: &impl Key) -> Option<RealId> {
+        self.reals.get(self.scheduler.owner(key)?).copied()
+    }
+
     /// Whether a packet of this service is scheduled alone and makes no flow.
     #[inline(always)]
     pub(super) const fn is_one_packet(&self, event: FlowEvent) -> bool {
@@ -139,7 +145,7 @@ impl<B: PacketBuf> Pipeline<B> {
     ) -> Option<(B, RealId)> {
         let found = match self.find(env, flow) {
             Some(real) => Ok(real),
-            None => self.schedule(env, flow),
+            None => self.schedule(env, flow, false),
         };
         match found {
             Ok(real) => Some((buf, real)),
@@ -277,16 +283,53 @@ impl<B: PacketBuf> Pipeline<B> {
         true
     }
 
-    /// Schedules a packet that has no flow in this shard.
-    #[inline(never)]
+    /// Schedules a packet that has no flow in this shard (`absent`: for sure), or a new one under
+    /// the key of one that is over.
+    #[inline(always)]
     pub(super) fn schedule<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
         flow: &FlowOf<K>,
+        absent: bool,
     ) -> Result<RealId, NoTarget> {
         let Some(service) = env.snapshot.service(flow.service) else {
             return Err(NoTarget::Drop(DropReason::NoService));
         };
+        if flow.event == FlowEvent::Syn && service.finds_again && K::shard(self).is_flooded() {
+            if let Some(real) = self.without_flow(env, service, flow, absent) {
+                return Ok(real);
+            }
+        }
+        self.schedule_flow(env, service, flow)
+    }
+
+    /// The real server of a SYN that is better sent on as it is: in a flood its flow would only
+    /// push out another's, and the client's next packet finds the same one by its hash.
+    #[inline(always)]
+    fn without_flow<K: Key, P, O>(
+        &self,
+        env: &Env<'_, P, O>,
+        service: &Service,
+        flow: &FlowOf<K>,
+        absent: bool,
+    ) -> Option<RealId> {
+        // One that is over would take the next packet.
+        if !absent && K::shard(self).find(&flow.key, flow.hash, env.now).is_some() {
+            return None;
+        }
+        let real = service.owner(&flow.key)?;
+        self.stats.event(Event::FloodSyns).add(1);
+        Some(real)
+    }
+
+    /// Schedules a packet, and makes its flow.
+    #[inline(never)]
+    fn schedule_flow<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        service: &Service,
+        flow: &FlowOf<K>,
+    ) -> Result<RealId, NoTarget> {
         let opens = matches!(flow.event, FlowEvent::Syn | FlowEvent::Datagram);
         if !opens {
             self.stats.event(Event::MissNotSyn).add(1);
@@ -300,6 +343,7 @@ impl<B: PacketBuf> Pipeline<B> {
             }
         }
         let picked = match &service.persistence {
+            _ if service.finds_again => service.owner(&flow.key),
             None => self.pick(service, flow.service, &flow.key, env.now),
             Some(persistence) => self.pick_bound(env, service, persistence, flow),
         };

@@ -5,6 +5,7 @@
 
 use super::family::Packet;
 use super::{Env, FlowOf, Output, Pipeline};
+use crate::flow::Passed;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::fast6::Head6;
 use crate::packet::icmpv6::{self, kind};
@@ -135,7 +136,8 @@ impl<B: PacketBuf> Pipeline<B> {
         }
         for Aside { mut buf, head, hash } in aside.drain(..) {
             let (ports, signal) = (head.ports as u32, head.signal);
-            let Some(real) = self.shard6.pass(hash, &head.addresses, ports, signal, env.now) else {
+            let passed = self.shard6.pass(hash, &head.addresses, ports, signal, env.now);
+            let Passed::Real(real) = passed else {
                 self.pass6_slowly(env, ingress, mac, buf);
                 continue;
             };

@@ -157,6 +157,7 @@ pub(super) trait FlowTable<K: flow::Key> {
     ) -> Inserted<K>;
     fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>>;
     fn span(&self, state: State) -> u32;
+    fn is_flooded(&self) -> bool;
     fn sweep(
         &mut self,
         now: Tick,
@@ -219,6 +220,11 @@ impl<K: flow::Key, const N: usize> FlowTable<K> for Table<K, N> {
     #[inline(always)]
     fn span(&self, state: State) -> u32 {
         self.span(state)
+    }
+
+    #[inline(always)]
+    fn is_flooded(&self) -> bool {
+        self.is_flooded()
     }
 
     #[inline(always)]

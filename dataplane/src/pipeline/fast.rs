@@ -11,7 +11,7 @@ use super::classify::is_for;
 use super::emit::transmit;
 use super::family::{FlowTable, Key};
 use super::{BURST, Env, FlowOf, Output, Pipeline};
-use crate::flow::{Event as FlowEvent, Lookup};
+use crate::flow::{Event as FlowEvent, Lookup, Passed};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{self, EtherType};
 use crate::packet::fast::{self, Ethernet, Head};
@@ -267,18 +267,24 @@ impl<B: PacketBuf> Pipeline<B> {
     fn decide<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
         let Head { addresses, ports, signal, .. } = info.head;
         match self.shard.pass(info.hash, &addresses, ports as u32, signal, env.now) {
-            Some(real) => {
+            Passed::Real(real) => {
                 env.snapshot.prefetch_way(real);
                 self.stats.prefetch_real(real);
                 info.real = real;
             }
-            None => self.decide_slowly(env, info),
+            Passed::Absent => self.decide_slowly(env, info, true),
+            Passed::Unknown => self.decide_slowly(env, info, false),
         }
     }
 
-    /// The same for one whose flow is not there, or not to be left as it is.
+    /// The same for one whose flow is not there (`absent`: for sure), or not to be left as it is.
     #[inline(never)]
-    fn decide_slowly<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
+    fn decide_slowly<P, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        info: &mut Info,
+        absent: bool,
+    ) {
         info.real = NOWHERE;
         if info.head.has_bad_source() {
             info.fate = Fate::Drop(DropReason::BadSource);
@@ -294,11 +300,8 @@ impl<B: PacketBuf> Pipeline<B> {
         };
         let event = FlowEvent::of_signal(info.head.signal);
         let flow = FlowOf { key, hash: info.hash, service, event };
-        let found = match self.find(env, &flow) {
-            Some(real) => Ok(real),
-            None => self.schedule(env, &flow),
-        };
-        match found {
+        let found = if absent { None } else { self.find(env, &flow) };
+        match found.map_or_else(|| self.schedule(env, &flow, absent), Ok) {
             Ok(real) => info.real = real,
             Err(NoTarget::Drop(reason)) => info.fate = Fate::Drop(reason),
             Err(NoTarget::Reset) => info.fate = Fate::Reset,
@@ -379,7 +382,7 @@ impl<B: PacketBuf> Pipeline<B> {
         if info.real != NOWHERE && way(env.snapshot, info.real).is_none() {
             let key = FlowKey::from_words(info.head.addresses, info.head.ports);
             self.let_go(env, &key, info.hash);
-            self.decide_slowly(env, &mut info);
+            self.decide_slowly(env, &mut info, false);
         }
         match info.fate {
             _ if info.real != NOWHERE => self.forward_any(env, ingress, buf, info.real),

@@ -28,9 +28,14 @@ impl Dh {
         Ok(Dh { table: Table::build(&equals, options)?, hash: DestinationHash::new(options) })
     }
 
+    #[inline(always)]
+    pub(super) fn owner(&self, flow: &impl Tuple) -> Option<usize> {
+        self.table.owner(self.hash.of(flow))
+    }
+
     #[inline]
     pub(super) fn pick(&self, flow: &impl Tuple, loads: &(impl Loads + ?Sized)) -> Option<usize> {
-        let owner = self.table.owner(self.hash.of(flow))?;
+        let owner = self.owner(flow)?;
         (!loads.is_full(owner)).then_some(owner)
     }
 

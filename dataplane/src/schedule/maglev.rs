@@ -60,7 +60,7 @@ impl Table {
     }
 
     /// The member a hash belongs to.
-    #[inline]
+    #[inline(always)]
     pub(super) fn owner(&self, hash: u64) -> Option<usize> {
         self.slots.get(self.slot(hash)).map(|&member| usize::from(member))
     }

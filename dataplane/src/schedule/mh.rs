@@ -53,6 +53,11 @@ impl Mh {
         if self.fallback { self.stand_in(hash, loads) } else { None }
     }
 
+    #[inline(always)]
+    pub(super) fn owner(&self, flow: &impl Tuple) -> Option<usize> {
+        self.table.owner(self.hash.of(flow))
+    }
+
     #[cold]
     fn stand_in(&self, hash: u64, loads: &(impl Loads + ?Sized)) -> Option<usize> {
         let is_free = |member: &usize| !loads.is_full(*member);

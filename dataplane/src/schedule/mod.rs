@@ -133,6 +133,17 @@ impl Scheduler {
         }
     }
 
+    /// The member a hash scheduler picks when nobody is full; `None` also for all others.
+    #[inline(always)]
+    pub fn owner(&self, key: &impl Tuple) -> Option<usize> {
+        match &self.0 {
+            Algorithm::Mh(s) => s.owner(key),
+            Algorithm::Sh(s) => s.owner(key),
+            Algorithm::Dh(s) => s.owner(key),
+            _ => None,
+        }
+    }
+
     /// What it was built as.
     pub const fn kind(&self) -> SchedulerKind {
         match self.0 {

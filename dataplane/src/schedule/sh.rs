@@ -27,6 +27,11 @@ impl Sh {
         self.0.pick(flow, loads)
     }
 
+    #[inline(always)]
+    pub(super) fn owner(&self, flow: &impl Tuple) -> Option<usize> {
+        self.0.owner(flow)
+    }
+
     pub(super) fn table(&self) -> &[u16] {
         self.0.table()
     }

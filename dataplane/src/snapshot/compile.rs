@@ -374,7 +374,7 @@ impl Compiler {
             reals.push(RealId(slot));
         }
         let limited = service.reals.iter().any(|r| r.thresholds.is_limited());
-        let thresholds = service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
+        let thresholds: Box<[_]> = service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
         if limited || service.scheduler.counts_connections() {
             let thresholds = service.reals.iter().map(|r| r.thresholds);
             compiled.snapshot.counted.extend(reals.iter().copied().zip(thresholds));
@@ -389,6 +389,8 @@ impl Compiler {
         });
         let first = reals.first().copied();
         let first = first.filter(|f| (f.0..).zip(&reals).all(|(slot, real)| real.0 == slot));
+        let finds_again =
+            scheduler.kind().is_hash() && thresholds.is_empty() && persistence.is_none();
         let compiled_service = Service {
             key: service.key,
             scheduler,
@@ -397,6 +399,7 @@ impl Compiler {
             one_packet,
             persistence,
             thresholds,
+            finds_again,
         };
         put(&mut compiled.snapshot.services, slot, compiled_service);
         Ok(id)

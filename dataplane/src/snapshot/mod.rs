@@ -84,6 +84,9 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// How many connections each of them may have; empty when none has a threshold.
     pub thresholds: Box<[Thresholds]>,
+    /// Whether a client's packets find the same real server without a flow: by their hash, whoever
+    /// is full, and whatever the client was bound to before.
+    pub finds_again: bool,
 }
 
 /// Persistence of a virtual service, compiled.

@@ -13,6 +13,7 @@ mod seen;
 mod accounts;
 mod changes;
 mod drops;
+mod flood;
 mod flows;
 mod fragments;
 mod icmp;
