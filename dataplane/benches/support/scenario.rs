@@ -240,8 +240,11 @@ impl Scenario {
         // flood competes with itself from then on.
         let expect = if scheduler.is_hash() { Expect::Stateless } else { Expect::New };
         let syn = Template::tcp(Flags::SYN);
-        let mut scenario = Scenario::new(&name, ForwardMethod::Dr, syn, expect)
-            .fresh(Order::Strangers, FULL, FULL);
+        let mut scenario = Scenario::new(&name, ForwardMethod::Dr, syn, expect).fresh(
+            Order::Strangers,
+            FULL,
+            FULL,
+        );
         scenario.setup.scheduler = scheduler;
         scenario.ahead = Some(32);
         scenario

@@ -374,7 +374,8 @@ impl Compiler {
             reals.push(RealId(slot));
         }
         let limited = service.reals.iter().any(|r| r.thresholds.is_limited());
-        let thresholds: Box<[_]> = service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
+        let thresholds: Box<[_]> =
+            service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
         if limited || service.scheduler.counts_connections() {
             let thresholds = service.reals.iter().map(|r| r.thresholds);
             compiled.snapshot.counted.extend(reals.iter().copied().zip(thresholds));

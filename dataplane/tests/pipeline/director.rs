@@ -1,6 +1,5 @@
 //! A director of one or several workers, driven by hand.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use arrayvec::ArrayVec;
 use dataplane::flow::{Flags, Seed, Shard, Shard6, State};
 use dataplane::persist::AllTemplates;
 use dataplane::pipeline::{
-    BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Query, QueryReply, Settings, Tables,
+    BURST, Env, LoadBoard, PeerMessage, Pipeline, Query, QueryReply, Settings, Tables,
 };
 use dataplane::schedule::Thresholds;
 use dataplane::snapshot::Snapshot;
@@ -20,14 +19,15 @@ use dataplane::snapshot::spec::{
 };
 use dataplane::stats::{Accounts, Counts, DropReason, Event, RealStats, Stats, Traffic};
 use dataplane::types::{
-    Mac, Netmask, PortId, Protocol, Punt, PuntReason, RealId, ServiceAddress, ServiceId,
-    ServiceKey, Tick, WorkerId,
+    Mac, Netmask, PortId, Protocol, PuntReason, RealId, ServiceAddress, ServiceId, ServiceKey,
+    Tick, WorkerId,
 };
 
 use crate::buffer::{Census, Counted, Pool};
 use crate::packets::{GATEWAY, LAN_DIP, LAN_MAC, MTU, VIP, WAN, WAN_DIP, WAN_MAC, mac_of};
 use crate::packets6::{GATEWAY6, LAN_DIP6, VIP6, WAN_DIP6};
 use crate::seen::Seen;
+use crate::wire::{Punted, Wire};
 
 /// Flows in a worker's shard unless a test wants another number.
 pub(crate) const FLOWS: usize = 1000;
@@ -35,79 +35,6 @@ const SEED: u128 = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
 /// Places for templates: one bucket.
 const TEMPLATES: usize = 8;
 const SLOTS: usize = 64;
-
-/// A packet the slow path was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Punted {
-    pub(crate) ingress: PortId,
-    pub(crate) reason: PuntReason,
-    pub(crate) bytes: Vec<u8>,
-}
-
-/// Everything a worker gives away, each with a limit.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    pub(crate) sent: Vec<(PortId, Vec<u8>)>,
-    pub(crate) punted: Vec<Punted>,
-    pub(crate) mail: VecDeque<(WorkerId, PeerMessage<Counted>)>,
-    /// Frames that are taken yet.
-    pub(crate) tx_room: usize,
-    pub(crate) punt_room: usize,
-    /// Messages that fit a queue at once.
-    pub(crate) mail_room: usize,
-    /// Buffers given to the slow path or sent: they end here.
-    pub(crate) consumed: usize,
-}
-
-impl Default for Wire {
-    fn default() -> Wire {
-        let all = usize::MAX;
-        Wire {
-            sent: vec![],
-            punted: vec![],
-            mail: VecDeque::new(),
-            tx_room: all,
-            punt_room: all,
-            mail_room: all,
-            consumed: 0,
-        }
-    }
-}
-
-impl Output<Counted> for Wire {
-    fn transmit(&mut self, port: PortId, frames: &mut ArrayVec<Counted, BURST>) {
-        let taken = frames.len().min(self.tx_room);
-        self.tx_room -= taken;
-        self.consumed += taken;
-        for frame in frames.drain(..taken) {
-            self.sent.push((port, dataplane::packet::buf::PacketBuf::data(&frame).to_vec()));
-        }
-    }
-
-    fn punt(&mut self, punt: Punt<Counted>) -> Result<(), Punt<Counted>> {
-        if self.punt_room == 0 {
-            return Err(punt);
-        }
-        self.punt_room -= 1;
-        self.consumed += 1;
-        let Punt { ingress, reason, buf } = punt;
-        let bytes = dataplane::packet::buf::PacketBuf::data(&buf).to_vec();
-        self.punted.push(Punted { ingress, reason, bytes });
-        Ok(())
-    }
-
-    fn tell(
-        &mut self,
-        to: WorkerId,
-        message: PeerMessage<Counted>,
-    ) -> Result<(), PeerMessage<Counted>> {
-        if self.mail.len() >= self.mail_room {
-            return Err(message);
-        }
-        self.mail.push_back((to, message));
-        Ok(())
-    }
-}
 
 /// What became of the packets of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -105,7 +105,11 @@ fn after_a_flood_all_is_as_before() {
     let (mut director, _) = flooded(&format!("tcp 80 mh: {THREE}"));
     assert_eq!(flood(&mut director, 2000..2100), (0, 100));
     director.wait(70_000);
-    assert_eq!(director.counts().event(Event::Flows), u64::from(OLD), "half-open flows have expired");
+    assert_eq!(
+        director.counts().event(Event::Flows),
+        u64::from(OLD),
+        "half-open flows have expired"
+    );
     assert_eq!(flood(&mut director, 3000..3050), (50, 0));
 }
 

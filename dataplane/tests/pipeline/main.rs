@@ -9,6 +9,7 @@ mod director;
 mod packets;
 mod packets6;
 mod seen;
+mod wire;
 
 mod accounts;
 mod changes;
