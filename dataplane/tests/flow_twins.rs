@@ -2,7 +2,7 @@
 //! each by its own packets only.
 #![allow(clippy::unwrap_used)]
 
-use dataplane::flow::{Flags, Seed, Shard, State};
+use dataplane::flow::{Flags, Passed, Seed, Shard, State};
 use dataplane::packet::fast::Head;
 use dataplane::packet::tcp;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
@@ -45,17 +45,19 @@ fn twins_of_tcp_and_udp_pass_as_their_own_only() {
                 let _ = shard.insert(key, hash, real, state, Flags::NONE, NOW);
             };
             add(&mut shard, one);
-            assert_eq!(pass(&mut shard, other), None, "there is no such flow");
+            let none = pass(&mut shard, other);
+            assert!(!matches!(none, Passed::Real(_)), "there is no such flow");
             let key = FlowKey { protocol: one.0, ..key(n) };
             let found = shard.find(&key, shard.hash(&key), NOW).unwrap();
             assert_eq!(found.deadline, NOW.after(shard.span(one.2)), "its timer is not restarted");
-            alone += u32::from(pass(&mut shard, one).is_some());
+            alone += u32::from(matches!(pass(&mut shard, one), Passed::Real(_)));
             add(&mut shard, other);
             for kind in [one, other] {
                 match pass(&mut shard, kind) {
-                    Some(real) => assert_eq!(real, RealId(kind.0 as u32)),
+                    Passed::Real(real) => assert_eq!(real, RealId(kind.0 as u32)),
                     // Left to `lookup`.
-                    None => together += 1,
+                    Passed::Unknown => together += 1,
+                    Passed::Absent => panic!("it is there"),
                 }
             }
         }
