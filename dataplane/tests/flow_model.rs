@@ -5,11 +5,14 @@
 use std::collections::HashMap;
 
 use dataplane::flow::{
-    Cause, Event, Flags, Flow, Key, Lookup, Packed, Removed, Seed, State, Swept, Table, Timeouts,
-    Transition,
+    Cause, Event, Flags, Flow, Key, Lookup, Packed, Passed, Removed, Seed, State, Swept, Table,
+    Timeouts, Transition,
 };
 use dataplane::types::{FlowKey, FlowKey6, Protocol, RealId, Tick};
 use proptest::prelude::*;
+
+/// The TCP flags of a SYN.
+const SYN: u8 = 2;
 
 /// Keys of the model are small numbers.
 trait ModelKey: Key + std::fmt::Debug + Send + 'static {
@@ -193,6 +196,13 @@ impl<K: ModelKey, const N: usize> Model<K, N> {
 
     fn lookup(&mut self, n: u8, hash: u64) -> Lookup<K> {
         let found = self.table.find(&K::of(n), hash, self.now);
+        // A glance never misses what is there; a SYN leaves nothing as it is, so it finds nothing.
+        let key = K::of(n).pack();
+        match self.table.pass(hash, &key.addresses, key.ports, SYN, self.now) {
+            Passed::Unknown => {}
+            Passed::Absent => assert!(!self.flows.contains_key(&n)),
+            Passed::Real(real) => panic!("{real:?} by a SYN"),
+        }
         let outcome = self.table.lookup(&K::of(n), hash, self.now);
         match (self.flows.get(&n).copied(), &outcome) {
             (None, Lookup::Miss) => assert!(found.is_none()),
