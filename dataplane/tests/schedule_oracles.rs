@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane::schedule::{Cursor, HashKey, Load, Member, Options, Scheduler};
-use dataplane::types::{FlowKey, Protocol, SchedulerKind};
+use dataplane::types::{FlowKey, FlowKey6, Protocol, SchedulerKind};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use siphasher::sip::SipHasher24;
@@ -237,6 +237,27 @@ proptest! {
     }
 }
 
+fn flow6(client: u128) -> FlowKey6 {
+    FlowKey6 {
+        client: client.into(),
+        vip: 1.into(),
+        client_port: 1,
+        vip_port: 80,
+        protocol: Protocol::Tcp,
+    }
+}
+
+proptest! {
+    #[test]
+    fn clients_over_ipv6_are_looked_up(key in any::<[u8; 16]>(), client in any::<u128>()) {
+        let scheduler = maglev(&members(&[3, 1, 2, 0, 2]), key, 251);
+        let slot = (u128::from(schedule_common::client6(key, client)) * 251) >> 64;
+        let wanted = usize::from(scheduler.table().unwrap()[slot as usize]);
+        let picked = scheduler.pick(&flow6(client), &mut Cursor::default(), IDLE);
+        prop_assert_eq!(picked, Some(wanted));
+    }
+}
+
 #[test]
 fn mh_table_of_the_default_size_is_maglevs() {
     let mixed: Vec<_> = (0..60).map(|i| [1, 65_535, 100, 0, 32_768, 7][i % 6]).collect();
@@ -256,4 +277,10 @@ fn the_hash_is_a_contract() {
         .map(|member| member.to_string())
         .collect();
     assert_eq!(picks, "12110220022000112111011221222221");
+    let picks: String = (0..32_u128)
+        .map(|i| 0x2001_0db8 << 96 | i)
+        .map(|client| mh.pick(&flow6(client), &mut Cursor::default(), IDLE).unwrap())
+        .map(|member| member.to_string())
+        .collect();
+    assert_eq!(picks, "22202111122220121012021222222121");
 }

@@ -13,7 +13,7 @@
 use arrayvec::ArrayVec;
 
 use super::balance::makes_flow;
-use super::family::Packet;
+use super::family::{FlowTable, Key, Packet};
 use super::{Env, FlowOf, Handoff, Output, PeerMessage, Pipeline};
 use crate::flow::Seed;
 use crate::packet::buf::{BufPool, PacketBuf};
@@ -221,8 +221,9 @@ impl<B: PacketBuf> Pipeline<B> {
         let Some((buf, real)) = self.balance(env, ingress, buf, flow) else { return };
         self.forward(env, ingress, buf, ip, real);
         self.learn_first(env, ip, real);
-        let service = env.snapshot.service(flow.service);
-        if !makes_flow(flow.event) || service.is_none_or(|s| s.is_one_packet(flow.event)) {
+        // One that is over, one-packet scheduling and a flood make none.
+        let made = I::Key::shard(self).find(&flow.key, flow.hash, env.now);
+        if !makes_flow(flow.event) || made.is_none() {
             return;
         }
         for step in 1..self.workers {

@@ -78,7 +78,7 @@ impl fmt::Debug for HashKey {
 }
 
 /// Beside an address, what tells clients (`sh`, `mh`) from destinations (`dh`), above 16 bits of L4
-/// port. Never zero, whatever the key: digits of pi.
+/// port: digits of pi.
 const CLIENT: u64 = 0x4528_21e6_38d0_0000;
 const DESTINATION: u64 = 0x1377_be54_66cf_0000;
 

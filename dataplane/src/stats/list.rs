@@ -110,7 +110,7 @@ counter_list! {
         TemplatesCreated = "templates_created": "Client networks bound to a real server, also again.",
         TemplatesEvicted = "templates_evicted": "Templates that still lived, removed to make room for another.",
         TemplatesLost = "templates_lost": "New flows of persistent services that found no place for a template.",
-        FloodSyns = "flood_syns": "SYNs sent on without a flow, in a flood that filled the table; the client's next packet finds the real server again, and makes the flow.",
+        FloodSyns = "flood_syns": "SYNs sent on without a flow, in a flood that filled the table; the client's first packet after its SYNs finds the real server again, and makes the flow.",
         MissNotSyn = "miss_not_syn": "TCP packets without flow that do not open a connection.",
         FragmentsSent = "fragments_sent": "Fragments made of packets too long for the egress MTU.",
         SlowPathTaken = "slow_path_taken": "Punted packets the slow path took from its queue.",

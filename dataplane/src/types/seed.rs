@@ -10,6 +10,10 @@
 //! A wider input is folded first, a multiplication for each pair of words, and the three words left
 //! go through the same two rounds. The pairs are masked in the fold by the secrets of the second
 //! round, so that whoever owns a whole IPv6 prefix has nothing to choose clients by.
+//!
+//! # Invariant
+//! Every step is part of the contract between directors that share a key for their hash schedulers:
+//! what is changed here moves clients.
 
 use std::fmt;
 

@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use dataplane::stats::Event;
+use dataplane::packet::tcp::Flags;
+use dataplane::stats::{Counts, Event};
 
 use crate::director::{Director, Verdict, spec};
-use crate::packets::{ack, fin, syn};
+use crate::packets::{ack, cut, fin, port_of, syn, tcp};
+use crate::packets6::{ack6, from6, syn6};
 
 const THREE: &str = "10.0.0.1 dr, 10.0.0.2 ipip, 10.0.0.3 gre";
 const FLOWS: usize = 256;
@@ -82,6 +84,44 @@ fn a_connection_that_is_over_makes_room_for_its_successor_in_a_flood_too() {
     }
     assert!(moved > 10, "{moved} connections went elsewhere");
     assert_eq!(director.counts().event(Event::FlowsReplaced), u64::from(OLD));
+}
+
+/// A SYN in fragments, or behind IPv6 extension headers, is told of to all workers where it makes a
+/// flow.
+#[test]
+fn a_syn_without_a_flow_makes_none_on_other_workers() {
+    const SIX: &str = "tcp6 80 mh: 2001:db8:a::1 dr, 2001:db8:a::2 dr, 2001:db8:a::3 dr";
+    for service in [&format!("tcp 80 mh: {THREE}"), SIX] {
+        let mut director = Director::of(3, FLOWS, spec(&[service]));
+        let six = service == SIX;
+        let (syn, ack): (fn(u16) -> Vec<u8>, fn(u16) -> Vec<u8>) =
+            if six { (syn6, ack6) } else { (syn, ack) };
+        for worker in 0..3 {
+            for n in 0..FLOWS as u16 {
+                director.receive_at(worker, &[syn(n)]);
+            }
+        }
+        let before = director.counts();
+        let packets = |flags| match six {
+            true => vec![
+                from6(2000)
+                    .ext(0, &[0, 1, 4, 0, 0, 0, 0])
+                    .tcp(port_of(2000), 80, flags, 1)
+                    .finish(),
+            ],
+            false => cut(&tcp(2000, flags).payload(&[0; 100]).finish(), 5, 64),
+        };
+        let real = director.receive(&packets(Flags::SYN)).sent[0].real_of_either();
+        let flood = director.counts();
+        assert_eq!(flood.event(Event::FloodSyns) - before.event(Event::FloodSyns), 1);
+        let created = |counts: &Counts| counts.event(Event::FlowsCreated);
+        assert_eq!(created(&flood), created(&before), "{service}");
+        // The next packet makes it, for all.
+        assert_eq!(director.receive(&packets(Flags::ACK)).sent[0].real_of_either(), real);
+        assert_eq!(created(&director.counts()), created(&before) + 3, "{service}");
+        assert_eq!(director.receive_at(1, &[ack(2000)]).sent[0].real_of_either(), real);
+        assert_eq!(created(&director.counts()), created(&before) + 3, "{service}");
+    }
 }
 
 #[test]
