@@ -94,8 +94,7 @@ fn a_syn_without_a_flow_makes_none_on_other_workers() {
     for service in [&format!("tcp 80 mh: {THREE}"), SIX] {
         let mut director = Director::of(3, FLOWS, spec(&[service]));
         let six = service == SIX;
-        let (syn, ack): (fn(u16) -> Vec<u8>, fn(u16) -> Vec<u8>) =
-            if six { (syn6, ack6) } else { (syn, ack) };
+        let syn = |n| if six { syn6(n) } else { syn(n) };
         for worker in 0..3 {
             for n in 0..FLOWS as u16 {
                 director.receive_at(worker, &[syn(n)]);
@@ -119,7 +118,11 @@ fn a_syn_without_a_flow_makes_none_on_other_workers() {
         // The next packet makes it, for all.
         assert_eq!(director.receive(&packets(Flags::ACK)).sent[0].real_of_either(), real);
         assert_eq!(created(&director.counts()), created(&before) + 3, "{service}");
-        assert_eq!(director.receive_at(1, &[ack(2000)]).sent[0].real_of_either(), real);
+        assert_eq!(
+            director.receive_at(1, &[if six { ack6(2000) } else { ack(2000) }]).sent[0]
+                .real_of_either(),
+            real
+        );
         assert_eq!(created(&director.counts()), created(&before) + 3, "{service}");
     }
 }
