@@ -32,7 +32,7 @@ fn hash(key: [u8; 16], a: u64, b: u64) -> u64 {
 /// goes as above.
 fn hash_wide(key: [u8; 16], [a, b, c, d, e]: [u64; 5]) -> u64 {
     let [first, second, third, fourth] = secrets(key);
-    let halves_swapped = |word: u64| word << 32 | word >> 32;
+    let halves_swapped = |word: u64| word.rotate_left(32);
     let pair = folded(a ^ third, b ^ fourth);
     let other = folded(c ^ halves_swapped(fourth), d ^ halves_swapped(third));
     let [a, b] = halves(pair ^ first, other ^ e ^ second);
