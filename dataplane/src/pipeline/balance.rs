@@ -343,6 +343,7 @@ impl<B: PacketBuf> Pipeline<B> {
             }
         }
         let picked = match &service.persistence {
+            // As `pick` would have it; nobody has to be asked who is full.
             _ if service.finds_again => service.owner(&flow.key),
             None => self.pick(service, flow.service, &flow.key, env.now),
             Some(persistence) => self.pick_bound(env, service, persistence, flow),

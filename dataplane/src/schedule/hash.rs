@@ -2,7 +2,8 @@
 //!
 //! A client picks its own address and, with `hash_ports`, its L4 port. With a hash known to all,
 //! as LVS has it, a few hosts suffice to aim all their flows at one real server. A secret key leaves
-//! nothing to aim by.
+//! nothing to compute such clients by. Whoever sees which real server answers can still collect
+//! them one by one, whatever the hash; so what flows are hashed with need not be a cipher.
 //!
 //! Tables are made off-path, with SipHash-2-4. Flows are hashed on the packet path, for every new
 //! one, by the two multiplications of [`Seed`], expanded from the same key.
