@@ -31,15 +31,30 @@ pub(super) fn is_for(frame: &[u8], mac: Mac) -> bool {
     frame.first_chunk::<6>().is_some_and(|dst| *dst == mac.0 || Mac(*dst).is_group())
 }
 
+/// A frame that is not dealt with yet.
+pub(super) enum Classified<B> {
+    /// A whole packet to a virtual service.
+    Plain(B, Info),
+    /// Any other IPv4 packet, for [`Pipeline::exception`].
+    Exception(B, Ipv4Packet, Option<FlowOf>),
+}
+
+/// Whether a packet that is an exception may go to a real server: then those before it in its burst
+/// go first, for one of them may be of the same flow, or make it.
+#[inline(always)]
+pub(super) fn may_go_on(ip: &Ipv4Packet) -> bool {
+    ip.fragment.is_fragment() || matches!(ip.l4, L4::Icmp { kind, .. } if icmpv4::is_error(kind))
+}
+
 impl<B: PacketBuf> Pipeline<B> {
-    /// Any frame: a whole packet to a virtual service comes back, all others are dealt with.
+    /// Any frame: an IPv4 packet comes back, all others are dealt with.
     pub(super) fn classify<P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         mac: Mac,
         buf: B,
-    ) -> Option<(B, Info)> {
+    ) -> Option<Classified<B>> {
         let frame = buf.data();
         // A segment without a switch, or a packet socket, shows other stations' frames too.
         if !is_for(frame, mac) {
@@ -65,12 +80,9 @@ impl<B: PacketBuf> Pipeline<B> {
         match self.flow_of(env.snapshot, &ip) {
             Some(flow) if !ip.l2_group && !ip.fragment.is_fragment() => {
                 self.shard.prefetch_bucket(flow.hash);
-                Some((buf, Info::of(&ip, &flow)))
+                Some(Classified::Plain(buf, Info::of(&ip, &flow)))
             }
-            flow => {
-                self.exception(env, ingress, buf, &ip, flow);
-                None
-            }
+            flow => Some(Classified::Exception(buf, ip, flow)),
         }
     }
 
@@ -84,7 +96,7 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Everything but whole packets to virtual services.
     #[inline(never)]
-    fn exception<P: BufPool<B>, O: Output<B>>(
+    pub(super) fn exception<P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,

@@ -111,9 +111,8 @@ impl<B: PacketBuf> Pipeline<B> {
             Some(_) if ip.l2_group => self.drop_packet(DropReason::L2Group, buf),
             // RFC 4291 2.5.6: its address means nothing beyond this link, where answers come from.
             Some(_) if ipv6::is_link_local(ip.src) => self.drop_packet(DropReason::BadSource, buf),
-            // A NIC that does not look behind extension headers, or takes a packet with a fragment
-            // header for a fragment (RFC 6946), chooses the worker by addresses alone.
-            Some(flow) if ip.is_fragment() || ip.ext_len > 0 && self.workers > 1 => {
+            Some(flow) if ip.is_fragment() => {
+                self.pass6(env, ingress, mac);
                 self.first_fragment(env, ingress, buf, &ip, &flow);
             }
             Some(flow) => return Some((buf, ip, flow)),
@@ -122,7 +121,8 @@ impl<B: PacketBuf> Pipeline<B> {
         None
     }
 
-    /// Deals with the packets that were put aside, in the order in which they came.
+    /// Deals with the packets that were put aside, in the order in which they came. Called at the
+    /// end of a burst, and before a packet that may go to a real server by another way.
     #[inline(never)]
     pub(super) fn pass6<P: BufPool<B>, O: Output<B>>(
         &mut self,
@@ -130,6 +130,9 @@ impl<B: PacketBuf> Pipeline<B> {
         ingress: PortId,
         mac: Mac,
     ) {
+        if self.aside.is_empty() {
+            return;
+        }
         let mut aside = std::mem::take(&mut self.aside);
         if self.shard6.is_crowded() {
             aside.iter().for_each(|packet| self.shard6.prefetch_next(packet.hash));
@@ -181,10 +184,14 @@ impl<B: PacketBuf> Pipeline<B> {
         mac: Mac,
         buf: B,
     ) {
-        if let Some((buf, ip, flow)) = self.packet6(env, ingress, mac, buf) {
-            if let Some((buf, real)) = self.balance(env, ingress, buf, &flow) {
-                self.forward(env, ingress, buf, &ip, real);
-            }
+        let Some((buf, ip, flow)) = self.packet6(env, ingress, mac, buf) else { return };
+        // A NIC that does not look behind extension headers, or takes a packet with a fragment
+        // header for a fragment (RFC 6946), chooses the worker by addresses alone.
+        if ip.ext_len > 0 && self.workers > 1 {
+            return self.first_fragment(env, ingress, buf, &ip, &flow);
+        }
+        if let Some((buf, real)) = self.balance(env, ingress, buf, &flow) {
+            self.forward(env, ingress, buf, &ip, real);
         }
     }
 
@@ -247,12 +254,14 @@ impl<B: PacketBuf> Pipeline<B> {
                 self.punt(env, ingress, PuntReason::IcmpToDirector, buf);
             }
             (L4::Icmp { kind, .. }, To::Vip) if icmpv6::is_error(kind) => {
+                self.pass6(env, ingress, mac);
                 self.icmp_error(env, ingress, buf, ip, self.me);
             }
             (L4::Icmp { .. }, To::Vip) => self.drop_packet(DropReason::IcmpType, buf),
             (L4::LaterFragment, To::Vip)
                 if ip.may_be(Protocol::Tcp) || ip.may_be(Protocol::Udp) =>
             {
+                self.pass6(env, ingress, mac);
                 self.later_fragment(env, ingress, buf, ip);
             }
             (L4::Tcp { .. } | L4::Udp { .. }, _) => self.drop_packet(DropReason::NoService, buf),

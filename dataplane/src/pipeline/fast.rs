@@ -7,7 +7,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::classify::is_for;
+use super::classify::{Classified, is_for, may_go_on};
 use super::emit::transmit;
 use super::family::{FlowTable, Key};
 use super::{BURST, Env, FlowOf, Output, Pipeline};
@@ -214,7 +214,8 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Takes the packets out of a burst that are not on the short way: those of the sets `odd` and
-    /// `strangers`. The others, and odd ones that turn out to be of a flow, stay in order.
+    /// `strangers`. The others, and odd ones that turn out to be of a flow, stay in order. What is
+    /// before a packet that goes another way goes before it.
     #[inline(never)]
     fn sort_out<P: BufPool<B>, O: Output<B>>(
         &mut self,
@@ -247,8 +248,18 @@ impl<B: PacketBuf> Pipeline<B> {
                         discarded.push(buf);
                         continue;
                     }
-                    Some(buf) => self.classify(env, ingress, mac, buf),
-                    None => continue,
+                    Some(buf) => match self.classify(env, ingress, mac, buf) {
+                        Some(Classified::Plain(buf, info)) => Some((buf, info)),
+                        Some(Classified::Exception(buf, ip, flow)) => {
+                            if may_go_on(&ip) {
+                                self.go_before(env, ingress, burst, infos);
+                            }
+                            self.exception(env, ingress, buf, &ip, flow);
+                            None
+                        }
+                        None => None,
+                    },
+                    None => None,
                 },
             };
             if let Some((buf, info)) = kept {
@@ -256,10 +267,29 @@ impl<B: PacketBuf> Pipeline<B> {
                 burst.push(buf);
             }
         }
-        if !self.aside.is_empty() {
-            self.pass6(env, ingress, mac);
-        }
+        self.pass6(env, ingress, mac);
         env.out.discard(&mut discarded);
+    }
+
+    /// Steps two to four for a part of a burst, before what is behind it.
+    #[inline(never)]
+    fn go_before<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        burst: &mut ArrayVec<B, BURST>,
+        infos: &mut [Info; BURST],
+    ) {
+        if burst.is_empty() {
+            return;
+        }
+        let here = infos.get_mut(..burst.len()).unwrap_or_default();
+        if self.shard.is_crowded() {
+            here.iter().for_each(|info| self.shard.prefetch_next(info.hash));
+        }
+        here.iter_mut().for_each(|info| self.decide(env, info));
+        let (left, _) = self.rewrite_all(env, burst, here);
+        self.send_each(env, ingress, burst, here, left);
     }
 
     /// The fate of a packet that may be of a flow.

@@ -23,6 +23,7 @@ mod ipv6_flows;
 mod limits;
 mod methods;
 mod one_packet;
+mod order;
 mod persistence;
 mod ports;
 mod queries;
