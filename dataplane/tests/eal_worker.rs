@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dataplane::dpdk::{self, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue};
-use dataplane::flow::{Seed, Shard, Shard6};
+use dataplane::flow::{Event as FlowEvent, Seed, Shard, Shard6};
 use dataplane::packet::arp;
 use dataplane::packet::buf::{BufPool, PacketBuf};
 use dataplane::packet::build::Build;
@@ -27,7 +27,8 @@ use dataplane::snapshot::publish::Publisher;
 use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
 use dataplane::stats::{DropReason, Event, Stats};
 use dataplane::types::{
-    ForwardMethod, IdleMode, Mac, PortId, Protocol, Punt, SchedulerKind, ServiceKey, Tick, WorkerId,
+    AnyFlowKey, FlowKey, ForwardMethod, IdleMode, Mac, PortId, Protocol, Punt, RealId,
+    SchedulerKind, ServiceKey, Tick, WorkerId,
 };
 use dataplane::worker::{Channels, Clock, Worker};
 
@@ -44,6 +45,8 @@ fn no_mbuf_is_lost_and_every_packet_has_a_verdict() {
     assert_eq!(pool.in_use(), 0, "mbufs lost by the pipeline");
     a_worker_takes_up_configurations_while_it_forwards(&pool);
     assert_eq!(pool.in_use(), 0, "mbufs lost by the worker");
+    frames_of_the_slow_path_leave_while_workers_have_much_to_say(&pool);
+    assert_eq!(pool.in_use(), 0, "mbufs lost on their way to a worker");
     drop((pool, eal));
 }
 
@@ -182,11 +185,16 @@ fn ring(pool: &Mempool, name: &str) -> (Port, RxQueue, TxQueue) {
 }
 
 fn pipeline(stats: &Arc<Stats>) -> Pipeline<Mbuf> {
-    let settings = Settings { me: WorkerId(0), workers: 1, ports: 1, seed: 42 };
+    pipeline_of(stats, 1)
+}
+
+/// The first of so many workers.
+fn pipeline_of(stats: &Arc<Stats>, workers: u16) -> Pipeline<Mbuf> {
+    let settings = Settings { me: WorkerId(0), workers, ports: 1, seed: 42 };
     let shard = Shard::new(1000, Seed::new(7)).unwrap();
     let shard6 = Shard6::new(1000, Seed::new(7)).unwrap();
     let tables = Tables { shard, shard6, templates: AllTemplates::new(1, 1) };
-    Pipeline::new(&settings, Arc::clone(stats), Arc::new(LoadBoard::new(1, 8)), tables)
+    Pipeline::new(&settings, Arc::clone(stats), Arc::new(LoadBoard::new(workers.into(), 8)), tables)
 }
 
 fn a_million_packets_against_every_limit(pool: &Mempool) {
@@ -290,12 +298,12 @@ fn a_worker_takes_up_configurations_while_it_forwards(pool: &Mempool) {
     let first = Arc::new(snapshot(1));
     let (publisher, readers) = Publisher::new(1, 1, &first);
     let stats = Arc::new(Stats::new(1, 8, 8));
-    let channels = Channels::new(1);
+    let Channels { mut workers, slow_path: mut slow, .. } = Channels::new(1);
     let stop = Arc::new(AtomicBool::new(false));
     let worker = Worker::new(
         pipeline(&stats),
         rx.into_iter().zip(tx).collect(),
-        channels.worker(WorkerId(0)),
+        workers.remove(0),
         readers.into_iter().next().unwrap(),
         Arc::new(hops(&first, true)),
         pool.clone(),
@@ -304,7 +312,6 @@ fn a_worker_takes_up_configurations_while_it_forwards(pool: &Mempool) {
         Arc::clone(&stop),
     );
     let running = dpdk::launch(1, move || worker.run()).unwrap();
-    let mut slow = channels.slow_path();
     for generation in 2..100 {
         let next = Arc::new(snapshot(generation));
         publisher.publish(generation, &next, Duration::from_secs(20)).unwrap();
@@ -320,7 +327,8 @@ fn a_worker_takes_up_configurations_while_it_forwards(pool: &Mempool) {
     }
     stop.store(true, Ordering::Relaxed);
     running.join().unwrap();
-    while slow.take_back().is_some() {}
+    // With what the worker has not sent.
+    drop(slow);
     let counts = stats.counts();
     assert!(counts.is_balanced(), "{counts:?}");
     assert_eq!(counts.event(Event::FlowsCreated), PACKETS as u64, "flows outlive configurations");
@@ -333,4 +341,65 @@ fn a_worker_takes_up_configurations_while_it_forwards(pool: &Mempool) {
     assert_eq!(Arc::strong_count(&first), 1, "old snapshots are freed by the publisher");
     drop(port);
     dpdk::detach(&name).unwrap();
+}
+
+/// A message that is cheap to handle, so that there can always be another.
+fn gossip() -> PeerMessage<Mbuf> {
+    let key = FlowKey {
+        client: CLIENT,
+        vip: vip(9),
+        client_port: 1024,
+        vip_port: 80,
+        protocol: Protocol::Tcp,
+    };
+    PeerMessage::Replica { key: AnyFlowKey::V4(key), event: FlowEvent::Syn, real: RealId(0) }
+}
+
+fn frames_of_the_slow_path_leave_while_workers_have_much_to_say(pool: &Mempool) {
+    const FRAMES: u64 = 100;
+    let (port, mut rx, tx) = ring(pool, "net_ring1");
+    // The worker receives from one port what it has sent, and nothing else, so it has its peer's
+    // messages and the slow path's frames to handle alone.
+    let (idle_port, idle_rx, idle_tx) = ring(pool, "net_ring2");
+    let snapshot = Arc::new(snapshot(1));
+    let (_publisher, readers) = Publisher::new(1, 1, &snapshot);
+    let stats = Arc::new(Stats::new(1, 8, 8));
+    let Channels { mut workers, slow_path: mut slow, .. } = Channels::new(2);
+    let mut worker = Worker::new(
+        pipeline_of(&stats, 2),
+        vec![(idle_rx, tx)],
+        workers.remove(0),
+        readers.into_iter().next().unwrap(),
+        Arc::new(hops(&snapshot, true)),
+        pool.clone(),
+        Clock::start(),
+        IdleMode::Poll,
+        Arc::new(AtomicBool::new(false)),
+    );
+    let mut peer = workers.remove(0);
+    for _ in 0..FRAMES {
+        slow.send(PortId(0), fill(pool, &frame(10)).unwrap()).unwrap();
+        // Every other one is the second worker's.
+        drop(peer.next_frame());
+    }
+    let mut turns = 0;
+    while stats.event(Event::SlowPathSent).get() < FRAMES / 2 {
+        // There is never room for another message when the worker looks.
+        while peer.tell(WorkerId(0), gossip()).is_ok() {}
+        worker.turn();
+        turns += 1;
+        assert!(turns < 20, "{} frames have left", stats.event(Event::SlowPathSent).get());
+    }
+    // What was said was heard, too: there is more room than a turn takes.
+    let mut room = 0;
+    while peer.tell(WorkerId(0), gossip()).is_ok() {
+        room += 1;
+    }
+    assert!(room > 0, "messages wait for ever");
+    let mut sent: ArrayVec<Mbuf, 64> = ArrayVec::new();
+    assert_eq!(rx.burst(&mut sent), FRAMES as usize / 2);
+    sent.clear();
+    drop((worker, peer, slow, rx, port, idle_tx, idle_port));
+    dpdk::detach("net_ring1").unwrap();
+    dpdk::detach("net_ring2").unwrap();
 }

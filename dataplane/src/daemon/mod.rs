@@ -148,7 +148,8 @@ impl Running {
         let hops = Arc::new(NextHops::new(plane.max_neighbors as usize));
         let loads = Arc::new(LoadBoard::new(served, plane.max_real_servers as usize));
         let templates = AllTemplates::new(plane.persistence_entries as usize, random()? as u64);
-        let channels = Channels::new(served);
+        let Channels { workers: worker_ends, slow_path: slow_end, control: control_ends } =
+            Channels::new(served);
         let board = Arc::new(SlowBoard::default());
         let stop_workers = Arc::new(AtomicBool::new(false));
         let stop_slow = Arc::new(AtomicBool::new(false));
@@ -161,7 +162,7 @@ impl Running {
                 Arc::clone(&slow_stats),
                 random()? as u64,
             ),
-            channels: channels.slow_path(),
+            channels: slow_end,
             reader: slow_reader,
             stats: Arc::clone(&slow_stats),
             workers: stats.clone(),
@@ -202,8 +203,7 @@ impl Running {
             loads: Arc::clone(&loads),
             hops: Arc::clone(&hops),
             board,
-            asking: (0..served).map(|_| Mutex::new(0)).collect(),
-            channels: channels.clone(),
+            asking: control_ends.into_iter().map(Mutex::new).collect(),
             ports: entries,
             pool: pool.clone(),
             started: started_at,
@@ -219,7 +219,8 @@ impl Running {
             slow: Some(slow),
         };
         let seed = random()?;
-        for (index, (queues, reader)) in queues.into_iter().zip(readers).enumerate() {
+        let each = queues.into_iter().zip(readers).zip(worker_ends);
+        for (index, ((queues, reader), channels)) in each.enumerate() {
             let me = WorkerId(index as u16);
             let settings = Settings {
                 me,
@@ -240,7 +241,7 @@ impl Running {
             let worker = Worker::new(
                 pipeline,
                 queues,
-                channels.worker(me),
+                channels,
                 reader,
                 Arc::clone(&hops),
                 pool.clone(),

@@ -21,7 +21,7 @@ use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
 use crate::stats::{Accounts, Counts, RealStats, ServiceStats, Stats, Traffic};
 use crate::types::{PortId, RealId, ServiceKey, Tuple};
-use crate::worker::{Channels, Clock, Ticket};
+use crate::worker::{Clock, ControlEnd};
 
 /// How long workers and slow path may take to take up a configuration, or to answer a question.
 /// They do it between bursts, so this is only ever reached by one that is stuck.
@@ -57,9 +57,8 @@ pub(super) struct LivePlane {
     pub(super) loads: Arc<LoadBoard>,
     pub(super) hops: Arc<NextHops>,
     pub(super) board: Arc<SlowBoard>,
-    pub(super) channels: Channels,
-    /// Held while a worker is asked, one question at a time: the last question's ticket.
-    pub(super) asking: Vec<Mutex<Ticket>>,
+    /// Held while a worker is asked, one question at a time.
+    pub(super) asking: Vec<Mutex<ControlEnd>>,
     pub(super) ports: Vec<PortEntry>,
     pub(super) pool: Mempool,
     pub(super) started: Instant,
@@ -114,12 +113,11 @@ impl LivePlane {
     /// Asks one worker and waits for the answer.
     fn ask(&self, worker: usize, query: Query) -> Result<QueryReply, Busy> {
         let busy = Busy { worker: worker as u16, millis: PATIENCE.as_millis() as u32 };
-        let mut ticket = self.asking.get(worker).map(locked).ok_or(busy)?;
-        *ticket += 1;
-        self.channels.ask(worker, *ticket, query).map_err(|_| busy)?;
+        let mut worker = self.asking.get(worker).map(locked).ok_or(busy)?;
+        worker.ask(query).map_err(|_| busy)?;
         let asked = Instant::now();
         loop {
-            if let Some(reply) = self.channels.reply(worker, *ticket) {
+            if let Some(reply) = worker.reply() {
                 return Ok(reply);
             }
             if asked.elapsed() > PATIENCE {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::plane::{AddressRow, NeighborRow};
-use crate::dpdk::{Mbuf, Mempool, Port};
-use crate::pipeline::LoadBoard;
+use crate::dpdk::{self, Mbuf, Mempool, Port};
+use crate::pipeline::{Lane, LoadBoard};
 use crate::slowpath::{AddressView, Millis, SlowPath};
 use crate::snapshot::neighbors::Links;
 use crate::snapshot::publish::Reader;
@@ -15,12 +15,13 @@ use crate::stats::{DropReason, Event, Stats};
 use crate::types::PortId;
 use crate::worker::SlowEnd;
 
-/// Packets handled before timers and counts are looked at again.
-const BATCH: usize = 64;
+/// Packets of a lane handled before others, timers and counts are looked at again.
+const BATCH: usize = 32;
 /// Sleep when there is nothing to do: adds at most this to a ping.
 const NAP: Duration = Duration::from_micros(500);
-/// Connection counts are summed this often. With a nap, or a batch, in between, workers use sums up
-/// to 5 ms old.
+/// Connection counts are summed this often, or as soon as all are summed where that takes longer:
+/// between two pieces ([`LoadBoard::piece`]) ARP has its turn. With a nap, or batches, in between,
+/// workers use sums up to 5 ms old.
 const LOADS_EVERY: Duration = Duration::from_millis(4);
 /// The listing of neighbors and addresses is brought up to date this often.
 const LIST_EVERY: Duration = Duration::from_millis(100);
@@ -84,6 +85,12 @@ impl SlowThread {
         let mut links = vec![false; self.ports.len()];
         let (mut loads_at, mut list_at, mut links_at) = (self.started, self.started, self.started);
         super::drop_capabilities();
+        let registered = dpdk::register_thread();
+        if let Err(error) = &registered {
+            log::warn!("{error}; the slow path frees packet buffers one by one");
+        }
+        // How many counts of this round are summed; none between two rounds.
+        let mut summed = 0;
         self.configure();
         while !self.stop.load(Ordering::Relaxed) {
             if self.reader.take() {
@@ -96,9 +103,11 @@ impl SlowThread {
             let handled = self.punts();
             let now = Instant::now();
             self.timers();
-            if now >= loads_at {
-                self.loads.refresh(&self.workers, &self.reader.current().counted);
-                loads_at = now + LOADS_EVERY;
+            if summed > 0 || now >= loads_at {
+                if summed == 0 {
+                    loads_at = now + LOADS_EVERY;
+                }
+                summed = self.sum_some(summed);
             }
             if now >= links_at {
                 self.watch_links(&mut links);
@@ -108,11 +117,23 @@ impl SlowThread {
                 self.list();
                 list_at = now + LIST_EVERY;
             }
-            if handled == 0 {
+            if handled == 0 && summed == 0 {
                 std::thread::sleep(NAP);
             }
         }
         self.finish();
+        // What is left of this is dropped before the thread is none of DPDK's any more.
+        drop(self);
+        drop(registered);
+    }
+
+    /// Sums the next piece of the connection counts, from number `from` on; where the next one
+    /// begins, 0 after the last.
+    fn sum_some(&self, from: usize) -> usize {
+        let rest = self.reader.current().counted.get(from..).unwrap_or_default();
+        let piece = &rest[..rest.len().min(self.loads.piece())];
+        self.loads.refresh(&self.workers, piece);
+        if piece.len() < rest.len() { from + piece.len() } else { 0 }
     }
 
     fn now(&self) -> Millis {
@@ -137,13 +158,17 @@ impl SlowThread {
         self.slow.poll(now, &mut send);
     }
 
-    /// ARP and neighbor discovery first, all of it up to a batch; then a batch of the rest.
+    /// A batch of each lane, ARP and neighbor discovery first. What answers strangers waits while
+    /// workers have no room for the answers: then it is dropped before it costs anything.
     fn punts(&mut self) -> usize {
         let now = self.now();
         let mut handled = 0;
-        for next in [SlowEnd::next_arp, SlowEnd::next_punt] {
+        for lane in Lane::ALL {
             for _ in 0..BATCH {
-                let Some(punt) = next(&self.channels) else { break };
+                if !lane.is_vital() && !self.channels.has_room() {
+                    break;
+                }
+                let Some(punt) = self.channels.next_punt(lane) else { break };
                 let mut send = sender(&mut self.channels, &self.stats);
                 self.slow.punt(punt, now, &mut send);
                 handled += 1;
@@ -187,15 +212,14 @@ impl SlowThread {
     }
 
     fn finish(&mut self) {
-        for next in [SlowEnd::next_arp, SlowEnd::next_punt] {
-            while let Some(punt) = next(&self.channels) {
+        for lane in Lane::ALL {
+            while let Some(punt) = self.channels.next_punt(lane) {
                 self.stats.event(Event::SlowPathTaken).add(1);
                 self.stats.dropped(DropReason::Shutdown).add(1);
                 drop(punt);
             }
         }
         self.slow.shutdown();
-        while self.channels.take_back().is_some() {}
     }
 }
 

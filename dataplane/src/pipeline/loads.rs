@@ -3,15 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use arrayvec::ArrayVec;
+
 use crate::schedule::Thresholds;
 use crate::stats::Stats;
 use crate::types::{RealId, WorkerId};
 
+/// Counts read in one go of [`LoadBoard::refresh`] at most: some 0.1 to 0.2 ms.
+const PIECE: usize = 32_768;
+/// Workers whose counts are kept at hand while their sum is distributed; others' are read again.
+const AT_HAND: usize = 16;
+
 /// For each worker, what the others have: one word per real server.
 ///
 /// # Threading
-/// One thread (the slow path's) calls [`LoadBoard::refresh`], so often that sums are at most 5 ms
-/// old; workers read. A worker adds its own, exact, counts. Whoever gives a slot to another real
+/// One thread (the slow path's) calls [`LoadBoard::refresh`], a [piece](LoadBoard::piece) at a time,
+/// so often that sums are at most 5 ms old (with tens of thousands of real servers on many workers,
+/// 10 ms); workers read. A worker adds its own, exact, counts. Whoever gives a slot to another real
 /// server calls [`LoadBoard::forget`] before the configuration with it is published: nobody else
 /// reads or writes what is kept for a slot that no configuration in use names.
 ///
@@ -54,25 +62,41 @@ impl LoadBoard {
         mark != 0
     }
 
+    /// How many real servers to [refresh](LoadBoard::refresh) in one go: as many as keep others
+    /// waiting for a fraction of a millisecond, however many workers there are.
+    pub fn piece(&self) -> usize {
+        (PIECE / self.others.len().max(1)).max(1)
+    }
+
     /// Sums up again, for the real servers in `counted`, and finds who is no longer full.
     pub fn refresh(&self, stats: &[Arc<Stats>], counted: &[(RealId, Thresholds)]) {
         if stats.len() < 2 {
             return;
         }
         for (real, thresholds) in counted {
-            let own = |s: &Arc<Stats>| match s.real(*real) {
-                Some(r) => (r.active.get(), r.inactive.get()),
-                None => (0, 0),
+            let own = |s: &Arc<Stats>| match s.flows().get(real.index()) {
+                Some(word) => word.get(),
+                None => 0,
             };
-            let (active, inactive) =
-                stats.iter().map(own).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-            for (row, one) in self.others.iter().zip(stats) {
-                let (mine_active, mine_inactive) = own(one);
+            let halves = |word: u64| (word >> 32, word & 0xffff_ffff);
+            let (mut active, mut inactive) = (0, 0);
+            let mut at_hand = ArrayVec::<u64, AT_HAND>::new();
+            for one in stats {
+                let word = own(one);
+                let one = halves(word);
+                (active, inactive) = (active + one.0, inactive + one.1);
+                let _ = at_hand.try_push(word);
+            }
+            for (worker, (row, one)) in self.others.iter().zip(stats).enumerate() {
+                let mine = halves(at_hand.get(worker).copied().unwrap_or_else(|| own(one)));
                 // A count may have moved since the sum was taken; never below zero.
-                let word = active.saturating_sub(mine_active) << 32
-                    | inactive.saturating_sub(mine_inactive) & 0xffff_ffff;
+                let word = active.saturating_sub(mine.0) << 32
+                    | inactive.saturating_sub(mine.1) & 0xffff_ffff;
+                // Nearly all are as they were, and their cache lines stay with the workers.
                 if let Some(slot) = row.get(real.index()) {
-                    slot.store(word, Relaxed);
+                    if slot.load(Relaxed) != word {
+                        slot.store(word, Relaxed);
+                    }
                 }
             }
             if let Some(slot) = self.full.get(real.index()) {
@@ -143,6 +167,33 @@ mod tests {
         assert_eq!(seen.iter().map(|l| l.active).collect::<Vec<_>>(), [5, 4, 3]);
         assert_eq!(seen.iter().map(|l| l.inactive).collect::<Vec<_>>(), [50, 40, 30]);
         assert_eq!(others(0, RealId(0)), Load::default());
+    }
+
+    #[test]
+    fn a_piece_is_bounded_and_the_pieces_are_the_whole() {
+        const REALS: usize = 5000;
+        for workers in [2, 16, 20] {
+            let stats: Vec<_> = (0..workers).map(|_| Arc::new(Stats::new(0, 0, REALS))).collect();
+            for (worker, stats) in stats.iter().enumerate() {
+                for real in 0..REALS {
+                    let real = stats.real(RealId(real as u32)).unwrap();
+                    real.active.add(worker as u64 + 1);
+                }
+            }
+            let board = LoadBoard::new(workers, REALS);
+            assert!(board.piece() * workers <= PIECE, "{workers} workers");
+            let counted: Vec<_> =
+                (0..REALS).map(|n| (RealId(n as u32), Thresholds::default())).collect();
+            for piece in counted.chunks(board.piece()) {
+                board.refresh(&stats, piece);
+            }
+            let all = (1..=workers as u32).sum::<u32>();
+            for worker in 0..workers {
+                let others = board.others(WorkerId(worker as u16));
+                let seen = (0..REALS).map(|n| Load::of_word(others.word(n)).active);
+                assert!(seen.into_iter().all(|active| active == all - worker as u32 - 1));
+            }
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod family;
 mod fast;
 mod fragments;
 mod icmp;
+mod lane;
 mod loads;
 mod maintain;
 mod peers;
@@ -34,6 +35,7 @@ use arrayvec::ArrayVec;
 
 pub use balance::Settings;
 pub use fragments::FragmentKey;
+pub use lane::Lane;
 pub use loads::LoadBoard;
 pub use maintain::SWEEP_PERIOD_MS;
 pub use peers::{Handoff, PeerMessage};

@@ -1,186 +1,314 @@
-//! The bounded queues between workers, slow path and control.
+//! The bounded rings between workers, slow path and control.
 //!
 //! | from | to | what | when full |
 //! | --- | --- | --- | --- |
-//! | worker | slow path | ARP, neighbor discovery | dropped, `punt_full` |
-//! | worker | slow path | all other punts | dropped, `punt_full` |
+//! | worker | slow path | punts, a ring for each [`Lane`] | dropped, `punt_full` |
 //! | worker | worker | packets that look for a flow, notes on fragments | dropped, `handoff_full` |
 //! | slow path | worker | frames to send | dropped, `inbox_full` |
 //! | control | worker | questions about flows, one at a time | waits |
 //!
-//! ARP and neighbor discovery have a queue of their own so that a flood of pings or stray segments
-//! cannot keep the director from answering, or learning, an Ethernet address. Both come from the
-//! link only.
+//! Each ring has one writer and one reader, and neither ever waits for the other: a thread that
+//! loses its processor in the middle of a step holds up nobody. Nobody fills another's ring either.
+//! Readers take from their rings in turn.
+//!
+//! A worker looks at one word, its [`Bell`], to see that nothing waits in any of its rings.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam::queue::ArrayQueue;
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::dpdk::Mbuf;
-use crate::pipeline::{PeerMessage, Query, QueryReply};
-use crate::types::{PortId, Punt, PuntReason, WorkerId};
+use crate::pipeline::{Lane, PeerMessage, Query, QueryReply};
+use crate::types::{PortId, Punt, WorkerId};
 
-/// Messages of ARP and neighbor discovery waiting for the slow path.
-const ARP_QUEUE: usize = 512;
-/// Other packets waiting for the slow path.
-const PUNT_QUEUE: usize = 1024;
-/// Messages waiting for one worker.
-const PEER_QUEUE: usize = 512;
+/// ARP and neighbor discovery waiting for the slow path, in each of their lanes, from all workers.
+const VITAL_LANE: usize = 512;
+/// Packets waiting for the slow path in each of the other lanes, from all workers.
+const LANE: usize = 256;
+/// Messages waiting for one worker, from all others.
+const PEER_MESSAGES: usize = 512;
+/// Room in a ring at least, however many workers share what there is in all.
+const LEAST: usize = 32;
 /// Frames of the slow path waiting for one worker.
-const FRAME_QUEUE: usize = 1024;
+const FRAMES: usize = 1024;
+/// Room in a worker's ring of frames that is for ARP and neighbor discovery alone.
+const RESERVED: usize = FRAMES / 4;
+/// Answers waiting for control: that to a question given up, and that to the one after it.
+const REPLIES: usize = 2;
 
-/// The queues that lead to one worker.
-#[derive(Debug)]
-pub struct Links {
-    peers: ArrayQueue<PeerMessage<Mbuf>>,
-    frames: ArrayQueue<(PortId, Mbuf)>,
-    queries: ArrayQueue<(Ticket, Query)>,
-    replies: ArrayQueue<(Ticket, QueryReply)>,
+/// Ends of rings, by [`Lane`].
+type Lanes<End> = Vec<End>;
+
+/// Whether anything waits for a worker. Writers ring after they have written; the worker takes the
+/// note down before it reads.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Bell(AtomicBool);
+
+impl Bell {
+    #[inline]
+    fn ring(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody has rung since the last time that this was true. What was written before
+    /// is seen after.
+    #[inline(always)]
+    fn has_rung(&self) -> bool {
+        // The exchange is for the rare case: it would take the cache line from the writers. It is
+        // needed, for a plain store could pass a reader's loads and hide what came between.
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// Tells the answer to a question from a late one to a question before, which was given up.
-pub type Ticket = u64;
+type Ticket = u64;
 
-/// All queues.
-#[derive(Debug, Clone)]
+/// The ends of all rings: each for the one thread that has it.
+#[derive(Debug)]
 pub struct Channels {
-    arp: Arc<ArrayQueue<Punt<Mbuf>>>,
-    punts: Arc<ArrayQueue<Punt<Mbuf>>>,
-    workers: Arc<[Links]>,
+    /// The workers', in their order.
+    pub workers: Vec<WorkerEnd>,
+    /// The slow path's.
+    pub slow_path: SlowEnd,
+    /// Control's, one for each worker.
+    pub control: Vec<ControlEnd>,
 }
 
 /// A worker's end.
 #[derive(Debug)]
 pub struct WorkerEnd {
-    me: usize,
-    all: Channels,
+    bell: Arc<Bell>,
+    punts: Lanes<Producer<Punt<Mbuf>>>,
+    frames: Consumer<(PortId, Mbuf)>,
+    /// By worker; none to itself.
+    to_peers: Vec<Option<Post>>,
+    from_peers: Vec<Consumer<PeerMessage<Mbuf>>>,
+    /// Whose message is next.
+    turn: usize,
+    questions: Consumer<(Ticket, Query)>,
+    replies: Producer<(Ticket, QueryReply)>,
+}
+
+/// What leads to another worker.
+#[derive(Debug)]
+struct Post {
+    bell: Arc<Bell>,
+    messages: Producer<PeerMessage<Mbuf>>,
 }
 
 /// The slow path's end.
 #[derive(Debug)]
 pub struct SlowEnd {
-    all: Channels,
-    next: usize,
+    workers: Vec<SlowLine>,
+    /// Who sent the last frame.
+    last: usize,
+    /// Whose punt is next, by lane.
+    turns: [usize; Lane::ALL.len()],
+}
+
+/// What is between the slow path and one worker.
+#[derive(Debug)]
+struct SlowLine {
+    bell: Arc<Bell>,
+    punts: Lanes<Consumer<Punt<Mbuf>>>,
+    frames: Producer<(PortId, Mbuf)>,
+}
+
+/// Control's end to one worker.
+#[derive(Debug)]
+pub struct ControlEnd {
+    bell: Arc<Bell>,
+    ticket: Ticket,
+    questions: Producer<(Ticket, Query)>,
+    replies: Consumer<(Ticket, QueryReply)>,
+}
+
+/// A share of `all` for each of so many.
+fn share(all: usize, of: usize) -> usize {
+    (all / of.max(1)).max(LEAST)
+}
+
+fn taken_back<T>(result: Result<(), PushError<T>>) -> Result<(), T> {
+    result.map_err(|PushError::Full(value)| value)
 }
 
 impl Channels {
-    /// Queues for so many workers.
+    /// Rings for so many workers.
     pub fn new(workers: usize) -> Channels {
-        let links = || Links {
-            peers: ArrayQueue::new(PEER_QUEUE),
-            frames: ArrayQueue::new(FRAME_QUEUE),
-            queries: ArrayQueue::new(1),
-            replies: ArrayQueue::new(1),
+        let bells: Vec<Arc<Bell>> = (0..workers).map(|_| Arc::default()).collect();
+        let mut posts: Vec<Vec<Option<Post>>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut boxes: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+        for (from, posts) in posts.iter_mut().enumerate() {
+            for (to, bell) in bells.iter().enumerate() {
+                posts.push((from != to).then(|| {
+                    let (messages, inbox) = RingBuffer::new(share(PEER_MESSAGES, workers - 1));
+                    boxes[to].push(inbox);
+                    Post { bell: Arc::clone(bell), messages }
+                }));
+            }
+        }
+        let mut ends = Channels {
+            workers: Vec::with_capacity(workers),
+            slow_path: SlowEnd { workers: Vec::new(), last: 0, turns: [0; Lane::ALL.len()] },
+            control: Vec::with_capacity(workers),
         };
-        Channels {
-            arp: Arc::new(ArrayQueue::new(ARP_QUEUE)),
-            punts: Arc::new(ArrayQueue::new(PUNT_QUEUE)),
-            workers: (0..workers).map(|_| links()).collect(),
+        for ((bell, to_peers), from_peers) in bells.into_iter().zip(posts).zip(boxes) {
+            let lane = |lane: Lane| {
+                RingBuffer::new(share(if lane.is_vital() { VITAL_LANE } else { LANE }, workers))
+            };
+            let (punts, punted) = Lane::ALL.into_iter().map(lane).unzip();
+            let (frames, outbox) = RingBuffer::new(FRAMES);
+            let (ask, questions) = RingBuffer::new(1);
+            let (replies, replied) = RingBuffer::new(REPLIES);
+            let line = SlowLine { bell: Arc::clone(&bell), punts: punted, frames };
+            ends.slow_path.workers.push(line);
+            ends.control.push(ControlEnd {
+                bell: Arc::clone(&bell),
+                ticket: 0,
+                questions: ask,
+                replies: replied,
+            });
+            ends.workers.push(WorkerEnd {
+                bell,
+                punts,
+                frames: outbox,
+                to_peers,
+                from_peers,
+                turn: 0,
+                questions,
+                replies,
+            });
         }
-    }
-
-    /// The end of worker `me`.
-    pub fn worker(&self, me: WorkerId) -> WorkerEnd {
-        WorkerEnd { me: me.index(), all: self.clone() }
-    }
-
-    /// The slow path's end.
-    pub fn slow_path(&self) -> SlowEnd {
-        SlowEnd { all: self.clone(), next: 0 }
-    }
-
-    /// How many workers there are.
-    pub fn workers(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// Asks a worker; back when a question is already on its way.
-    pub fn ask(&self, worker: usize, ticket: Ticket, query: Query) -> Result<(), Query> {
-        match self.workers.get(worker) {
-            Some(links) => links.queries.push((ticket, query)).map_err(|(_, query)| query),
-            None => Err(query),
-        }
-    }
-
-    /// A worker's answer to the question with this ticket, if it is there. Answers to others are
-    /// dropped.
-    pub fn reply(&self, worker: usize, ticket: Ticket) -> Option<QueryReply> {
-        let (answered, reply) = self.workers.get(worker)?.replies.pop()?;
-        (answered == ticket).then_some(reply)
+        ends
     }
 }
 
 impl WorkerEnd {
-    fn links(&self) -> &Links {
-        &self.all.workers[self.me]
-    }
-
-    /// Whether nothing waits for this worker.
+    /// Whether anything may wait for this worker. Whoever then leaves some of it for later
+    /// [says so](WorkerEnd::leave_some).
     #[inline(always)]
-    pub fn is_quiet(&self) -> bool {
-        let links = self.links();
-        links.peers.is_empty() && links.frames.is_empty() && links.queries.is_empty()
+    pub fn is_wanted(&self) -> bool {
+        self.bell.has_rung()
     }
 
-    /// To the slow path; back when its queue is full.
-    pub fn punt(&self, punt: Punt<Mbuf>) -> Result<(), Punt<Mbuf>> {
-        match punt.reason {
-            PuntReason::Arp | PuntReason::Ndp => self.all.arp.push(punt),
-            _ => self.all.punts.push(punt),
+    /// [`WorkerEnd::is_wanted`] shall be true again.
+    pub fn leave_some(&self) {
+        self.bell.ring();
+    }
+
+    /// To the slow path; back when the lane is full.
+    pub fn punt(&mut self, punt: Punt<Mbuf>) -> Result<(), Punt<Mbuf>> {
+        match self.punts.get_mut(Lane::of(&punt).index()) {
+            Some(ring) => taken_back(ring.push(punt)),
+            None => Err(punt),
         }
     }
 
-    /// To another worker; back when its queue is full.
-    pub fn tell(&self, to: WorkerId, message: PeerMessage<Mbuf>) -> Result<(), PeerMessage<Mbuf>> {
-        match self.all.workers.get(to.index()) {
-            Some(links) => links.peers.push(message),
-            None => Err(message),
-        }
+    /// To another worker; back when the ring between the two is full.
+    pub fn tell(
+        &mut self,
+        to: WorkerId,
+        message: PeerMessage<Mbuf>,
+    ) -> Result<(), PeerMessage<Mbuf>> {
+        let Some(Some(post)) = self.to_peers.get_mut(to.index()) else { return Err(message) };
+        let told = taken_back(post.messages.push(message));
+        post.bell.ring();
+        told
     }
 
-    /// From another worker.
-    pub fn next_message(&self) -> Option<PeerMessage<Mbuf>> {
-        self.links().peers.pop()
+    /// From the other workers, each in turn.
+    pub fn next_message(&mut self) -> Option<PeerMessage<Mbuf>> {
+        for _ in 0..self.from_peers.len() {
+            let from = self.from_peers.get_mut(self.turn)?;
+            self.turn += 1;
+            if self.turn + 1 == self.to_peers.len() {
+                // One less than there are workers, for there is none from itself.
+                self.turn = 0;
+            }
+            if let Ok(message) = from.pop() {
+                return Some(message);
+            }
+        }
+        None
     }
 
     /// From the slow path.
-    pub fn next_frame(&self) -> Option<(PortId, Mbuf)> {
-        self.links().frames.pop()
+    pub fn next_frame(&mut self) -> Option<(PortId, Mbuf)> {
+        self.frames.pop().ok()
     }
 
-    /// From control.
-    pub fn next_query(&self) -> Option<(Ticket, Query)> {
-        self.links().queries.pop()
+    /// From control, with the ticket to answer it by.
+    pub fn next_query(&mut self) -> Option<(u64, Query)> {
+        self.questions.pop().ok()
     }
 
-    /// To control. There is one question at a time, so there is room, unless the answer before
-    /// was given up on: then that one goes back into the newer's place.
-    pub fn answer(&self, ticket: Ticket, reply: QueryReply) {
-        drop(self.links().replies.force_push((ticket, reply)));
+    /// To control. There is one question at a time, and control takes late answers before it asks,
+    /// so there is room.
+    pub fn answer(&mut self, ticket: u64, reply: QueryReply) {
+        drop(self.replies.push((ticket, reply)));
     }
 }
 
 impl SlowEnd {
-    /// The next punted message of ARP or neighbor discovery.
-    pub fn next_arp(&self) -> Option<Punt<Mbuf>> {
-        self.all.arp.pop()
+    /// The next punt of a lane, of each worker in turn.
+    pub fn next_punt(&mut self, lane: Lane) -> Option<Punt<Mbuf>> {
+        let (turn, count) = (self.turns.get_mut(lane.index())?, self.workers.len());
+        for _ in 0..count {
+            let from = self.workers.get_mut(*turn)?;
+            *turn = (*turn + 1) % count;
+            if let Some(Ok(punt)) = from.punts.get_mut(lane.index()).map(Consumer::pop) {
+                return Some(punt);
+            }
+        }
+        None
     }
 
-    /// The next other punted packet.
-    pub fn next_punt(&self) -> Option<Punt<Mbuf>> {
-        self.all.punts.pop()
+    /// Whether some worker takes another frame and has still room for ARP and neighbor discovery.
+    /// Without, what answers strangers had better not be made.
+    pub fn has_room(&self) -> bool {
+        self.workers.iter().any(|worker| worker.frames.slots() > RESERVED)
     }
 
-    /// Gives a frame to a worker to send, each in turn; every worker serves every port. Back when
-    /// that worker's queue is full.
+    /// Gives a frame to a worker to send, each in turn but those with no room; every worker serves
+    /// every port. Back when none has room.
     pub fn send(&mut self, port: PortId, frame: Mbuf) -> Result<(), Mbuf> {
-        self.next = (self.next + 1) % self.all.workers.len();
-        self.all.workers[self.next].frames.push((port, frame)).map_err(|(_, frame)| frame)
+        let mut item = (port, frame);
+        for _ in 0..self.workers.len() {
+            self.last = if self.last + 1 < self.workers.len() { self.last + 1 } else { 0 };
+            let Some(worker) = self.workers.get_mut(self.last) else { break };
+            match taken_back(worker.frames.push(item)) {
+                Ok(()) => {
+                    worker.bell.ring();
+                    return Ok(());
+                }
+                Err(back) => item = back,
+            }
+        }
+        Err(item.1)
+    }
+}
+
+impl ControlEnd {
+    /// Asks the worker; back when a question is already on its way. Answers to questions before
+    /// are dropped.
+    pub fn ask(&mut self, query: Query) -> Result<(), Query> {
+        while self.replies.pop().is_ok() {}
+        self.ticket += 1;
+        taken_back(self.questions.push((self.ticket, query))).map_err(|(_, query)| query)?;
+        self.bell.ring();
+        Ok(())
     }
 
-    /// Takes back what workers have not sent, at the end.
-    pub fn take_back(&self) -> Option<Mbuf> {
-        self.all.workers.iter().find_map(|w| w.frames.pop()).map(|(_, frame)| frame)
+    /// The worker's answer to the last question, if it is there.
+    pub fn reply(&mut self) -> Option<QueryReply> {
+        while let Ok((ticket, reply)) = self.replies.pop() {
+            if ticket == self.ticket {
+                return Some(reply);
+            }
+        }
+        None
     }
 }
 
@@ -196,18 +324,38 @@ mod tests {
 
     #[test]
     fn a_late_answer_is_not_taken_for_the_next_question_s() {
-        let channels = Channels::new(1);
-        let worker = channels.worker(WorkerId(0));
-        let answer = || {
-            let (ticket, query) = worker.next_query().unwrap();
+        let mut channels = Channels::new(1);
+        let (worker, control) = (&mut channels.workers[0], &mut channels.control[0]);
+        let take = |worker: &mut WorkerEnd| worker.next_query().unwrap();
+        let answer = |worker: &mut WorkerEnd, (ticket, query)| {
             worker.answer(ticket, QueryReply { next: None, query });
         };
-        channels.ask(0, 1, query(10)).unwrap();
-        assert_eq!(channels.ask(0, 2, query(20)).unwrap_err().cursor, 20, "the first still waits");
-        answer();
-        channels.ask(0, 2, query(20)).unwrap();
-        assert!(channels.reply(0, 2).is_none(), "that was to the first");
-        answer();
-        assert_eq!(channels.reply(0, 2).unwrap().query.cursor, 20);
+        assert!(!worker.is_wanted());
+        control.ask(query(10)).unwrap();
+        assert!(worker.is_wanted());
+        assert_eq!(control.ask(query(15)).unwrap_err().cursor, 15, "the first still waits");
+        // The worker is slow, and the question is given up meanwhile.
+        let first = take(worker);
+        control.ask(query(20)).unwrap();
+        answer(worker, first);
+        assert!(control.reply().is_none(), "that was to the first");
+        let second = take(worker);
+        control.ask(query(30)).unwrap();
+        answer(worker, second);
+        let third = take(worker);
+        answer(worker, third);
+        assert_eq!(control.reply().unwrap().query.cursor, 30);
+        assert!(control.reply().is_none());
+    }
+
+    #[test]
+    fn many_workers_share_what_one_has_alone() {
+        let channels = Channels::new(16);
+        let room = |lane: Lane| {
+            let rings = channels.workers.iter().map(|w| w.punts[lane.index()].slots());
+            rings.sum::<usize>()
+        };
+        assert_eq!(room(Lane::Neighbors), VITAL_LANE);
+        assert_eq!(room(Lane::Echo), 16 * LEAST);
     }
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
 
-pub use channels::{Channels, Links, SlowEnd, Ticket, WorkerEnd};
+pub use channels::{Channels, ControlEnd, SlowEnd, WorkerEnd};
 pub use clock::Clock;
 pub use idle::Idle;
 pub use watch::Watch;
@@ -28,8 +28,11 @@ use crate::snapshot::publish::Reader;
 use crate::stats::{DropReason, Event};
 use crate::types::{IdleMode, PortId, Punt, WorkerId};
 
-/// Messages from other threads handled in one round: a bound on the gap between bursts.
+/// Messages of other workers handled in one round: a bound on the gap between bursts.
 const MESSAGES: usize = 32;
+/// Frames of the slow path sent in one round: the same, apart from it, so that no stream of
+/// messages keeps an ARP answer or a neighbor's probe from leaving.
+const FRAMES: usize = 32;
 
 /// The queue pairs of one worker, in the order of the ports.
 pub type Queues = Vec<(RxQueue, TxQueue)>;
@@ -99,17 +102,7 @@ impl Worker {
     pub fn run(mut self) {
         self.pipeline.configure(self.reader.current());
         while !self.stop.load(Ordering::Relaxed) {
-            if self.reader.refresh() {
-                self.pipeline.configure(self.reader.current());
-            }
-            let work = self.round();
-            if work > 0 {
-                self.pipeline.stats().event(Event::PollsBusy).add(1);
-                self.idle.busy();
-            } else {
-                self.pipeline.stats().event(Event::PollsIdle).add(1);
-                self.idle.idle();
-            }
+            self.turn();
         }
         self.pipeline.shutdown();
         while let Some(message) = self.out.channels.next_message() {
@@ -118,6 +111,23 @@ impl Worker {
                 self.pipeline.stats().dropped(DropReason::Shutdown).add(1);
                 drop(packet);
             }
+        }
+    }
+
+    /// One turn of the loop, for those who drive it themselves: a new snapshot if there is one, a
+    /// round, and rest if there was nothing to do.
+    #[inline(always)]
+    pub fn turn(&mut self) {
+        if self.reader.refresh() {
+            self.pipeline.configure(self.reader.current());
+        }
+        let work = self.round();
+        if work > 0 {
+            self.pipeline.stats().event(Event::PollsBusy).add(1);
+            self.idle.busy();
+        } else {
+            self.pipeline.stats().event(Event::PollsIdle).add(1);
+            self.idle.idle();
         }
     }
 
@@ -148,29 +158,35 @@ impl Worker {
         work
     }
 
-    /// What other threads sent.
+    /// What other threads sent: the slow path's frames first, which are few and cannot wait, then
+    /// messages of workers, each up to its own bound.
     #[inline]
     fn messages(pipeline: &mut Pipeline<Mbuf>, env: &mut Env<'_, Mempool, WorkerOutput>) -> usize {
-        if env.out.channels.is_quiet() {
-            return 0;
-        }
-        let mut handled = 0;
-        while handled < MESSAGES {
-            let Some(message) = env.out.channels.next_message() else { break };
-            pipeline.peer(env, message);
-            handled += 1;
-        }
-        pipeline.finish(env);
-        while handled < MESSAGES {
+        if env.out.channels.is_wanted() { Self::hear(pipeline, env) } else { 0 }
+    }
+
+    #[inline(never)]
+    fn hear(pipeline: &mut Pipeline<Mbuf>, env: &mut Env<'_, Mempool, WorkerOutput>) -> usize {
+        let (mut frames, mut messages, mut queries) = (0, 0, 0);
+        while frames < FRAMES {
             let Some((port, frame)) = env.out.channels.next_frame() else { break };
             pipeline.send_for_slow_path(env, port, frame);
-            handled += 1;
+            frames += 1;
         }
+        while messages < MESSAGES {
+            let Some(message) = env.out.channels.next_message() else { break };
+            pipeline.peer(env, message);
+            messages += 1;
+        }
+        pipeline.finish(env);
         if let Some((ticket, query)) = env.out.channels.next_query() {
             let reply = pipeline.query(env, query);
             env.out.channels.answer(ticket, reply);
-            handled += 1;
+            queries += 1;
         }
-        handled
+        if frames == FRAMES || messages == MESSAGES {
+            env.out.channels.leave_some();
+        }
+        frames + messages + queries
     }
 }
