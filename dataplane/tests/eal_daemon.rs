@@ -18,8 +18,13 @@ fn start(dir: &Path, workers: &str, ports: &[&str]) -> Child {
 }
 
 fn start_with(dir: &Path, workers: &str, ports: &[&str], control: &str) -> Child {
+    start_large(dir, workers, ports, control, 1024)
+}
+
+/// With room for so many flows a worker.
+fn start_large(dir: &Path, workers: &str, ports: &[&str], control: &str, flows: u32) -> Child {
     let mut text = format!(
-        "[dataplane]\nworkers = {workers}\nflows_per_worker = 1024\nidle = \"sleep\"\n\
+        "[dataplane]\nworkers = {workers}\nflows_per_worker = {flows}\nidle = \"sleep\"\n\
          mbufs = 4095\n\
          eal = [\"--no-pci\", \"--no-huge\", \"-m\", \"64\", \"--no-shconf\", \"--no-telemetry\"]\n\
          [control]\n{control}\n"
@@ -111,4 +116,24 @@ fn a_worker_without_a_processor_is_an_error_of_the_configuration() {
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains(&format!("dataplane.workers: lcore {lcore}")), "{log}");
     assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
+fn a_start_that_takes_long_heeds_a_signal() {
+    // Nearly 4 GB, of which little is touched before the signal comes.
+    const FLOWS: u32 = 60_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let control = format!("socket = {:?}", dir.path().join("control.sock"));
+    let mut daemon = start_large(dir.path(), "[1]", &["net_null0"], &control, FLOWS);
+    let log = || fs::read_to_string(dir.path().join("log")).unwrap();
+    while !log().contains("port p0: net_null0") {
+        assert_eq!(daemon.try_wait().unwrap(), None, "{}", log());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).unwrap();
+    let (code, log) = end(dir.path(), daemon);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("stopping"), "{log}");
+    assert!(!log.contains("ready"), "it started all the same: {log}");
+    assert!(!log.contains("EAL not cleaned up"), "{log}");
 }

@@ -5,8 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod memory;
 mod plane;
+mod pools;
 mod slow;
+mod starting;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +23,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::plane::{LivePlane, PortEntry, Published};
+use self::pools::Pools;
 use self::slow::{SlowBoard, SlowThread};
+use self::starting::{Starting, ToldToStop};
 use crate::config::{self, Config};
 use crate::control::plane::Plane;
 use crate::control::{Controller, Rates, Server, ServerSettings};
-use crate::dpdk::{self, Eal, LcoreHandle, Mempool, Port, PortConfig};
-use crate::flow::{Seed, Shard, Shard6};
+use crate::dpdk::{self, Eal, LcoreHandle, Port, PortConfig};
 use crate::persist::AllTemplates;
 use crate::pipeline::{LoadBoard, Pipeline, Settings, Tables};
 use crate::slowpath::SlowPath;
@@ -36,9 +40,6 @@ use crate::stats::{Accounts, Stats};
 use crate::types::{Mac, WorkerId};
 use crate::worker::{Channels, Clock, Queues, Worker};
 
-/// Free packet buffers each lcore keeps for itself.
-const POOL_CACHE: u32 = 256;
-
 /// Runs the daemon by the configuration file at `path` until SIGTERM or SIGINT.
 pub fn run(path: &Path, config: Config) -> Result<()> {
     // Signals first: one that comes while ports start must not be lost.
@@ -47,8 +48,15 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     let settings = ServerSettings::new(&config.control);
     // A second daemon must not announce the first one's VIPs before it finds the socket taken.
     settings.check()?;
+    let starting = Starting::watch()?;
     let eal = Eal::init(&args::eal_arguments(&config)?)?;
-    let running = Running::start(&config)?;
+    let running = match Running::start(&config, eal.main_lcore(), &starting) {
+        Err(error) if error.is::<ToldToStop>() => {
+            log::info!("stopping: {error}");
+            return Ok(());
+        }
+        running => running?,
+    };
     let plane: Arc<dyn Plane> = running.live.clone();
     let controller =
         Arc::new(Controller::new(config, path.to_owned(), running.hardware.clone(), plane));
@@ -57,6 +65,7 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     let rates =
         Rates::start(Arc::clone(&controller)).context("cannot start the thread of rates")?;
     let server = Server::start(Arc::clone(&controller), settings)?;
+    drop(starting);
     log::info!("ready: control socket {}", controller.config().control.socket.display());
 
     for signal in signals.forever() {
@@ -115,11 +124,15 @@ struct Started {
 }
 
 impl Running {
-    fn start(config: &Config) -> Result<Running> {
+    fn start(config: &Config, main_lcore: u32, starting: &Starting) -> Result<Running> {
         let started_at = Instant::now();
         let plane = &config.dataplane;
-        let pool = make_pool(config)?;
-        let ports = start_ports(config, &pool)?;
+        starting.waits_for("ports are attached");
+        let devices = attach_all(config)?;
+        starting.waits_for("packet buffers are allocated");
+        let pools = Pools::new(config, &devices)?;
+        starting.waits_for("ports are started");
+        let ports = start_ports(config, &devices, &pools)?;
         let served = ports.first().map_or(0, |p| p.queues.len());
         warn_of_idle_workers(config, served);
 
@@ -139,11 +152,10 @@ impl Running {
         let (publisher, mut readers) = Publisher::new(served + 1, 1, &snapshot);
         let slow_reader = readers.pop().context("no reader for the slow path")?;
 
-        let new_stats = || {
-            let reals = plane.max_real_servers as usize;
-            Arc::new(Stats::new(ports.len(), plane.max_services as usize, reals))
-        };
-        let stats: Vec<_> = (0..served).map(|_| new_stats()).collect();
+        let lcores = &plane.workers[..served];
+        let owns = memory::allocate(plane, lcores, ports.len(), starting)?;
+        starting.waits_for("threads are started");
+        let stats: Vec<_> = owns.iter().map(|own| Arc::clone(&own.stats)).collect();
         let slow_stats = Arc::new(Stats::new(0, 0, 0));
         let hops = Arc::new(NextHops::new(plane.max_neighbors as usize));
         let loads = Arc::new(LoadBoard::new(served, plane.max_real_servers as usize));
@@ -157,7 +169,7 @@ impl Running {
         let slow = SlowThread {
             links: None,
             slow: SlowPath::new(
-                pool.clone(),
+                pools.of_lcore(main_lcore).clone(),
                 Arc::clone(&hops),
                 Arc::clone(&slow_stats),
                 random()? as u64,
@@ -205,7 +217,7 @@ impl Running {
             board,
             asking: control_ends.into_iter().map(Mutex::new).collect(),
             ports: entries,
-            pool: pool.clone(),
+            pools: pools.clone(),
             started: started_at,
             clock,
         });
@@ -219,43 +231,31 @@ impl Running {
             slow: Some(slow),
         };
         let seed = random()?;
-        let each = queues.into_iter().zip(readers).zip(worker_ends);
-        for (index, ((queues, reader), channels)) in each.enumerate() {
-            let me = WorkerId(index as u16);
+        let each = queues.into_iter().zip(readers).zip(worker_ends).zip(owns);
+        for (index, (((queues, reader), channels), own)) in each.enumerate() {
+            let lcore = plane.workers[index];
             let settings = Settings {
-                me,
+                me: WorkerId(index as u16),
                 workers: served as u16,
                 ports: port_count,
                 seed: seed ^ index as u128,
             };
-            let shard = Shard::new(plane.flows_per_worker as usize, Seed::new(random()?))
-                .context("dataplane.flows_per_worker")?;
-            let shard6 = Shard6::new(plane.flows6_per_worker as usize, Seed::new(random()?))
-                .context("dataplane.flows6_per_worker")?;
-            let pipeline = Pipeline::new(
-                &settings,
-                Arc::clone(&stats[index]),
-                Arc::clone(&loads),
-                Tables { shard, shard6, templates: templates.clone() },
-            );
-            let worker = Worker::new(
-                pipeline,
-                queues,
-                channels,
-                reader,
-                Arc::clone(&hops),
-                pool.clone(),
-                clock,
-                plane.idle,
-                Arc::clone(&stop_workers),
-            );
-            let lcore = plane.workers[index];
+            let (loads, hops, templates) =
+                (Arc::clone(&loads), Arc::clone(&hops), templates.clone());
+            let (pool, idle, stop) =
+                (pools.of_lcore(lcore).clone(), plane.idle, Arc::clone(&stop_workers));
+            // Put together where it runs: what it writes shall lie on that NUMA node.
+            let work = move || {
+                drop_capabilities();
+                let memory::Own { shard, shard6, stats } = own;
+                let tables = Tables { shard, shard6, templates };
+                let pipeline = Pipeline::new(&settings, stats, loads, tables);
+                Worker::new(pipeline, queues, channels, reader, hops, pool, clock, idle, stop)
+                    .run();
+            };
             running.workers.push(
-                dpdk::launch(lcore, move || {
-                    drop_capabilities();
-                    worker.run();
-                })
-                .with_context(|| format!("cannot start worker {index} on lcore {lcore}"))?,
+                dpdk::launch(lcore, work)
+                    .with_context(|| format!("cannot start worker {index} on lcore {lcore}"))?,
             );
         }
 
@@ -286,34 +286,22 @@ fn random() -> Result<u128> {
     Ok(u128::from_ne_bytes(bytes))
 }
 
-/// One pool for all ports. A frame up to the largest configured MTU fits one buffer.
-fn make_pool(config: &Config) -> Result<Mempool> {
-    let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
-    // Ethernet header, two VLAN tags and the frame check sequence some drivers count.
-    let room = (mtu + 14 + 8 + 4).max(Mempool::DATA_ROOM);
-    Mempool::new("shunt", config.dataplane.mbufs, POOL_CACHE, room, None).with_context(|| {
-        format!(
-            "cannot allocate dataplane.mbufs = {} packet buffers of {room} bytes; lower it, \
-             reserve more hugepages (scripts/hugepages), or raise -m in dataplane.eal",
-            config.dataplane.mbufs
-        )
-    })
+/// Makes every port known to DPDK; the name of each.
+fn attach_all(config: &Config) -> Result<Vec<String>> {
+    let attach = |p: &config::Port| attach(p).with_context(|| format!("port {:?}", p.name));
+    config.ports.iter().map(attach).collect()
 }
 
 /// Starts every port with as many queue pairs as there are workers, or as the poorest port has.
 ///
 /// Every worker that runs serves every port: a worker can only send on a port it has a queue of,
 /// and any packet may have to leave by any port.
-fn start_ports(config: &Config, pool: &Mempool) -> Result<Vec<Started>> {
-    let mut names = Vec::with_capacity(config.ports.len());
-    for port in &config.ports {
-        names.push(attach(port).with_context(|| format!("port {:?}", port.name))?);
-    }
+fn start_ports(config: &Config, names: &[String], pools: &Pools) -> Result<Vec<Started>> {
     let mut pairs = config.dataplane.workers.len() as u16;
     match config.ports.iter().filter_map(|p| p.queues).min() {
         Some(configured) => pairs = pairs.min(configured),
         None => {
-            for (spec, device) in config.ports.iter().zip(&names) {
+            for (spec, device) in config.ports.iter().zip(names) {
                 let most = Port::queue_pairs(device)
                     .with_context(|| format!("cannot start port {:?}", spec.name))?;
                 pairs = pairs.min(most.max(1));
@@ -321,12 +309,12 @@ fn start_ports(config: &Config, pool: &Mempool) -> Result<Vec<Started>> {
         }
     }
     let mut ports = Vec::with_capacity(names.len());
-    for (spec, device) in config.ports.iter().zip(&names) {
+    for (spec, device) in config.ports.iter().zip(names) {
         let wanted = PortConfig {
             rx_queues: pairs,
             tx_queues: pairs,
             mtu: Some(spec.mtu),
-            ..PortConfig::new(device, pool.clone())
+            ..PortConfig::new(device, pools.of_port(device).clone())
         };
         let (port, rx, tx) = Port::configure(&wanted)
             .with_context(|| format!("cannot start port {:?}", spec.name))?;

@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pools::Pools;
 use super::slow::SlowBoard;
 use crate::control::plane::{
     ApplyError, Busy, FlowFilter, FlowPage, FlowRow, NeighborRow, Plane, PortRow, Reachability,
     StatsReport, WorkerRow,
 };
-use crate::dpdk::{Mempool, Port};
+use crate::dpdk::Port;
 use crate::flow::State;
 use crate::persist::AllTemplates;
 use crate::pipeline::{FlowMatch, LoadBoard, Query, QueryKind, QueryReply, SCAN_BUDGET};
@@ -60,7 +61,7 @@ pub(super) struct LivePlane {
     /// Held while a worker is asked, one question at a time.
     pub(super) asking: Vec<Mutex<ControlEnd>>,
     pub(super) ports: Vec<PortEntry>,
-    pub(super) pool: Mempool,
+    pub(super) pools: Pools,
     pub(super) started: Instant,
     /// The workers'.
     pub(super) clock: Clock,
@@ -239,8 +240,8 @@ impl Plane for LivePlane {
             total,
             workers,
             slow_path: self.slow.counts(),
-            mbufs: u64::from(self.pool.size()),
-            mbufs_in_use: u64::from(self.pool.in_use()),
+            mbufs: self.pools.size(),
+            mbufs_in_use: self.pools.in_use(),
         }
     }
 

@@ -250,6 +250,12 @@ impl Port {
         super::setup::queue_pairs(device)
     }
 
+    /// The NUMA socket of the port of that name; `None` when it is on none, as virtual devices may
+    /// be. It need not be configured.
+    pub fn socket(device: &str) -> Result<Option<u32>, PortError> {
+        super::setup::socket(device)
+    }
+
     /// The name the port was configured by.
     pub fn name(&self) -> &str {
         &self.inner.name

@@ -28,6 +28,16 @@ pub(super) fn queue_pairs(device: &str) -> Result<u16, PortError> {
     Ok(info.max_rx_queues.min(info.max_tx_queues))
 }
 
+/// The NUMA socket of a port, if it is on one.
+pub(super) fn socket(device: &str) -> Result<Option<u32>, PortError> {
+    let eal = EalUser::new()?;
+    let ethdev = find(&eal, device)?;
+    // SAFETY: the EAL is running; the function checks the port number.
+    let socket = unsafe { sys::rte_eth_dev_socket_id(ethdev) };
+    // -1 is any.
+    Ok(u32::try_from(socket).ok())
+}
+
 /// Configures and starts a port. After an error it is stopped, and may be tried again.
 pub(super) fn start(config: &PortConfig) -> Result<PortInner, PortError> {
     let eal = EalUser::new()?;

@@ -61,6 +61,7 @@
 
 mod bucket;
 mod evict;
+mod fill;
 mod half_open;
 mod hash;
 mod record;

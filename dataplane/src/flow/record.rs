@@ -172,4 +172,7 @@ pub enum NewShardError {
         /// What was asked for.
         capacity: usize,
     },
+    /// Whoever waited for it did not want it any more.
+    #[error("given up")]
+    GivenUp,
 }

@@ -24,6 +24,7 @@
 
 use super::bucket::Bucket;
 use super::evict::Victims;
+use super::fill::fill;
 use super::half_open::HalfOpen;
 use super::hash::{Packed, next_hash};
 use super::record::{
@@ -78,16 +79,26 @@ impl<K: Key, const N: usize> Table<K, N> {
     /// A table for exactly `capacity` flows, with LVS's timeouts. All its memory is allocated,
     /// and touched, here.
     pub fn new(capacity: usize, seed: Seed) -> Result<Self, NewShardError> {
+        Self::build(capacity, seed, &mut |_| true)
+    }
+
+    /// [`Table::new`] for those who want to know how far it is: `step` is told how many bytes of
+    /// [`Table::bytes`] have been touched since it was last, and says whether to go on.
+    pub fn build(
+        capacity: usize,
+        seed: Seed,
+        step: &mut impl FnMut(usize) -> bool,
+    ) -> Result<Self, NewShardError> {
         const { assert!(N >= 1 && N <= 4) };
         if !(1..=Self::MAX_CAPACITY).contains(&capacity) {
             return Err(NewShardError::Capacity { capacity, max: Self::MAX_CAPACITY });
         }
         let out_of_memory = |_| NewShardError::OutOfMemory { capacity };
         let mut buckets = Vec::new();
-        let count = capacity - capacity / LEFT_OUT;
+        let count = Self::buckets_for(capacity);
         buckets.try_reserve_exact(count).map_err(out_of_memory)?;
         prefer_huge_pages(&mut buckets);
-        buckets.resize(count, Bucket::new());
+        fill(&mut buckets, count, Bucket::new(), step)?;
         Ok(Table {
             buckets,
             capacity,
@@ -100,6 +111,15 @@ impl<K: Key, const N: usize> Table<K, N> {
             spans: Spans::new(&Timeouts::default()),
             counters: Counters::default(),
         })
+    }
+
+    const fn buckets_for(capacity: usize) -> usize {
+        capacity - capacity / LEFT_OUT
+    }
+
+    /// Bytes of the buckets of a table for `capacity` flows: nearly all of its memory.
+    pub const fn bytes(capacity: usize) -> u64 {
+        Self::buckets_for(capacity) as u64 * size_of::<Bucket<K, N>>() as u64
     }
 
     /// Sets the timeouts. A flow takes its new one up with its next packet, as in LVS.
