@@ -18,6 +18,7 @@ use crate::{DIP, DIP6};
 pub struct Config {
     workers: String,
     vdev: String,
+    eal: Vec<String>,
     services: String,
     extra: String,
     ipv6: bool,
@@ -28,6 +29,7 @@ impl Default for Config {
         Config {
             workers: "[1]".into(),
             vdev: "net_af_packet0,iface=lan0".into(),
+            eal: vec![],
             services: String::new(),
             extra: String::new(),
             ipv6: false,
@@ -59,6 +61,12 @@ impl Config {
     /// Drives another device.
     pub fn with_vdev(mut self, vdev: &str) -> Config {
         self.vdev = vdev.into();
+        self
+    }
+
+    /// Starts DPDK with further arguments.
+    pub fn with_eal(mut self, arguments: &[String]) -> Config {
+        self.eal.extend_from_slice(arguments);
         self
     }
 
@@ -113,7 +121,12 @@ impl Config {
 
     /// The file.
     pub fn text(&self, socket: &str) -> String {
-        let Config { workers, vdev, services, extra, ipv6 } = self;
+        let Config { workers, vdev, eal, services, extra, ipv6 } = self;
+        let eal: Vec<&str> =
+            ["--no-pci", "--no-huge", "-m", "256", "--no-shconf", "--no-telemetry"]
+                .into_iter()
+                .chain(eal.iter().map(String::as_str))
+                .collect();
         let (address, gateway) = if *ipv6 {
             (vec![format!("{DIP}/24"), format!("{DIP6}/64")], vec!["192.0.2.1", "2001:db8:2::1"])
         } else {
@@ -126,7 +139,7 @@ workers = {workers}
 flows_per_worker = 65_536
 mbufs = 16_383
 idle = "sleep"
-eal = ["--no-pci", "--no-huge", "-m", "256", "--no-shconf", "--no-telemetry"]
+eal = {eal:?}
 [control]
 socket = "{socket}"
 {extra}
@@ -212,8 +225,9 @@ impl<'a> Director<'a> {
         fs::write(dir.join("shunt.toml"), config.text(&socket.to_string_lossy())).expect("a file");
         let log = fs::File::create(dir.join("shuntd.log")).expect("a file");
         let errors = log.try_clone().expect("a file");
+        // The lab has it on record, and ends it when nobody else can.
         let child = lab
-            .command("director", &binary("shuntd").to_string_lossy())
+            .recorded("shuntd", "director", &binary("shuntd").to_string_lossy())
             .arg("--config")
             .arg(dir.join("shunt.toml"))
             .stdin(Stdio::null())
@@ -273,7 +287,7 @@ impl<'a> Director<'a> {
         self.end()
     }
 
-    fn end(&mut self) -> ExitStatus {
+    pub(crate) fn end(&mut self) -> ExitStatus {
         if let Ok(Some(status)) = self.child.try_wait() {
             return status;
         }
@@ -314,11 +328,14 @@ impl<'a> Director<'a> {
     #[track_caller]
     pub fn assert_balanced(&self) {
         // A worker counts a burst's packets before their verdicts: look when nothing moves.
-        self.wait_for("the sum of verdicts", || {
-            let stats = self.stats();
-            let workers = stats["workers"].as_array().cloned().unwrap_or_default();
-            !workers.is_empty() && workers.iter().all(is_balanced)
-        });
+        self.wait_for("the sum of verdicts", || self.is_balanced());
+    }
+
+    /// Whether every packet of every worker has one verdict now.
+    pub fn is_balanced(&self) -> bool {
+        let stats = self.stats();
+        let workers = stats["workers"].as_array().cloned().unwrap_or_default();
+        !workers.is_empty() && workers.iter().all(is_balanced)
     }
 }
 

@@ -102,6 +102,14 @@ impl Lab {
         Lab::with(reals, 1, &["--ipv6"])
     }
 
+    /// Builds one with IPv6, and so many queues on the director's interfaces.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn up6_queues(reals: Reals, queues: u16) -> Lab {
+        Lab::with(reals, queues, &["--ipv6"])
+    }
+
     fn with(reals: Reals, queues: u16, options: &[&str]) -> Lab {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
@@ -134,6 +142,18 @@ impl Lab {
     pub fn command(&self, node: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &format!("{}-{node}", self.name), program]);
+        command
+    }
+
+    /// The same for one that the lab ends when it goes down, should it still run then: it writes
+    /// its own record, as all of the lab's processes do (`scripts/lab.d/processes.sh`).
+    pub(crate) fn recorded(&self, label: &str, node: &str, program: &str) -> Command {
+        let become_it = "read -r stat </proc/self/stat; rest=(${stat##*) })
+            echo \"${stat%% *} ${rest[19]} TERM\" >\"$1.new\" && mv \"$1.new\" \"$1\" &&
+            shift && exec \"$@\"";
+        let record = self.dir().join("proc").join(label);
+        let mut command = self.command(node, "bash");
+        command.args(["-c", become_it, "-"]).arg(record).arg(program);
         command
     }
 

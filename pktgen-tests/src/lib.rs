@@ -6,6 +6,7 @@
 use std::io::Write as _;
 
 mod director;
+pub mod flood;
 mod lab;
 
 pub use director::{Config, Director, binary};

@@ -5,6 +5,7 @@ mod capture;
 mod cargo;
 mod control;
 mod cpu;
+mod floods;
 mod hugepages;
 mod in_place;
 mod instructions;
@@ -37,6 +38,7 @@ const PARTS: &[(&str, Part)] = &[
     ("latency", latency::run),
     ("control", control::run),
     ("scaling", scaling::run),
+    ("floods", floods::run),
     ("instructions", instructions::run),
     ("memory", memory::run),
 ];
