@@ -19,7 +19,9 @@ use dataplane::packet::buf::{BufPool, PacketBuf};
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::persist::AllTemplates;
-use dataplane::pipeline::{BURST, Env, LoadBoard, Output, PeerMessage, Pipeline, Settings, Tables};
+use dataplane::pipeline::{
+    BURST, Env, Lane, LoadBoard, Output, PeerMessage, Pipeline, Settings, Tables,
+};
 use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{Compiler, Limits};
 use dataplane::snapshot::neighbors::{NextHop, NextHops};
@@ -27,10 +29,10 @@ use dataplane::snapshot::publish::Publisher;
 use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
 use dataplane::stats::{DropReason, Event, Stats};
 use dataplane::types::{
-    AnyFlowKey, FlowKey, ForwardMethod, IdleMode, Mac, PortId, Protocol, Punt, RealId,
+    AnyFlowKey, FlowKey, ForwardMethod, IdleMode, Mac, PortId, Protocol, Punt, PuntReason, RealId,
     SchedulerKind, ServiceKey, Tick, WorkerId,
 };
-use dataplane::worker::{Channels, Clock, Worker};
+use dataplane::worker::{Channels, Clock, SlowEnd, Worker};
 
 const PORT: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const ROUTER: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -47,6 +49,8 @@ fn no_mbuf_is_lost_and_every_packet_has_a_verdict() {
     assert_eq!(pool.in_use(), 0, "mbufs lost by the worker");
     frames_of_the_slow_path_leave_while_workers_have_much_to_say(&pool);
     assert_eq!(pool.in_use(), 0, "mbufs lost on their way to a worker");
+    answers_to_strangers_leave_room_for_arp(&pool);
+    assert_eq!(pool.in_use(), 0, "mbufs lost in an inbox");
     drop((pool, eal));
 }
 
@@ -341,6 +345,44 @@ fn a_worker_takes_up_configurations_while_it_forwards(pool: &Mempool) {
     assert_eq!(Arc::strong_count(&first), 1, "old snapshots are freed by the publisher");
     drop(port);
     dpdk::detach(&name).unwrap();
+}
+
+/// Two workers take nothing out of their inboxes, then one does.
+fn answers_to_strangers_leave_room_for_arp(pool: &Mempool) {
+    let Channels { mut workers, slow_path: mut slow, .. } = Channels::new(2);
+    let send = |slow: &mut SlowEnd| slow.send(PortId(0), fill(pool, &frame(10)).unwrap());
+    let mut answers = 0;
+    while slow.has_room() {
+        send(&mut slow).unwrap();
+        answers += 1;
+    }
+    let mut arp = 0;
+    while send(&mut slow).is_ok() {
+        arp += 1;
+    }
+    assert!(arp > 500 && answers > 2 * arp, "{answers} answers, {arp} of ARP");
+    assert!(!slow.has_room());
+    // One that stands still does not keep the other's frames back.
+    let taken = std::iter::from_fn(|| workers[1].next_frame()).take(600).count();
+    assert_eq!(taken, 600);
+    assert!(slow.has_room());
+    for _ in 0..600 {
+        send(&mut slow).unwrap();
+    }
+    assert!(send(&mut slow).is_err());
+
+    // Pings fill their own lane, and whoever asks for an address is heard.
+    let punt =
+        |reason, kind| Punt { ingress: PortId(0), reason, buf: fill(pool, &frame(kind)).unwrap() };
+    while workers[1].next_frame().is_some() {}
+    while workers[0].punt(punt(PuntReason::Echo, 11)).is_ok() {}
+    workers[0].punt(punt(PuntReason::Arp, 10)).expect("room for ARP");
+    workers[1].punt(punt(PuntReason::Echo, 11)).expect("another worker's ring");
+    assert_eq!(slow.next_punt(Lane::Segment).map(|p| p.reason), Some(PuntReason::Arp));
+    assert!(slow.next_punt(Lane::Neighbors).is_none());
+    let echoes = std::iter::from_fn(|| slow.next_punt(Lane::Echo)).count();
+    assert_eq!(echoes, 256 / 2 + 1);
+    drop((workers, slow));
 }
 
 /// A message that is cheap to handle, so that there can always be another.
