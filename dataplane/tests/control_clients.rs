@@ -180,7 +180,7 @@ fn shutdown_waits_for_a_change_in_progress() {
 fn the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_live_one_is_not() {
     let mut fixture = Fixture::new();
     let start = || Server::start(Arc::clone(&fixture.controller), fixture.settings.clone());
-    assert!(matches!(start(), Err(ServerError::InUse(_))));
+    assert!(matches!(start(), Err(ServerError::InUse { .. })));
     fixture.connect().ok(PING);
 
     drop(fixture.server.take());

@@ -14,15 +14,16 @@ use nix::unistd::Pid;
 
 fn start(dir: &Path, workers: &str, ports: &[&str]) -> Child {
     let socket = format!("socket = {:?}", dir.join("control.sock"));
-    start_with(dir, workers, ports, &socket)
-}
-
-fn start_with(dir: &Path, workers: &str, ports: &[&str], control: &str) -> Child {
-    start_large(dir, workers, ports, control, 1024)
+    start_large(dir, workers, ports, &socket, 1024)
 }
 
 /// With room for so many flows a worker.
 fn start_large(dir: &Path, workers: &str, ports: &[&str], control: &str, flows: u32) -> Child {
+    configure(dir, workers, ports, control, flows);
+    run(dir)
+}
+
+fn configure(dir: &Path, workers: &str, ports: &[&str], control: &str, flows: u32) {
     let mut text = format!(
         "[dataplane]\nworkers = {workers}\nflows_per_worker = {flows}\nidle = \"sleep\"\n\
          mbufs = 4095\n\
@@ -34,11 +35,13 @@ fn start_large(dir: &Path, workers: &str, ports: &[&str], control: &str, flows: 
             "[[port]]\nname = \"p{i}\"\nvdev = \"{vdev}\"\naddress = [\"192.0.{i}.1/24\"]\n"
         );
     }
-    let file = dir.join("shunt.toml");
-    fs::write(&file, text).unwrap();
+    fs::write(dir.join("shunt.toml"), text).unwrap();
+}
+
+fn run(dir: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_shuntd"))
         .arg("--config")
-        .arg(file)
+        .arg(dir.join("shunt.toml"))
         .env_remove("SHUNT_LOG")
         .stdout(Stdio::null())
         .stderr(fs::File::create(dir.join("log")).unwrap())
@@ -90,20 +93,23 @@ fn a_second_daemon_ends_before_it_starts_a_port() {
     let _first = UnixListener::bind(dir.path().join("control.sock")).unwrap();
     let (code, log) = end(dir.path(), start(dir.path(), "[1]", &["net_null0"]));
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("another shuntd answers on"), "{log}");
+    assert!(log.contains("has the control socket"), "{log}");
     assert_eq!(log.lines().count(), 1, "{log}");
 }
 
 #[test]
 fn a_start_that_fails_at_the_end_stops_all_threads_and_says_why_once() {
     let dir = tempfile::tempdir().unwrap();
-    // The socket's directory cannot be made where there is a file.
-    fs::write(dir.path().join("file"), "").unwrap();
-    let config = format!("socket = {:?}", dir.path().join("file/control.sock"));
-    let (code, log) = end(dir.path(), start_with(dir.path(), "[1]", &["net_null0"], &config));
+    // The EAL is told to start without the worker's lcore, which shows when that is to start.
+    let control = format!("socket = {:?}", dir.path().join("control.sock"));
+    configure(dir.path(), "[1]", &["net_null0"], &control, 1024);
+    let file = dir.path().join("shunt.toml");
+    let text = fs::read_to_string(&file).unwrap().replace("eal = [", "eal = [\"--lcores=0@0\", ");
+    fs::write(&file, text).unwrap();
+    let (code, log) = end(dir.path(), run(dir.path()));
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("port p0: net_null0"), "{log}");
-    assert_eq!(log.matches("(os error").count(), 1, "{log}");
+    assert_eq!(log.matches("is not among the EAL's").count(), 1, "{log}");
     assert!(!log.contains("EAL not cleaned up"), "{log}");
 }
 

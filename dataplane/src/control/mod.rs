@@ -8,8 +8,10 @@ mod peer;
 pub mod plane;
 pub mod protocol;
 mod server;
+mod socket;
 mod tally;
 
 pub use controller::Controller;
 pub use server::{Server, ServerError, ServerSettings};
+pub use socket::{Lock, Socket};
 pub use tally::Rates;

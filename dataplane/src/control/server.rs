@@ -10,13 +10,11 @@
 //! goes on.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -27,8 +25,9 @@ use serde_json::Value;
 use super::codec;
 use super::controller::Controller;
 use super::lines::{Line, LineLimits, LineReader};
-use super::peer::{Access, Peer};
+use super::peer::Peer;
 use super::protocol::{Answer, Error, ErrorCode};
+use super::socket::{Socket, failed};
 use crate::config::Control;
 
 /// Where the socket is, who may use it, and what a client is allowed.
@@ -51,14 +50,6 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// Whether a server could start: nobody else's socket is there, and the group exists. To be
-    /// asked before anything is started that another daemon may be doing already.
-    pub fn check(&self) -> Result<(), ServerError> {
-        let path = self.socket.as_path();
-        Access::new(self.group.as_deref()).map_err(failed(path, "use its group"))?;
-        has_dead_socket(path).map(drop)
-    }
-
     /// The usual limits for a socket as configured.
     pub fn new(control: &Control) -> ServerSettings {
         ServerSettings {
@@ -76,12 +67,36 @@ impl ServerSettings {
 /// Why the control socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Another process answers there.
+    /// Another process has it.
     #[error(
-        "another shuntd answers on {}; stop it, or set control.socket to another path",
-        .0.display()
+        "another shuntd{} has the control socket {}; stop it, or set control.socket to another \
+         path",
+        .pid.map_or_else(String::new, |pid| format!(" (pid {pid})")), path.display()
     )]
-    InUse(PathBuf),
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The other process, if it is known.
+        pid: Option<u32>,
+    },
+    /// Strangers may put a file in the place of the socket.
+    #[error(
+        "control socket {}: its directory {} may be written by others (uid {owner}, mode \
+         {mode:04o}), who could put something else in its place; set control.socket to a path in \
+         a directory of its own, such as {}, which is created, or let only root write there \
+         (chown root, chmod go-w)",
+        path.display(), directory.display(), directory.join("shunt/control.sock").display()
+    )]
+    OpenDirectory {
+        /// The socket.
+        path: PathBuf,
+        /// Where it lies.
+        directory: PathBuf,
+        /// The directory's owner.
+        owner: u32,
+        /// The directory's mode.
+        mode: u32,
+    },
     /// Something else lies there.
     #[error("{} exists and is no socket; remove it, or change control.socket", .0.display())]
     NotASocket(PathBuf),
@@ -107,10 +122,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Shared {
     listener: UnixListener,
-    /// Device and inode of the socket file: what is there later may be another's.
-    file: (u64, u64),
+    socket: Socket,
     settings: ServerSettings,
-    access: Access,
     controller: Arc<Controller>,
     stopping: AtomicBool,
     connections: Mutex<Connections>,
@@ -123,20 +136,25 @@ struct Connections {
 }
 
 impl Server {
-    /// Binds the socket and begins to answer.
+    /// Takes the socket and begins to answer.
     pub fn start(
         controller: Arc<Controller>,
         settings: ServerSettings,
     ) -> Result<Server, ServerError> {
-        let path = settings.socket.as_path();
-        let access =
-            Access::new(settings.group.as_deref()).map_err(failed(path, "use its group"))?;
-        let listener = bind(path)?;
+        let socket = Socket::open(&settings)?;
+        Server::serve(controller, settings, socket)
+    }
+
+    /// Begins to answer on a socket that was taken before.
+    pub fn serve(
+        controller: Arc<Controller>,
+        settings: ServerSettings,
+        socket: Socket,
+    ) -> Result<Server, ServerError> {
         let shared = Shared {
-            file: secure(path, &access).map_err(failed(path, "set its mode"))?,
-            listener,
+            listener: socket.listen().map_err(failed(&settings.socket, "listen on it"))?,
+            socket,
             settings,
-            access,
             controller,
             stopping: AtomicBool::new(false),
             connections: Mutex::default(),
@@ -162,7 +180,7 @@ impl Server {
         let Some(accepting) = self.accepting.take() else { return };
         let shared = &self.shared;
         shared.stopping.store(true, Ordering::SeqCst);
-        shared.remove_socket();
+        shared.socket.remove();
         // Wakes the blocked accept.
         if let Err(error) = nix::sys::socket::shutdown(
             shared.listener.as_raw_fd(),
@@ -187,66 +205,9 @@ impl Drop for Server {
     }
 }
 
-fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
-    let path = path.to_owned();
-    move |error| ServerError::Io { path, what, error }
-}
-
-/// Binds, after making room: the directory is created, the socket of a dead daemon is removed.
-fn bind(path: &Path) -> Result<UnixListener, ServerError> {
-    if let Some(directory) = path.parent() {
-        let mut builder = fs::DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o755)
-            .create(directory)
-            .map_err(failed(path, "create its directory"))?;
-    }
-    if has_dead_socket(path)? {
-        log::info!("removing the control socket {} of a dead shuntd", path.display());
-        fs::remove_file(path).map_err(failed(path, "remove the old socket"))?;
-    }
-    UnixListener::bind(path).map_err(failed(path, "bind it"))
-}
-
-/// Whether a socket is there that nobody answers on. One that somebody does, or something else, is
-/// an error.
-fn has_dead_socket(path: &Path) -> Result<bool, ServerError> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            Err(ServerError::NotASocket(path.to_owned()))
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed(path, "tell whether another shuntd uses it")(error)),
-            Ok(_) => Err(ServerError::InUse(path.to_owned())),
-        },
-        Err(_) => Ok(false),
-    }
-}
-
-/// Mode 0660 and the group. Until then the umask rules, and [`Access`] always does.
-fn secure(path: &Path, access: &Access) -> io::Result<(u64, u64)> {
-    if let Some(gid) = access.gid() {
-        nix::unistd::chown(path, None, Some(gid))?;
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
 impl Shared {
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remove_socket(&self) {
-        let path = &self.settings.socket;
-        let ours = fs::symlink_metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == self.file);
-        if ours {
-            let _ = fs::remove_file(path);
-        }
     }
 
     fn accept_all(self: &Arc<Self>) {
@@ -303,7 +264,7 @@ impl Shared {
                 return;
             }
         };
-        if let Err(refusal) = self.access.check(peer) {
+        if let Err(refusal) = self.socket.access.check(peer) {
             log::warn!("control socket: {refusal}");
             self.answer(stream, &Value::Null, &Err(Error::new(ErrorCode::Permission, refusal)));
             return;

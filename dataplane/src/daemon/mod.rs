@@ -1,13 +1,14 @@
 //! Composition root: the one place that knows every layer, and the order of start and stop.
 //!
-//! Start: EAL, packet buffers, ports, first snapshot, slow path, workers, control socket,
-//! capabilities dropped. Stop: control socket, workers, slow path, ports, EAL.
+//! Start: control socket taken, EAL, packet buffers, ports, capabilities dropped, first snapshot,
+//! slow path, workers, control socket served. Stop: control socket, workers, slow path, ports, EAL.
 #![forbid(unsafe_code)]
 
 mod args;
 mod memory;
 mod plane;
 mod pools;
+mod privileges;
 mod slow;
 mod starting;
 
@@ -18,7 +19,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use caps::{CapSet, Capability, CapsHashSet};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -28,7 +28,7 @@ use self::slow::{SlowBoard, SlowThread};
 use self::starting::{Starting, ToldToStop};
 use crate::config::{self, Config};
 use crate::control::plane::Plane;
-use crate::control::{Controller, Rates, Server, ServerSettings};
+use crate::control::{Controller, Rates, Server, ServerSettings, Socket};
 use crate::dpdk::{self, Eal, LcoreHandle, Port, PortConfig};
 use crate::persist::AllTemplates;
 use crate::pipeline::{LoadBoard, Pipeline, Settings, Tables};
@@ -46,8 +46,11 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     let mut signals =
         Signals::new([SIGHUP, SIGTERM, SIGINT]).context("cannot watch for signals")?;
     let settings = ServerSettings::new(&config.control);
-    // A second daemon must not announce the first one's VIPs before it finds the socket taken.
-    settings.check()?;
+    // A second daemon must not announce the first one's VIPs before it finds the socket taken. The
+    // first one's lock is held until its ports are closed.
+    let socket = Socket::open(&settings)?;
+    let _lock = socket.lock();
+    privileges::confine();
     let starting = Starting::watch()?;
     let eal = Eal::init(&args::eal_arguments(&config)?)?;
     let running = match Running::start(&config, eal.main_lcore(), &starting) {
@@ -60,11 +63,9 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     let plane: Arc<dyn Plane> = running.live.clone();
     let controller =
         Arc::new(Controller::new(config, path.to_owned(), running.hardware.clone(), plane));
-    // The control socket's threads start without capabilities too.
-    drop_capabilities();
     let rates =
         Rates::start(Arc::clone(&controller)).context("cannot start the thread of rates")?;
-    let server = Server::start(Arc::clone(&controller), settings)?;
+    let server = Server::serve(Arc::clone(&controller), settings, socket)?;
     drop(starting);
     log::info!("ready: control socket {}", controller.config().control.socket.display());
 
@@ -89,20 +90,6 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     drop(controller);
     drop(eal);
     Ok(())
-}
-
-/// Gives up what the calling thread, and the threads it starts, may do beyond an ordinary user of
-/// this uid. Ports are open by then, and memory is mapped. Giving the control socket to its group
-/// is what is left to do.
-fn drop_capabilities() {
-    let keep: CapsHashSet = [Capability::CAP_CHOWN].into();
-    for set in [CapSet::Effective, CapSet::Permitted] {
-        let dropped = caps::read(None, set)
-            .and_then(|have| caps::set(None, set, &have.intersection(&keep).copied().collect()));
-        if let Err(error) = dropped {
-            log::warn!("cannot drop {set:?} capabilities: {error}");
-        }
-    }
 }
 
 /// The threads and handles of a running data plane, or of one that is being started. Dropping it
@@ -133,6 +120,9 @@ impl Running {
         let pools = Pools::new(config, &devices)?;
         starting.waits_for("ports are started");
         let ports = start_ports(config, &devices, &pools)?;
+        // Ports are open and packet buffers are mapped: nothing that follows needs a right that an
+        // ordinary user has not, and what follows reads what strangers send.
+        privileges::drop_all();
         let served = ports.first().map_or(0, |p| p.queues.len());
         warn_of_idle_workers(config, served);
 
@@ -246,7 +236,6 @@ impl Running {
                 (pools.of_lcore(lcore).clone(), plane.idle, Arc::clone(&stop_workers));
             // Put together where it runs: what it writes shall lie on that NUMA node.
             let work = move || {
-                drop_capabilities();
                 let memory::Own { shard, shard6, stats } = own;
                 let tables = Tables { shard, shard6, templates };
                 let pipeline = Pipeline::new(&settings, stats, loads, tables);

@@ -84,7 +84,6 @@ impl SlowThread {
     pub(super) fn run(mut self) {
         let mut links = vec![false; self.ports.len()];
         let (mut loads_at, mut list_at, mut links_at) = (self.started, self.started, self.started);
-        super::drop_capabilities();
         let registered = dpdk::register_thread();
         if let Err(error) = &registered {
             log::warn!("{error}; the slow path frees packet buffers one by one");

@@ -15,6 +15,7 @@
 //! when no handle, no running lcore and no mbuf is left. A queue keeps its port open.
 #![allow(unsafe_code)]
 
+mod capability;
 mod device;
 mod eal;
 mod errno;
@@ -29,6 +30,7 @@ mod queue;
 mod segment;
 mod setup;
 
+pub use capability::{CapabilityError, drop_capabilities};
 pub use device::{DeviceError, attach, detach, devices};
 pub use eal::{Eal, EalError, EalNotRunning, rdtsc, tsc_hz, version};
 pub use errno::Errno;
