@@ -327,26 +327,27 @@ fn start_ports(config: &Config, names: &[String], pools: &Pools) -> Result<Vec<S
 }
 
 fn attach(port: &config::Port) -> Result<String> {
-    match (&port.vdev, port.device.as_deref().map(with_domain)) {
+    match (&port.vdev, port.device.as_deref().map(args::with_domain)) {
         (Some(arguments), _) => Ok(dpdk::attach(arguments)?),
         // The EAL has attached what is bound to a driver of its own.
         (None, Some(address)) if dpdk::devices().contains(&address) => Ok(address),
-        (None, Some(address)) => dpdk::attach(&address).with_context(|| {
-            format!(
-                "{address} is not there for DPDK; bind it first: scripts/bind-nic {address} \
-                 (and no --no-pci in dataplane.eal)"
-            )
+        (None, Some(address)) => dpdk::attach(&address).map_err(|error| {
+            let advice = not_there(&error.to_string());
+            anyhow::Error::new(error).context(format!("{address} {advice}"))
         }),
         (None, None) => anyhow::bail!("neither device nor vdev is configured"),
     }
 }
 
-/// A PCI address as DPDK names the port: with its domain, in small letters. Arguments stay.
-fn with_domain(device: &str) -> String {
-    let (address, arguments) = device.split_at(device.find(',').unwrap_or(device.len()));
-    let address = address.to_ascii_lowercase();
-    let domain = if address.matches(':').count() == 1 { "0000:" } else { "" };
-    format!("{domain}{address}{arguments}")
+/// Why a NIC is not DPDK's, and what to do, by what DPDK said.
+fn not_there(error: &str) -> &'static str {
+    if error.contains("busy") {
+        "is another program's: another shuntd, or one on DPDK or for virtual machines, has it; stop \
+         that (who it is: fuser -v /dev/vfio/*), or keep it from this NIC"
+    } else {
+        "is not there for DPDK; bind it first, as scripts/bind-nic does, and see that no --no-pci, \
+         -a or -b in dataplane.eal leaves it out"
+    }
 }
 
 fn warn_of_idle_workers(config: &Config, served: usize) {
@@ -355,21 +356,5 @@ fn warn_of_idle_workers(config: &Config, served: usize) {
         log::warn!(
             "{served} of {all} workers run: a port has, or is given, {served} queue pair(s) only"
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pci_address_may_lack_its_domain() {
-        for (given, named) in [
-            ("03:00.0", "0000:03:00.0"),
-            ("0000:0A:00.1", "0000:0a:00.1"),
-            ("3b:00.0,key=A:b", "0000:3b:00.0,key=A:b"),
-        ] {
-            assert_eq!(with_domain(given), named);
-        }
     }
 }

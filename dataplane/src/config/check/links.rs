@@ -98,8 +98,8 @@ fn device(port: &Port, i: usize, findings: &mut Findings) -> Option<Path> {
 /// The device without its arguments, PCI addresses with their domain.
 fn identity(port: &Port) -> Option<String> {
     let (text, is_pci) = match (&port.device, &port.vdev) {
-        (Some(device), _) => (device, true),
-        (None, Some(vdev)) => (vdev, false),
+        (Some(device), _) => (device.strip_prefix("pci:").unwrap_or(device), true),
+        (None, Some(vdev)) => (vdev.as_str(), false),
         (None, None) => return None,
     };
     let name = text.split(',').next().unwrap_or(text).to_ascii_lowercase();
