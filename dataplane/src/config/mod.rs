@@ -3,6 +3,7 @@
 //! The control socket changes a [`Config`] too; what it makes is checked by the same rules.
 #![forbid(unsafe_code)]
 
+mod buffers;
 mod check;
 mod decode;
 mod diff;
@@ -14,6 +15,7 @@ mod write;
 
 use std::path::Path;
 
+pub use buffers::{DESCRIPTORS, LCORE_CACHE, mbufs_needed};
 pub use check::{MAX_FLOWS, MAX_LCORES, MAX_SOCKET_PATH, MTU_RANGE, TIMEOUT_RANGE};
 pub use diff::{Action, Change};
 pub use error::{ConfigError, Issue};

@@ -9,6 +9,7 @@ mod memory;
 mod plane;
 mod pools;
 mod privileges;
+mod queues;
 mod slow;
 mod starting;
 
@@ -302,6 +303,8 @@ fn start_ports(config: &Config, names: &[String], pools: &Pools) -> Result<Vec<S
         let wanted = PortConfig {
             rx_queues: pairs,
             tx_queues: pairs,
+            rx_descriptors: config::DESCRIPTORS,
+            tx_descriptors: config::DESCRIPTORS,
             mtu: Some(spec.mtu),
             ..PortConfig::new(device, pools.of_port(device).clone())
         };
@@ -315,6 +318,9 @@ fn start_ports(config: &Config, names: &[String], pools: &Pools) -> Result<Vec<S
             port.mac(),
             port.mtu()
         );
+        if let Some(warning) = queues::unspread(port.driver(), pairs, port.features()) {
+            log::warn!("port {}: {warning}", spec.name);
+        }
         let entry = PortEntry {
             name: spec.name.clone(),
             device: spec.device.as_ref().or(spec.vdev.as_ref()).cloned().unwrap_or_default(),
@@ -322,6 +328,11 @@ fn start_ports(config: &Config, names: &[String], pools: &Pools) -> Result<Vec<S
             queues: pairs,
         };
         ports.push(Started { entry, queues: rx.into_iter().zip(tx).collect() });
+    }
+    for pool in pools.all() {
+        let served = ports.iter().map(|started| &started.entry.port);
+        let served = served.filter(|port| pools.of_port(port.name()).name() == pool.name());
+        queues::check_mbufs(pool.size(), pairs, served.map(Port::features))?;
     }
     Ok(ports)
 }

@@ -6,11 +6,8 @@
 
 use anyhow::{Context, Result};
 
-use crate::config::Config;
+use crate::config::{Config, LCORE_CACHE};
 use crate::dpdk::{Mempool, MempoolError, Port, socket_of_lcore};
-
-/// Free packet buffers each lcore keeps for itself.
-const POOL_CACHE: u32 = 256;
 
 /// All pools.
 #[derive(Debug, Clone)]
@@ -32,9 +29,8 @@ impl Pools {
         let home = plane.workers.first().and_then(|lcore| socket_of_lcore(*lcore));
         let nodes = nodes(&ports, home);
         let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
-        // Ethernet header, two VLAN tags and the frame check sequence some drivers count.
-        let room = (mtu + 14 + 8 + 4).max(Mempool::DATA_ROOM);
-        let make = |name: &str, node| Mempool::new(name, plane.mbufs, POOL_CACHE, room, node);
+        let room = Mempool::room_for(mtu);
+        let make = |name: &str, node| Mempool::new(name, plane.mbufs, LCORE_CACHE, room, node);
         let mut pools = Vec::with_capacity(nodes.len());
         for (nth, node) in nodes.iter().enumerate() {
             let name = if nth == 0 { "shunt".to_owned() } else { format!("shunt{nth}") };
@@ -72,6 +68,11 @@ impl Pools {
     /// The pool for what runs on an lcore.
     pub(super) fn of_lcore(&self, lcore: u32) -> &Mempool {
         self.nearest(socket_of_lcore(lcore))
+    }
+
+    /// Each of them.
+    pub(super) fn all(&self) -> &[Mempool] {
+        &self.pools
     }
 
     fn nearest(&self, node: Option<u32>) -> &Mempool {

@@ -95,6 +95,12 @@ impl Mempool {
     /// Usual room for packet bytes in one mbuf.
     pub const DATA_ROOM: u16 = 2048;
 
+    /// Room for packet bytes in one mbuf, so that a frame fits it whose IP packet is this long, by
+    /// the count of every driver that can receive it in one; [`Mempool::DATA_ROOM`] at least.
+    pub fn room_for(mtu: u16) -> u16 {
+        super::frame::room(mtu).max(Self::DATA_ROOM)
+    }
+
     /// Makes a pool of `mbufs` buffers, each with [`Mempool::HEADROOM`] and `data_room` bytes.
     ///
     /// `mbufs` is best one less than a power of two; `cache` is the number of free buffers each

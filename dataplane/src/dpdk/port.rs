@@ -9,6 +9,7 @@ use super::eal::{EalNotRunning, PortClaim};
 use super::errno::Errno;
 use super::mempool::Mempool;
 use super::queue::{RxQueue, TxQueue};
+use super::quirk::Spread;
 use crate::types::Mac;
 
 /// What a port is to be.
@@ -141,6 +142,10 @@ pub struct PortFeatures {
     /// Packets are spread over RX queues by a hash of addresses and L4 ports (several queues
     /// without this: the device spreads them its own way, as net_af_packet does).
     pub rss: bool,
+    /// How packets come to the queues when `rss` is off.
+    pub spread_without_rss: Spread,
+    /// Queues keep mbufs: in the end as many as they have descriptors.
+    pub holds_mbufs: bool,
     /// Received packets carry the NIC's verdict on the IPv4 header checksum.
     pub rx_ip_checksum: bool,
     /// The port computes IPv4 header checksums on request.
@@ -244,7 +249,8 @@ impl Port {
         Ok((Port { inner }, rx, tx))
     }
 
-    /// How many queue pairs the port of that name can have, as its driver says. To be asked before
+    /// How many queue pairs the port of that name can have, as its driver says, or fewer where that
+    /// is known to be wrong. To be asked before
     /// any port is configured: closing a port for another try takes a virtual device away.
     pub fn queue_pairs(device: &str) -> Result<u16, PortError> {
         super::setup::queue_pairs(device)

@@ -7,11 +7,10 @@ use dpdk_sys as sys;
 use super::device::{all_names, port_by_name};
 use super::eal::{EalUser, PortClaim};
 use super::errno::Errno;
+use super::frame;
 use super::port::{PortConfig, PortError, PortFeatures, PortInner};
+use super::quirk::{self, PciId};
 use crate::types::Mac;
-
-/// Ethernet header, two VLAN tags and frame check sequence, in bytes.
-const FRAME_OVERHEAD: u32 = 14 + 2 * 4 + 4;
 
 fn find(eal: &EalUser, device: &str) -> Result<u16, PortError> {
     port_by_name(eal, device)?.ok_or_else(|| {
@@ -65,6 +64,8 @@ pub(super) fn start(config: &PortConfig) -> Result<PortInner, PortError> {
         min_mtu: info.min_mtu,
         max_mtu: info.max_mtu,
         rss: wish.rss_hf != 0,
+        spread_without_rss: quirk::spread_without_rss(&driver),
+        holds_mbufs: quirk::holds_mbufs(&driver),
         rx_ip_checksum: wish.rx_offloads & sys::SHIM_RX_OFFLOAD_IPV4_CKSUM != 0,
         tx_ip_checksum: wish.tx_offloads & sys::SHIM_TX_OFFLOAD_IPV4_CKSUM != 0,
         rx_scatter: wish.rx_offloads & sys::SHIM_RX_OFFLOAD_SCATTER != 0,
@@ -78,12 +79,17 @@ fn port_info(ethdev: u16, device: &str) -> Result<sys::rte_eth_dev_info, PortErr
     // SAFETY: the EAL is running (the caller holds a user); the function checks the port number,
     // and `info` is ours to write.
     let rc = unsafe { sys::rte_eth_dev_info_get(ethdev, &mut info) };
-    Errno::check(rc).map(|_| info).map_err(|errno| PortError::Dpdk {
+    Errno::check(rc).map_err(|errno| PortError::Dpdk {
         device: device.to_owned(),
         action: "read its capabilities",
         errno,
         log: String::new(),
-    })
+    })?;
+    // From here on it is what the NIC has, not what the driver says.
+    let (driver, id) = (driver_name(&info), PciId::of(device));
+    info.max_rx_queues = quirk::working_pairs(&driver, id, info.max_rx_queues);
+    info.max_tx_queues = quirk::working_pairs(&driver, id, info.max_tx_queues);
+    Ok(info)
 }
 
 fn driver_name(info: &sys::rte_eth_dev_info) -> String {
@@ -126,8 +132,10 @@ impl Wish {
     fn new(config: &PortConfig, info: &sys::rte_eth_dev_info) -> Wish {
         let hash_on = sys::SHIM_RSS_IP | sys::SHIM_RSS_TCP | sys::SHIM_RSS_UDP;
         let rss_hf = if config.rx_queues > 1 { hash_on & info.flow_type_rss_offloads } else { 0 };
-        let frame = u32::from(config.mtu.unwrap_or(1500)) + FRAME_OVERHEAD;
-        let scatter = config.pools.iter().any(|pool| u32::from(pool.data_room()) < frame);
+        let mtu = config.mtu.unwrap_or(1500);
+        let overhead = frame::overhead(info.max_rx_pktlen, info.max_mtu);
+        let scatter =
+            config.pools.iter().any(|pool| frame::may_scatter(mtu, overhead, pool.data_room()));
 
         let mut rx = sys::SHIM_RX_OFFLOAD_IPV4_CKSUM;
         let mut tx = 0;

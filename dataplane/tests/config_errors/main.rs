@@ -195,6 +195,12 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     ("[1, 2]", "[1, 2]\nflows_per_worker = 268435457", "allowed are 1 to 268435456"),
     ("[1, 2]", "[1, 2]\nidle = \"nap\"", "3:8: dataplane.idle: unknown value `nap`"),
+    (
+        "[1, 2]",
+        "[1, 2]\nmbufs = 3711",
+        "3:1: dataplane.mbufs: found 3711, but a NIC with 1 queue pair(s), each of 1024 RX and \
+         1024 TX descriptors, and what the lcores keep need 3712 at least",
+    ),
     ("[1, 2]", "[1, 2]\nmbufs = 10", "3:1: dataplane.mbufs: found 10, allowed are 1024 to"),
     ("[1, 2]", "[1, 2]\nmax_services = 1", "found 1, but 2 virtual services are configured"),
     ("[1, 2]", "[1, 2]\nmax_real_servers = 1", "found 1, but 2 real servers are configured"),
@@ -251,6 +257,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "device = \"0000:03:00.0\"",
         "vdev = \"net_af_packet0,iface=veth1\"",
         "17:1: port.vdev: net_af_packet0 is already port \"lan\"",
+    ),
+    (
+        "vdev = \"net_af_packet0,iface=veth0\"",
+        "device = \"pci:03:00.0,key=value\"",
+        "17:1: port.device: 0000:03:00.0 is already port \"lan\"",
     ),
     ("\"0000:03:00.0\"", "\"03 00\"", "17:1: port.device: found \"03 00\", expected a device"),
     ("[\"192.0.2.10/24\"]", "[]", "13:1: port.address: port \"lan\" needs at least one address"),

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::buffers::{DESCRIPTORS, mbufs_needed};
 use super::error::{Path, at};
 use super::model::Config;
 use crate::schedule::Options;
@@ -79,6 +80,7 @@ fn dataplane(config: &Config, findings: &mut Findings) {
     findings.range(at!["dataplane", "flows_per_worker"], d.flows_per_worker, 1, MAX_FLOWS);
     findings.range(at!["dataplane", "flows6_per_worker"], d.flows6_per_worker, 1, MAX_FLOWS);
     findings.range(at!["dataplane", "mbufs"], d.mbufs, 1024, 1 << 26);
+    mbufs(config, findings);
     findings.range(at!["dataplane", "max_services"], d.max_services, 1, 1 << 16);
     findings.range(at!["dataplane", "max_real_servers"], d.max_real_servers, 1, 1 << 20);
     findings.range(at!["dataplane", "max_neighbors"], d.max_neighbors, 1, 1 << 16);
@@ -91,6 +93,27 @@ fn dataplane(config: &Config, findings: &mut Findings) {
             _ if argument.contains('\0') => findings.add(path, "found a zero byte"),
             _ => {}
         }
+    }
+}
+
+/// A NIC needs a buffer for each descriptor of its queues, and how many queue pairs it will have is
+/// known here as far as it is configured; one is certain. Several NICs may be on nodes of their
+/// own, with so many buffers each, and virtual devices may need none.
+fn mbufs(config: &Config, findings: &mut Findings) {
+    let workers = config.dataplane.workers.len().clamp(1, MAX_LCORES as usize);
+    let configured = config.ports.iter().filter_map(|port| port.queues).min();
+    let pairs = configured.map_or(1, usize::from).clamp(1, workers);
+    let needed = mbufs_needed(pairs as u64 * 2 * u64::from(DESCRIPTORS), pairs);
+    let found = config.dataplane.mbufs;
+    let has_nic = config.ports.iter().any(|port| port.device.is_some());
+    if has_nic && (1024..needed).contains(&u64::from(found)) {
+        findings.add(
+            at!["dataplane", "mbufs"],
+            format!(
+                "found {found}, but a NIC with {pairs} queue pair(s), each of {DESCRIPTORS} RX and \
+                 {DESCRIPTORS} TX descriptors, and what the lcores keep need {needed} at least"
+            ),
+        );
     }
 }
 
