@@ -267,6 +267,28 @@ fn the_order_of_ports_matters_and_that_of_services_and_servers_does_not() {
 }
 
 #[test]
+fn a_daemon_without_the_right_to_give_files_away_saves_all_the_same() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("shunt.toml");
+    full().save(&file).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+    let stranger = if nix::unistd::geteuid().is_root() { Some(4242) } else { None };
+    chown(&file, stranger, stranger).unwrap();
+    let saver = file.clone();
+    // Capabilities are a thread's own.
+    let saved = std::thread::spawn(move || {
+        caps::clear(None, caps::CapSet::Effective).unwrap();
+        Config::default().save(&saver).map(|saved| saved.file)
+    });
+    assert_eq!(saved.join().unwrap().unwrap(), file);
+    let metadata = std::fs::metadata(&file).unwrap();
+    assert_eq!(metadata.mode() & 0o777, 0o640);
+    assert_eq!(metadata.uid(), nix::unistd::geteuid().as_raw());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), Config::default().to_toml());
+}
+
+#[test]
 fn saving_follows_links_and_keeps_mode_and_hand_written_text() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let directory = tempfile::tempdir().unwrap();

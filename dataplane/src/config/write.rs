@@ -80,7 +80,15 @@ fn replace(path: &Path, text: &str, like: Option<&Metadata>) -> io::Result<()> {
 fn write_new(path: &Path, text: &str, like: Option<&Metadata>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     if let Some(like) = like {
-        let _ = fchown(&file, Some(like.uid()), Some(like.gid()));
+        // The daemon has no right to give files away.
+        if let Err(error) = fchown(&file, Some(like.uid()), Some(like.gid())) {
+            log::warn!(
+                "{}: cannot be given to uid {} and gid {} as before: {error}",
+                path.display(),
+                like.uid(),
+                like.gid()
+            );
+        }
     }
     let mode = like.map_or(0o640, |like| like.mode() & 0o777);
     file.set_permissions(Permissions::from_mode(mode))?;
