@@ -9,7 +9,8 @@ use crate::schedule::Thresholds;
 use crate::stats::Stats;
 use crate::types::{RealId, WorkerId};
 
-/// Counts read in one go of [`LoadBoard::refresh`] at most: some 0.1 to 0.2 ms.
+/// Counts read in one go of [`LoadBoard::refresh`] at most: what ARP waits for. The benchmark `loads`
+/// tells how long that is.
 const PIECE: usize = 32_768;
 /// Workers whose counts are kept at hand while their sum is distributed; others' are read again.
 const AT_HAND: usize = 16;
@@ -18,8 +19,8 @@ const AT_HAND: usize = 16;
 ///
 /// # Threading
 /// One thread (the slow path's) calls [`LoadBoard::refresh`], a [piece](LoadBoard::piece) at a time,
-/// so often that sums are at most 5 ms old (with tens of thousands of real servers on many workers,
-/// 10 ms); workers read. A worker adds its own, exact, counts. Whoever gives a slot to another real
+/// so often that sums are at most 5 ms old where all are one piece, and as old as a round through
+/// all pieces takes elsewhere; workers read. A worker adds its own, exact, counts. Whoever gives a slot to another real
 /// server calls [`LoadBoard::forget`] before the configuration with it is published: nobody else
 /// reads or writes what is kept for a slot that no configuration in use names.
 ///
@@ -62,8 +63,8 @@ impl LoadBoard {
         mark != 0
     }
 
-    /// How many real servers to [refresh](LoadBoard::refresh) in one go: as many as keep others
-    /// waiting for a fraction of a millisecond, however many workers there are.
+    /// How many real servers to [refresh](LoadBoard::refresh) in one go: fewer the more
+    /// workers there are, so that others wait equally long.
     pub fn piece(&self) -> usize {
         (PIECE / self.others.len().max(1)).max(1)
     }
