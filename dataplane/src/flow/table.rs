@@ -387,6 +387,13 @@ impl<K: Key, const N: usize> Table<K, N> {
         Inserted { flow: FlowRef(join(at, slot)), evicted }
     }
 
+    /// Whether a new flow of this hash would evict no other.
+    pub fn has_room(&self, hash: u64) -> bool {
+        let is_vacant =
+            |at| self.buckets.get(at).is_some_and(|b: &Bucket<K, N>| b.vacancy().is_some());
+        self.len < self.capacity && (0..Self::BUCKETS).any(|nth| is_vacant(self.bucket(hash, nth)))
+    }
+
     /// Takes a flow out. None if it is out already.
     pub fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>> {
         self.take(flow.0, Cause::Removed)

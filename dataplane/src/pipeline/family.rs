@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Pipeline;
 use super::fragments::{FragmentKey, FragmentKey4, FragmentKey6, Fragments, Identity};
+use super::quota::SourceNetwork;
+use super::replicas::Replicas;
 use crate::flow::{
-    self, Event, Flags, Flow, FlowRef, Inserted, Lookup, Packed, Removed, Shard, Shard6, State,
-    Swept, Table, Transition,
+    self, Event, Flags, Flow, FlowRef, Inserted, Lookup, Packed, Removed, Seed, Shard, Shard6,
+    State, Swept, Table, Transition,
 };
 use crate::forward::{self, Fit, ForwardError, Inner, Labels, dr, dr6};
 use crate::packet::buf::PacketBuf;
@@ -39,6 +41,8 @@ pub(super) trait Key: flow::Key + Tuple + Into<AnyFlowKey> {
     ) -> Self;
     fn shard<B>(pipeline: &Pipeline<B>) -> &Self::Shard;
     fn shard_mut<B>(pipeline: &mut Pipeline<B>) -> &mut Self::Shard;
+    /// The copies of other workers' flows among them.
+    fn replicas<B>(pipeline: &mut Pipeline<B>) -> &mut Replicas;
     fn templates<B>(pipeline: &Pipeline<B>) -> &Templates<Self::Address>;
     /// The client's network.
     fn network(&self, netmask: Netmask) -> Self::Address;
@@ -67,6 +71,10 @@ impl Key for FlowKey {
     #[inline(always)]
     fn shard_mut<B>(pipeline: &mut Pipeline<B>) -> &mut Shard {
         &mut pipeline.shard
+    }
+
+    fn replicas<B>(pipeline: &mut Pipeline<B>) -> &mut Replicas {
+        &mut pipeline.replicas
     }
 
     #[inline(always)]
@@ -113,6 +121,10 @@ impl Key for FlowKey6 {
         &mut pipeline.shard6
     }
 
+    fn replicas<B>(pipeline: &mut Pipeline<B>) -> &mut Replicas {
+        &mut pipeline.replicas6
+    }
+
     #[inline(always)]
     fn templates<B>(pipeline: &Pipeline<B>) -> &Templates<Ipv6Addr> {
         &pipeline.templates.v6
@@ -155,6 +167,7 @@ pub(super) trait FlowTable<K: flow::Key> {
         flags: Flags,
         now: Tick,
     ) -> Inserted<K>;
+    fn has_room(&self, hash: u64) -> bool;
     fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>>;
     fn span(&self, state: State) -> u32;
     fn is_flooded(&self) -> bool;
@@ -212,6 +225,10 @@ impl<K: flow::Key, const N: usize> FlowTable<K> for Table<K, N> {
         self.insert(key, hash, real, state, flags, now)
     }
 
+    fn has_room(&self, hash: u64) -> bool {
+        self.has_room(hash)
+    }
+
     #[inline(always)]
     fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>> {
         self.remove(flow)
@@ -254,6 +271,8 @@ pub(super) trait Packet: Copy {
     /// Where fragments of this family wait.
     fn fragments<B>(pipeline: &mut Pipeline<B>) -> &mut Fragments<B, Self>;
 
+    /// Where it says it is from.
+    fn source(&self, seed: &Seed) -> SourceNetwork;
     fn dst(&self) -> IpAddr;
     fn l4(&self) -> L4;
     fn is_fragment(&self) -> bool;
@@ -315,6 +334,10 @@ impl Packet for Ipv4Packet {
 
     fn fragments<B>(pipeline: &mut Pipeline<B>) -> &mut Fragments<B, Ipv4Packet> {
         &mut pipeline.fragments
+    }
+
+    fn source(&self, seed: &Seed) -> SourceNetwork {
+        SourceNetwork::of4(self.src.into(), seed)
     }
 
     fn dst(&self) -> IpAddr {
@@ -411,6 +434,10 @@ impl Packet for Ipv6Packet {
 
     fn fragments<B>(pipeline: &mut Pipeline<B>) -> &mut Fragments<B, Ipv6Packet> {
         &mut pipeline.fragments6
+    }
+
+    fn source(&self, seed: &Seed) -> SourceNetwork {
+        SourceNetwork::of6(self.src.into(), seed)
     }
 
     fn dst(&self) -> IpAddr {

@@ -2,18 +2,23 @@
 //!
 //! Only the first fragment has L4 ports. It goes by its flow, like any packet, and leaves a note
 //! (source, destination, protocol, identification → real server) for the later ones, which the
-//! NIC gives to the same worker, as they have the same addresses. Later fragments that come early
-//! wait, bounded in number and time.
+//! NIC gives to the same worker, as they have the same addresses.
 //!
 //! The NIC may give fragments to another worker than the whole packets of their flow. Then the
 //! first fragment is handed from worker to worker until one has the flow. If none has, the worker
 //! that received it schedules, and tells the others of the new flow (a replica), so that whole
-//! packets of it go the same way wherever they come in.
-
-use arrayvec::ArrayVec;
+//! packets of it go the same way wherever they come in. Until one of them has answered, the note
+//! says that the first fragment was seen, and later ones wait in a room of their own.
+//!
+//! Later fragments of which no first one was seen wait in a smaller room: strangers' fragments fill
+//! that one only. Both are bounded in number, time and by source network ([`Room`]), and so are
+//! notes: a network has some sets of them.
 
 use super::balance::makes_flow;
 use super::family::{FlowTable, Key, Packet};
+use super::peers::Seeking;
+use super::quota::SourceNetwork;
+use super::room::Room;
 use super::{Env, FlowOf, Handoff, Output, PeerMessage, Pipeline};
 use crate::flow::Seed;
 use crate::packet::buf::{BufPool, PacketBuf};
@@ -27,6 +32,7 @@ use crate::types::{PortId, RealId, Tick, WorkerId};
 pub(super) trait Identity: Copy + Eq {
     /// Under a secret, so that outsiders cannot aim at a set of notes.
     fn hash(&self, seed: &Seed) -> u64;
+    fn source(&self, seed: &Seed) -> SourceNetwork;
 }
 
 /// Of an IPv4 packet, RFC 791 section 3.2.
@@ -48,6 +54,10 @@ impl Identity for FragmentKey4 {
     fn hash(&self, seed: &Seed) -> u64 {
         let addresses = u64::from(self.src) << 32 | u64::from(self.dst);
         seed.hash(addresses, u64::from(self.id) << 8 | u64::from(self.protocol))
+    }
+
+    fn source(&self, seed: &Seed) -> SourceNetwork {
+        SourceNetwork::of4(self.src, seed)
     }
 }
 
@@ -72,6 +82,10 @@ impl Identity for FragmentKey6 {
         let [a, b, c, d] = [(src >> 64) as u64, src as u64, (dst >> 64) as u64, dst as u64];
         seed.hash_wide(&[a, b, c, d, id.into()])
     }
+
+    fn source(&self, seed: &Seed) -> SourceNetwork {
+        SourceNetwork::of6(self.src, seed)
+    }
 }
 
 /// Of a packet of either family.
@@ -95,11 +109,20 @@ impl From<FragmentKey6> for FragmentKey {
     }
 }
 
+/// Where the later fragments of a packet go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whither {
+    /// As the first one did.
+    To(RealId),
+    /// The first one looks for its flow at other workers.
+    Pending,
+}
+
 /// A note on where the fragments of one packet go.
 #[derive(Debug, Clone, Copy)]
 struct Note<K> {
     key: K,
-    real: RealId,
+    whither: Whither,
     until: Tick,
 }
 
@@ -113,23 +136,24 @@ impl<K> Note<K> {
 /// A later fragment that waits for its first one.
 pub(super) struct Held<B, I: Packet> {
     key: I::Fragment,
-    until: Tick,
     pub(super) ingress: PortId,
     pub(super) ip: I,
     pub(super) buf: B,
 }
 
-/// Sets of notes; a power of two.
-const SETS: usize = 1024;
+/// Sets of notes that one source network may use; a power of two.
+const SETS: usize = 64;
+/// How many times as many there are; a power of two, of at most as many as networks are told apart.
+const GROUPS: usize = 64;
 /// Notes in a set.
 const WAYS: usize = 4;
-/// Fragments that wait, per worker.
-const HELD: usize = 64;
+/// Fragments that wait whose first one was handed over, per worker and family.
+const EXPECTED: usize = 256;
+/// Fragments that wait whose first one was not seen, per worker and family.
+const STRANGERS: usize = 128;
 /// How long a note serves: Linux's `ipfrag_time`, milliseconds. After that the receiver has given
 /// up reassembling too.
 const NOTE_MS: u32 = 30_000;
-/// How long a later fragment waits for its first, milliseconds: reordering in a network, not loss.
-const HOLD_MS: u32 = 500;
 
 /// Notes that are looked through together.
 type Set<K> = [Option<Note<K>>; WAYS];
@@ -137,26 +161,35 @@ type Set<K> = [Option<Note<K>>; WAYS];
 /// One worker's notes and waiting fragments, of one family. Fixed size.
 pub(super) struct Fragments<B, I: Packet> {
     notes: Box<[Set<I::Fragment>]>,
-    held: ArrayVec<Held<B, I>, HELD>,
+    /// Their first one was handed over.
+    expected: Room<Held<B, I>>,
+    /// Their first one was not seen.
+    strangers: Room<Held<B, I>>,
     seed: Seed,
 }
 
 impl<B, I: Packet> Fragments<B, I> {
     pub(super) fn new(seed: Seed) -> Fragments<B, I> {
-        Fragments { notes: vec![[None; WAYS]; SETS].into(), held: ArrayVec::new(), seed }
+        Fragments {
+            notes: vec![[None; WAYS]; SETS * GROUPS].into(),
+            expected: Room::new(EXPECTED),
+            strangers: Room::new(STRANGERS),
+            seed,
+        }
     }
 
     fn set(&self, key: &I::Fragment) -> usize {
-        key.hash(&self.seed) as usize & (SETS - 1)
+        let group = key.source(&self.seed).index() % GROUPS;
+        group * SETS + (key.hash(&self.seed) as usize & (SETS - 1))
     }
 
-    fn find(&self, key: &I::Fragment, now: Tick) -> Option<RealId> {
+    fn find(&self, key: &I::Fragment, now: Tick) -> Option<Whither> {
         let set = &self.notes[self.set(key)];
-        set.iter().flatten().find(|n| n.key == *key && n.is_live(now)).map(|n| n.real)
+        set.iter().flatten().find(|n| n.key == *key && n.is_live(now)).map(|n| n.whither)
     }
 
-    /// Notes, in place of the same packet's note, a stale one, or the oldest.
-    fn note(&mut self, key: I::Fragment, real: RealId, now: Tick) {
+    /// Notes, in place of the same packet's note, a stale one, or the one that ends first.
+    fn note(&mut self, key: I::Fragment, whither: Whither, now: Tick) {
         let set = self.set(&key);
         let set = &mut self.notes[set];
         let rank = |note: &Option<Note<I::Fragment>>| match note {
@@ -165,26 +198,37 @@ impl<B, I: Packet> Fragments<B, I> {
             _ => 1,
         };
         if let Some(place) = set.iter_mut().min_by_key(|n| rank(n)) {
-            *place = Some(Note { key, real, until: now.after(NOTE_MS) });
+            *place = Some(Note { key, whither, until: now.after(NOTE_MS) });
         }
     }
 
+    fn take_stranger(&mut self, key: &I::Fragment) -> Option<Held<B, I>> {
+        self.strangers.take(key.source(&self.seed), |held| held.key == *key)
+    }
+
+    /// Lets one wait; one that has to go for it.
+    fn hold(&mut self, held: Held<B, I>, pending: bool, now: Tick) -> Option<Held<B, I>> {
+        let network = held.key.source(&self.seed);
+        let room = if pending { &mut self.expected } else { &mut self.strangers };
+        room.push(network, held, now)
+    }
+
     fn take_held(&mut self, key: &I::Fragment) -> Option<Held<B, I>> {
-        let at = self.held.iter().position(|h| h.key == *key)?;
-        Some(self.held.remove(at))
+        let network = key.source(&self.seed);
+        let expected = self.expected.take(network, |held| held.key == *key);
+        expected.or_else(|| self.take_stranger(key))
     }
 
     pub(super) fn take_overdue(&mut self, now: Tick) -> Option<Held<B, I>> {
-        let at = self.held.iter().position(|h| h.until.reached(now))?;
-        Some(self.held.remove(at))
+        self.expected.take_overdue(now).or_else(|| self.strangers.take_overdue(now))
     }
 
     pub(super) fn take_any(&mut self) -> Option<Held<B, I>> {
-        self.held.pop()
+        self.expected.take_any().or_else(|| self.strangers.take_any())
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.held.len()
+        self.expected.len() + self.strangers.len()
     }
 }
 
@@ -202,11 +246,38 @@ impl<B: PacketBuf> Pipeline<B> {
         if let Some(real) = self.find(env, flow) {
             self.forward(env, ingress, buf, ip, real);
             self.learn_first(env, ip, real);
-        } else if self.workers > 1 {
-            self.hand_over(env, Handoff { ingress, origin: self.me, buf });
-        } else {
-            self.schedule_fragment(env, ingress, buf, ip, flow);
+            return;
         }
+        let service = env.snapshot.service(flow.service);
+        // One that goes where it would go anyway need not be asked about, when too many are.
+        let alone = service.is_some_and(|s| s.finds_again || s.is_one_packet(flow.event));
+        let what = if ip.is_fragment() { Seeking::Fragment } else { Seeking::Packet };
+        let packet = Handoff { ingress, origin: self.me, buf };
+        match self.seek(env, packet, what, ip.source(&self.seed), alone) {
+            Ok(()) if ip.is_fragment() => self.expect_rest::<I>(ip.fragment(), env.now),
+            Ok(()) => {}
+            Err(packet) if alone || self.workers == 1 => {
+                self.schedule_fragment(env, ingress, packet.buf, ip, flow);
+            }
+            Err(packet) => self.drop_packet(DropReason::HandoffFull, packet.buf),
+        }
+    }
+
+    /// Notes that a packet's first fragment looks for its flow. What is held of it is no stranger's
+    /// any more.
+    fn expect_rest<I: Packet>(&mut self, key: I::Fragment, now: Tick) {
+        I::fragments(self).note(key, Whither::Pending, now);
+        while let Some(held) = I::fragments(self).take_stranger(&key) {
+            self.hold(held, true, now);
+        }
+    }
+
+    /// Lets a later fragment wait.
+    fn hold<I: Packet>(&mut self, held: Held<B, I>, pending: bool, now: Tick) {
+        if let Some(gone) = I::fragments(self).hold(held, pending, now) {
+            self.drop_packet(DropReason::FragmentUnknown, gone.buf);
+        }
+        self.count_held();
     }
 
     /// A first fragment whose flow no worker has.
@@ -225,6 +296,12 @@ impl<B: PacketBuf> Pipeline<B> {
         let made = I::Key::shard(self).find(&flow.key, flow.hash, env.now);
         if !makes_flow(flow.event) || made.is_none() {
             return;
+        }
+        // Where a hash finds the real server again, replicas matter only when real servers change.
+        let spare = env.snapshot.service(flow.service).is_some_and(|s| s.finds_again);
+        let network = ip.source(&self.seed);
+        if self.workers > 1 && !self.copies.take(network, spare, env.now) {
+            return self.stats.event(Event::PeerNotesLost).add(1);
         }
         for step in 1..self.workers {
             let to = WorkerId((self.me.0 + step) % self.workers);
@@ -261,19 +338,13 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &I,
     ) {
         let key = ip.fragment();
-        match I::fragments(self).find(&key, env.now) {
-            Some(real) if Self::is_noted(env.snapshot, real, ip) => {
-                self.forward(env, ingress, buf, ip, real);
+        let pending = match I::fragments(self).find(&key, env.now) {
+            Some(Whither::To(real)) if Self::is_noted(env.snapshot, real, ip) => {
+                return self.forward(env, ingress, buf, ip, real);
             }
-            _ => {
-                let until = env.now.after(HOLD_MS);
-                let held = Held { key, until, ingress, ip: *ip, buf };
-                if let Err(full) = I::fragments(self).held.try_push(held) {
-                    self.drop_packet(DropReason::FragmentUnknown, full.element().buf);
-                }
-                self.count_held();
-            }
-        }
+            found => found == Some(Whither::Pending),
+        };
+        self.hold(Held { key, ingress, ip: *ip, buf }, pending, env.now);
     }
 
     /// Whether a noted real server still stands for this packet's VIP and protocol.
@@ -300,7 +371,7 @@ impl<B: PacketBuf> Pipeline<B> {
         key: I::Fragment,
         real: RealId,
     ) {
-        I::fragments(self).note(key, real, env.now);
+        I::fragments(self).note(key, Whither::To(real), env.now);
         while let Some(held) = I::fragments(self).take_held(&key) {
             self.count_held();
             self.forward(env, held.ingress, held.buf, &held.ip, real);
@@ -324,8 +395,9 @@ mod tests {
     #[test]
     fn a_note_lasts_as_long_as_reassembly() {
         let mut fragments: Fragments<(), Ipv4Packet> = Fragments::new(Seed::new(7));
-        fragments.note(key(1), RealId(5), Tick(0));
-        assert_eq!(fragments.find(&key(1), Tick(NOTE_MS - 1)), Some(RealId(5)));
+        let there = Whither::To(RealId(5));
+        fragments.note(key(1), there, Tick(0));
+        assert_eq!(fragments.find(&key(1), Tick(NOTE_MS - 1)), Some(there));
         assert_eq!(fragments.find(&key(1), Tick(NOTE_MS)), None);
         assert_eq!(fragments.find(&key(2), Tick(1)), None);
         let month = Tick(31 * 24 * 3600 * 1000);
@@ -337,9 +409,31 @@ mod tests {
         let mut fragments: Fragments<(), Ipv4Packet> = Fragments::new(Seed::new(7));
         for round in 0..4u32 {
             for id in 0..=u16::MAX {
-                fragments.note(key(id), RealId(round), Tick(round));
-                assert_eq!(fragments.find(&key(id), Tick(round)), Some(RealId(round)));
+                let there = Whither::To(RealId(round));
+                fragments.note(key(id), there, Tick(round));
+                assert_eq!(fragments.find(&key(id), Tick(round)), Some(there));
             }
+        }
+    }
+
+    #[test]
+    fn a_network_takes_no_notes_of_others() {
+        let mut fragments: Fragments<(), Ipv4Packet> = Fragments::new(Seed::new(7));
+        let network = |n: u32| FragmentKey4 { src: n << 8, ..key(1) };
+        let others = (1..500).filter(|n| {
+            let group = |n| network(n).source(&fragments.seed).index() % GROUPS;
+            group(*n) != group(0)
+        });
+        let others: Vec<_> = others.collect();
+        for n in &others[..64] {
+            fragments.note(network(*n), Whither::Pending, Tick(0));
+        }
+        for id in 0..=u16::MAX {
+            let hostile = FragmentKey4 { src: u32::from(id & 255), ..key(id) };
+            fragments.note(hostile, Whither::Pending, Tick(1));
+        }
+        for n in &others[..64] {
+            assert_eq!(fragments.find(&network(*n), Tick(1)), Some(Whither::Pending));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! comes to the director. It quotes the reply, so client and VIP are the other way round.
 
 use super::family::{FlowTable, Key, Packet};
+use super::peers::Seeking;
 use super::{Env, Handoff, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::schedule::{Cursor, Load};
@@ -41,15 +42,22 @@ impl<B: PacketBuf> Pipeline<B> {
         if let Some(real) = found.filter(|real| env.snapshot.real(*real).is_some()) {
             return self.forward(env, ingress, buf, ip, real);
         }
-        let next = (self.me.0 + 1) % self.workers;
-        if next != origin.0 {
-            return self.hand_over(env, Handoff { ingress, origin, buf });
+        let (mut buf, mut reason) = (buf, DropReason::IcmpUnknownFlow);
+        if (self.me.0 + 1) % self.workers != origin.0 {
+            let packet = Handoff { ingress, origin, buf };
+            let alone = env.snapshot.service(service).is_some_and(|s| s.finds_again);
+            let left = match origin == self.me {
+                true => self.seek(env, packet, Seeking::Error, ip.source(&self.seed), alone),
+                false => self.hand_over(env, packet),
+            };
+            let Err(packet) = left else { return };
+            (buf, reason) = (packet.buf, DropReason::HandoffFull);
         }
-        // No worker has it. A hash scheduler still knows where it would be.
+        // No worker has it, or no more may be asked. A hash scheduler still knows where it would be.
         let bound = self.bound(env, service, &key);
         match bound.or_else(|| Self::would_pick(env.snapshot, service, &key)) {
             Some(real) => self.forward(env, ingress, buf, ip, real),
-            None => self.drop_packet(DropReason::IcmpUnknownFlow, buf),
+            None => self.drop_packet(reason, buf),
         }
     }
 

@@ -28,6 +28,9 @@ mod maintain;
 mod peers;
 mod persistent;
 mod query;
+mod quota;
+mod replicas;
+mod room;
 
 use std::sync::Arc;
 
@@ -44,6 +47,9 @@ pub use query::{FlowMatch, FlowRecord, Query, QueryKind, QueryReply, SCAN_BUDGET
 use classify6::Aside;
 use fast::Info;
 use fragments::Fragments;
+use peers::{Quotas, copies};
+use quota::Quota;
+use replicas::Replicas;
 
 use crate::flow::{Event as FlowEvent, Seed, Shard, Shard6};
 use crate::packet::buf::PacketBuf;
@@ -108,6 +114,13 @@ pub struct Pipeline<B> {
     cursors: Box<[Cursor]>,
     fragments: Fragments<B, Ipv4Packet>,
     fragments6: Fragments<B, Ipv6Packet>,
+    /// What it may hand over, and have copied, before others pay too much for it.
+    quotas: Quotas,
+    copies: Quota,
+    /// What others had copied here.
+    replicas: Replicas,
+    replicas6: Replicas,
+    seed: Seed,
     stats: Arc<Stats>,
     loads: Arc<LoadBoard>,
     templates: AllTemplates,
@@ -136,6 +149,11 @@ impl<B: PacketBuf> Pipeline<B> {
         Pipeline {
             me,
             workers,
+            quotas: Quotas::new(workers),
+            copies: copies(workers),
+            replicas: Replicas::new(shard.capacity()),
+            replicas6: Replicas::new(shard6.capacity()),
+            seed: Seed::new(seed),
             shard,
             shard6,
             cursors: vec![Cursor::for_worker(me); stats.service_slots()].into_boxed_slice(),

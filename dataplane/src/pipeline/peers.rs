@@ -2,17 +2,19 @@
 //!
 //! Flows belong to the worker the NIC gives their packets to. ICMP errors and fragments may come
 //! to another; they are handed on, worker by worker, until one has the flow or all were asked.
-//! Such packets are rare, so asking round costs less than a shared table would.
+//! Such packets are rare, so asking round costs less than a shared table would. Anybody can make
+//! many of them, so a worker hands over so many at most, of each kind and of each source network.
 
-use super::family::{FlowTable, Key, Packet};
+use super::family::Packet;
 use super::fragments::FragmentKey;
-use super::{Env, FlowOf, Output, Pipeline};
-use crate::flow::{Event as FlowEvent, Flags};
+use super::quota::{Measure, Quota, SourceNetwork};
+use super::{Env, Output, Pipeline};
+use crate::flow::Event as FlowEvent;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::{Ipv4Packet, L4};
 use crate::packet::parse6::Ipv6Packet;
 use crate::stats::{DropReason, Event};
-use crate::types::{AnyFlowKey, PortId, RealId, WorkerId};
+use crate::types::{AnyFlowKey, PortId, RealId, Tick, WorkerId};
 
 /// A packet that looks for its flow.
 #[derive(Debug)]
@@ -48,19 +50,78 @@ pub enum PeerMessage<B> {
     },
 }
 
+/// What looks for its flow at other workers. What one kind takes is not another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seeking {
+    /// The first fragment of a packet.
+    Fragment,
+    /// A whole packet whose NIC may not have found its L4 ports.
+    Packet,
+    /// An ICMP error.
+    Error,
+}
+
+/// Packets of a kind that a worker is asked about at most, each millisecond: a few hundred
+/// nanoseconds each, so less than a tenth of its time.
+const ASKED: u32 = 256;
+/// How many it is asked about at once at most: its queue's length.
+const AT_ONCE: u32 = 512;
+/// Replicas that a worker is told of at most, each millisecond.
+const TOLD: u32 = 32;
+
+/// What a worker may hand over: its part of what the others are asked about.
+#[derive(Debug)]
+pub(super) struct Quotas([Quota; 3]);
+
+impl Quotas {
+    pub(super) fn new(workers: u16) -> Quotas {
+        let part = |all: u32| (all / u32::from(workers).max(1)).max(8);
+        let measure = Measure { depth: part(2 * AT_ONCE), rate: part(ASKED) };
+        Quotas([(); 3].map(|()| Quota::new(measure)))
+    }
+
+    fn take(&mut self, what: Seeking, network: SourceNetwork, alone: bool, now: Tick) -> bool {
+        self.0.get_mut(what as usize).is_some_and(|quota| quota.take(network, alone, now))
+    }
+}
+
+/// What a worker may have copied to the others.
+pub(super) fn copies(workers: u16) -> Quota {
+    let part = (TOLD / u32::from(workers).max(1)).max(2);
+    Quota::new(Measure { depth: 16 * part, rate: part })
+}
+
 impl<B: PacketBuf> Pipeline<B> {
+    /// Looks for the flow of a packet at other workers, the first of which is asked: back when there
+    /// is none, or when no more may be asked about. One that can be decided `alone` takes no place
+    /// that another needs.
+    pub(super) fn seek<P, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        packet: Handoff<B>,
+        what: Seeking,
+        network: SourceNetwork,
+        alone: bool,
+    ) -> Result<(), Handoff<B>> {
+        if self.workers == 1 || !self.quotas.take(what, network, alone, env.now) {
+            return Err(packet);
+        }
+        self.hand_over(env, packet)
+    }
+
+    /// Gives a packet to the next worker; back when its queue is full.
     pub(super) fn hand_over<P, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         packet: Handoff<B>,
-    ) {
+    ) -> Result<(), Handoff<B>> {
         let next = WorkerId((self.me.0 + 1) % self.workers);
         match env.out.tell(next, PeerMessage::Seek(packet)) {
-            Ok(()) => self.stats.event(Event::HandedOver).add(1),
-            Err(PeerMessage::Seek(packet)) => {
-                self.drop_packet(DropReason::HandoffFull, packet.buf);
+            Err(PeerMessage::Seek(packet)) => Err(packet),
+            Ok(()) | Err(_) => {
+                self.stats.event(Event::HandedOver).add(1);
+                Ok(())
             }
-            Err(_) => {}
         }
     }
 
@@ -116,25 +177,9 @@ impl<B: PacketBuf> Pipeline<B> {
         if packet.origin == self.me {
             return self.schedule_fragment(env, packet.ingress, packet.buf, ip, &flow);
         }
-        if let Err(packet) = self.adopt_fragment(env, packet, ip, &flow) {
-            self.hand_over(env, packet);
-        }
-    }
-
-    fn replicate<K: Key, P, O>(
-        &mut self,
-        env: &Env<'_, P, O>,
-        key: K,
-        event: FlowEvent,
-        real: RealId,
-    ) {
-        let Some(service) = key.find_service(env.snapshot) else { return };
-        if !Self::is_homed(env.snapshot, real, service) {
-            return;
-        }
-        let flow = FlowOf { key, hash: K::shard(self).hash(&key), service, event };
-        if K::shard(self).find(&key, flow.hash, env.now).is_none() {
-            self.remember(env, &flow, real, Flags::REPLICA);
+        let left = self.adopt_fragment(env, packet, ip, &flow);
+        if let Err(packet) = left.or_else(|packet| self.hand_over(env, packet)) {
+            self.drop_packet(DropReason::HandoffFull, packet.buf);
         }
     }
 }

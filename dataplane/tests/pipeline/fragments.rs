@@ -91,11 +91,25 @@ fn the_waiting_room_is_bounded() {
     let counts = director.counts();
     let (held, dropped) = (counts.event(Event::Held), counts.drops(DropReason::FragmentUnknown));
     assert_eq!((held, dropped), (64, 36));
-    // Its packet's first still releases one that waits.
-    assert_eq!(director.receive(&udp_fragments(1, 3, 100, 64)[..1]).sent.len(), 2);
+    // The oldest had to go; the first of a newer one's packet still releases it.
+    assert_eq!(director.receive(&udp_fragments(1, 35, 100, 64)[..1]).sent.len(), 1);
+    assert_eq!(director.receive(&udp_fragments(1, 36, 100, 64)[..1]).sent.len(), 2);
     director.outcome(|d| d.workers[0].shutdown());
     let counts = director.counts();
     assert_eq!((counts.event(Event::Held), counts.drops(DropReason::Shutdown)), (0, 63));
+}
+
+#[test]
+fn it_has_room_for_several_networks() {
+    let mut director = Director::new(SERVICES);
+    for n in 0..10u16 {
+        for id in 0..16 {
+            director.receive(&udp_fragments(n << 8, id, 100, 64)[1..]);
+        }
+    }
+    assert_eq!(director.counts().event(Event::Held), 128);
+    director.wait(500);
+    assert_eq!(director.counts().drops(DropReason::FragmentUnknown), 160);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod changes;
 mod drops;
 mod flood;
 mod flows;
+mod fragment_floods;
 mod fragments;
 mod icmp;
 mod ipv6;
