@@ -18,7 +18,7 @@ const BY_METHOD: &[&str] = &["tcp-v4-lru-hit", "udp-v4-lru-diverse", "tcp-v6-lru
 const EXITS: &[&str] =
     &["pass-v4-no-vip", "pass-v6-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip"];
 
-const FLOODS: &[&str] = &["syn-flood", "syn-flood-wrr"];
+const FLOODS: &[&str] = &["syn-flood", "syn-flood-wrr", "udp-flood-wrr"];
 
 /// Callgrind counts while this is on the stack.
 #[inline(never)]
@@ -47,6 +47,7 @@ fn main() {
     let scenario = match name.as_str() {
         "syn-flood" => Scenario::flood(SchedulerKind::Mh),
         "syn-flood-wrr" => Scenario::flood(SchedulerKind::Wrr),
+        "udp-flood-wrr" => Scenario::datagrams(),
         name => Scenario::named(name, method),
     };
     let mut running = scenario.small().start();

@@ -174,7 +174,10 @@ fn main() {
     for n in 0..keys {
         let (key, real) = (flow(n), (n % 1000) as u32 + 1);
         let hash = shard.hash(&key);
-        let made = shard.insert(key, hash, RealId(real), State::Udp, Flags::NONE, NOW);
+        let before = Tick(NOW.0.wrapping_sub(2000));
+        let made = shard.insert(key, hash, RealId(real), State::Udp, Flags::NONE, before);
+        // The short way is that of flows that have proven themselves.
+        let _ = shard.touch(made.flow, Event::Datagram, NOW);
         assert!(made.evicted.is_none(), "room for every flow");
         table.add(&bytes(&key), real as usize).expect("room for every key");
     }

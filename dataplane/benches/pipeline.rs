@@ -74,6 +74,7 @@ fn new_flows(c: &mut Criterion) {
     for scheduler in [SchedulerKind::Mh, SchedulerKind::Wrr] {
         measure(c, "dr", Scenario::flood(scheduler));
     }
+    measure(c, "dr", Scenario::datagrams());
     for scheduler in SchedulerKind::ALL {
         measure(c, "dr", Scenario::scheduled(*scheduler, 100));
     }

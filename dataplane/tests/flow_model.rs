@@ -134,7 +134,7 @@ impl<K: ModelKey, const N: usize> Model<K, N> {
         }
     }
 
-    fn deadline(&self, state: State) -> Tick {
+    fn span(&self, state: State) -> u32 {
         let t = &self.timeouts;
         let span = match state {
             State::SynReceived => t.tcp_syn,
@@ -143,19 +143,27 @@ impl<K: ModelKey, const N: usize> Model<K, N> {
             State::Closed => t.tcp_closed,
             State::Udp => t.udp,
         };
-        self.now.after(span.as_millis() as u32)
+        span.as_millis() as u32
     }
 
-    /// Smaller goes first.
+    fn deadline(&self, state: State) -> Tick {
+        self.now.after(self.span(state))
+    }
+
+    /// Smaller goes first: of newcomers the oldest, of others the one that ends first.
     fn rank(&self, flow: &Flow<K>) -> (u8, u32) {
-        let class = match flow.state {
-            _ if flow.expired(self.now) => 0,
-            State::SynReceived => 1,
-            State::Closing | State::Closed => 2,
-            State::Udp => 3,
-            State::Established => 4,
-        };
-        (class, flow.deadline.remaining(self.now))
+        let left = flow.deadline.remaining(self.now);
+        let young = i32::MAX as u32 - self.span(flow.state).saturating_sub(left);
+        match flow.state {
+            _ if flow.expired(self.now) => (0, 0),
+            State::SynReceived => (1, left),
+            State::Closing | State::Closed => (2, left),
+            State::Udp if flow.proven => (5, left),
+            State::Established if flow.proven => (6, left),
+            _ if flow.flags.has(Flags::REPLICA) => (1, young),
+            State::Udp => (3, young),
+            State::Established => (4, young),
+        }
     }
 
     /// A flow left the table: it must have been in it, once, as it says.
@@ -163,8 +171,8 @@ impl<K: ModelKey, const N: usize> Model<K, N> {
         let flow = flows.remove(&removed.key.number()).expect("removed what was there");
         assert!(flow.key == removed.key);
         assert_eq!(
-            (flow.real, flow.state, flow.flags),
-            (removed.real, removed.state, removed.flags)
+            (flow.real, flow.state, flow.proven, flow.flags),
+            (removed.real, removed.state, removed.proven, removed.flags)
         );
         assert_eq!(flow.expired(now), removed.cause == Cause::Expired);
         flow
@@ -229,6 +237,7 @@ impl<K: ModelKey, const N: usize> Model<K, N> {
             real: RealId(self.serial),
             deadline: self.deadline(state),
             state,
+            proven: false,
             flags: Flags::from_bits(n),
         };
         let full = self.flows.len() == self.table.capacity();
@@ -275,11 +284,23 @@ impl<K: ModelKey, const N: usize> Model<K, N> {
             (_, Event::Syn) => (from, true),
         };
         flow.state = to;
-        if renewed {
+        let mut expected =
+            if from == to { Transition::Same } else { Transition::Changed { from, to } };
+        let newcomer = matches!(to, State::Established | State::Udp) && !flow.proven;
+        if renewed && from == to && newcomer {
+            // Only time proves, and until then the timer goes on.
+            let (span, left) = (self.span(to), flow.deadline.remaining(self.now));
+            if left > span {
+                flow.deadline = self.deadline(to);
+            } else if event != Event::Syn && span - left >= (span / 4).min(1000) {
+                (flow.proven, flow.deadline) = (true, self.deadline(to));
+                expected = Transition::Proven;
+            }
+        } else if renewed {
             flow.deadline = self.deadline(to);
+            flow.proven &= from == to;
         }
         assert!(self.table.get(place) == flow);
-        let expected = if from == to { Transition::Same } else { Transition::Changed { from, to } };
         assert_eq!(transition, expected);
         self.flows.insert(n, flow);
     }

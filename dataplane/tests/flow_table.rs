@@ -84,6 +84,7 @@ fn finds_what_was_inserted_and_nothing_else() {
             real: RealId(1),
             deadline: NOW.after(60_000),
             state: State::SynReceived,
+            proven: false,
             flags: Flags::NONE,
         }
     );
@@ -160,6 +161,7 @@ fn flags_are_kept_and_handed_back() {
             key: key(1),
             real: RealId(9),
             state: State::Udp,
+            proven: false,
             flags,
             cause: Cause::Removed
         })
@@ -230,9 +232,10 @@ fn a_connection_lives_as_in_lvs() {
     };
     let changed = |from, to| Transition::Changed { from, to };
     use State::*;
-    use Transition::Same;
+    use Transition::{Proven, Same};
     assert_eq!(step(&mut shard, Event::Syn), (Same, 60_000));
     assert_eq!(step(&mut shard, Event::Ack), (changed(SynReceived, Established), 900_000));
+    assert_eq!(step(&mut shard, Event::Ack), (Proven, 900_000));
     assert_eq!(step(&mut shard, Event::Ack), (Same, 900_000));
     assert_eq!(step(&mut shard, Event::Other), (Same, 899_000));
     assert_eq!(step(&mut shard, Event::Syn), (Same, 900_000));
@@ -259,8 +262,10 @@ fn a_udp_flow_has_one_state_and_every_datagram_renews_it() {
     let mut shard = shard(10);
     let flow = insert(&mut shard, 1, State::opening(Event::Datagram), NOW).flow;
     let later = NOW.after(299_999);
-    assert_eq!(shard.touch(flow, Event::Datagram, later), Transition::Same);
+    assert_eq!(shard.touch(flow, Event::Datagram, later), Transition::Proven);
     assert_eq!(shard.get(flow).deadline, later.after(300_000));
+    assert_eq!(shard.touch(flow, Event::Datagram, later.after(1)), Transition::Same);
+    assert_eq!(shard.get(flow).deadline, later.after(300_001));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! each by its own packets only.
 #![allow(clippy::unwrap_used)]
 
-use dataplane::flow::{Flags, Passed, Seed, Shard, State};
+use dataplane::flow::{Event, Flags, Passed, Seed, Shard, State, Transition};
 use dataplane::packet::fast::Head;
 use dataplane::packet::tcp;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
@@ -39,10 +39,14 @@ fn twins_of_tcp_and_udp_pass_as_their_own_only() {
                 let ((addresses, ports), hash) = (key.words(), shard.hash(&key));
                 shard.pass(hash, &addresses, ports as u32, signal, NOW.after(9))
             };
-            let add = |shard: &mut Shard, (protocol, _, state): (Protocol, u8, State)| {
+            let add = |shard: &mut Shard, (protocol, signal, state): (Protocol, u8, State)| {
                 let key = FlowKey { protocol, ..key(n) };
                 let (hash, real) = (shard.hash(&key), RealId(protocol as u32));
-                let _ = shard.insert(key, hash, real, state, Flags::NONE, NOW);
+                let earlier = Tick(NOW.0 - 2000);
+                let flow = shard.insert(key, hash, real, state, Flags::NONE, earlier).flow;
+                // The quick look passes by what has not proven itself.
+                let event = Event::of_signal(signal);
+                assert_eq!(shard.touch(flow, event, NOW), Transition::Proven);
             };
             add(&mut shard, one);
             let none = pass(&mut shard, other);

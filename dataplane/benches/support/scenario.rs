@@ -169,9 +169,18 @@ impl Scenario {
             "tcp-v4-rst-miss" => {
                 new(Template::tcp(Flags::RST), Expect::Stateless).fresh(Order::Strangers, 0, FULL)
             }
-            "tcp-v4-lru-miss" => new(ack(), Expect::New).fresh(Order::Strangers, FULL, FULL),
+            // The kernel's program makes a flow for each, here one in 32 does.
+            "tcp-v4-lru-miss" => {
+                let mut scenario =
+                    new(ack(), Expect::Forwarded).fresh(Order::Strangers, FULL, FULL);
+                scenario.ahead = Some(32);
+                scenario
+            }
             "udp-v4-lru-miss" => {
-                new(Template::udp(), Expect::New).fresh(Order::Strangers, FULL, FULL)
+                let mut scenario =
+                    new(Template::udp(), Expect::Forwarded).fresh(Order::Strangers, FULL, FULL);
+                scenario.ahead = Some(32);
+                scenario
             }
             "tcp-v4-lru-warmup" => {
                 // 6500 packets of 4096 flows: half of them meet their flow for the first time.
@@ -250,6 +259,16 @@ impl Scenario {
         scenario
     }
 
+    /// Datagrams from everywhere, at the same table, to a virtual service that needs their flows.
+    pub fn datagrams() -> Scenario {
+        let name = "udp-flood,full=100,scheduler=wrr";
+        let mut scenario = Scenario::new(name, ForwardMethod::Dr, Template::udp(), Expect::New)
+            .fresh(Order::Strangers, FULL, FULL);
+        scenario.setup.scheduler = SchedulerKind::Wrr;
+        scenario.ahead = Some(32);
+        scenario
+    }
+
     /// SYNs of new flows, with the table as full as said, in per cent.
     pub fn new_flows(percent: usize, method: ForwardMethod) -> Scenario {
         let name = format!("new-flow,full={percent}");
@@ -287,6 +306,11 @@ impl Scenario {
         for template in &self.before {
             let mut visits = Order::Round(self.flows).visits();
             rig.send(template, &mut visits);
+        }
+        // What is there has proven itself.
+        if let Some(template) = self.before.last() {
+            rig.later();
+            rig.send(template, &mut Order::Round(self.flows).visits());
         }
         let ahead = self.ahead.map_or(0, |share| (self.setup.capacity / share).div_ceil(BATCH));
         let mut running = Running { rig, visits: self.order.visits(), batches: 0, scenario: self };

@@ -10,8 +10,8 @@ use crate::types::{RealId, Tick};
 
 /// State, and what else is a bit or two, of a flow; 0 when there is none.
 ///
-/// From the low end: the state counted from one (3 bits), the key's bit, whether the flow is in
-/// another bucket than its first, the caller's marks (3 bits).
+/// From the low end: the state's place (3 bits, [`State::place`]), the key's bit, whether the flow
+/// is in another bucket than its first, the caller's marks (3 bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct Mark(u8);
@@ -19,16 +19,22 @@ pub(super) struct Mark(u8);
 impl Mark {
     pub(super) const VACANT: Mark = Mark(0);
     const STATE: u8 = 7;
-    /// Bits of which every state has one, counted from one, but Established, which is 2.
+    /// Bits of which every place has one, but that of Established and proven, which is 2.
     const CHEAP: u8 = 5;
     const BIT: u8 = 1 << 3;
     const AWAY: u8 = 1 << 4;
     const FLAGS: u32 = 5;
 
     #[inline(always)]
-    pub(super) const fn new(state: State, flags: Flags, bit: bool, away: bool) -> Mark {
+    pub(super) const fn new(
+        state: State,
+        proven: bool,
+        flags: Flags,
+        bit: bool,
+        away: bool,
+    ) -> Mark {
         Mark(
-            (state as u8 + 1)
+            state.place(proven)
                 | (bit as u8 * Mark::BIT)
                 | (away as u8 * Mark::AWAY)
                 | flags.bits() << Mark::FLAGS,
@@ -46,7 +52,7 @@ impl Mark {
         self.live() && (self.0 & Mark::BIT != 0) == bit
     }
 
-    /// The state counted from one, 0 when there is no flow.
+    /// The state's place, 0 when there is no flow.
     #[inline(always)]
     pub(super) const fn place(self) -> usize {
         (self.0 & Mark::STATE) as usize
@@ -56,22 +62,34 @@ impl Mark {
     pub(super) const fn state(self) -> State {
         match self.0 & Mark::STATE {
             1 => State::SynReceived,
-            2 => State::Established,
+            2 | 6 => State::Established,
             3 => State::Closing,
-            5 => State::Udp,
+            5 | 7 => State::Udp,
             _ => State::Closed,
         }
     }
 
-    /// Whether there is a flow, and it is not established.
+    /// Whether the flow is one that can prove itself, and has.
+    #[inline(always)]
+    pub(super) const fn proven(self) -> bool {
+        matches!(self.0 & Mark::STATE, 2 | 5)
+    }
+
+    /// Whether the flow is one that can prove itself, and has not.
+    #[inline(always)]
+    pub(super) const fn is_new(self) -> bool {
+        self.0 & Mark::STATE >= 6
+    }
+
+    /// Whether there is a flow, and it is not established and proven.
     #[inline(always)]
     pub(super) const fn is_cheap(self) -> bool {
         self.0 & Mark::CHEAP != 0
     }
 
     #[inline(always)]
-    pub(super) const fn with_state(self, state: State) -> Mark {
-        Mark(self.0 & !Mark::STATE | (state as u8 + 1))
+    pub(super) const fn with_state(self, state: State, proven: bool) -> Mark {
+        Mark(self.0 & !Mark::STATE | state.place(proven))
     }
 
     #[inline(always)]
@@ -85,7 +103,7 @@ impl Mark {
     }
 
     #[inline(always)]
-    const fn flags(self) -> Flags {
+    pub(super) const fn flags(self) -> Flags {
         Flags::from_bits(self.0 >> Mark::FLAGS)
     }
 }
@@ -161,7 +179,7 @@ impl<K: Key, const N: usize> Bucket<K, N> {
         (0..N).filter(|&n| self.marks[n].live())
     }
 
-    /// Whether a flow is not established.
+    /// Whether a flow is not established and proven.
     #[inline(always)]
     pub(super) fn has_cheap(&self) -> bool {
         Mark(self.marks.iter().fold(0, |all, mark| all | mark.0)).is_cheap()
@@ -183,6 +201,7 @@ impl<K: Key, const N: usize> Bucket<K, N> {
             real: self.reals[slot],
             deadline: self.deadlines[slot],
             state: mark.state(),
+            proven: mark.proven(),
             flags: mark.flags(),
         })
     }
@@ -201,7 +220,7 @@ impl<K: Key, const N: usize> Bucket<K, N> {
             self.ports[slot] = key.ports;
             self.reals[slot] = flow.real;
             self.deadlines[slot] = flow.deadline;
-            self.marks[slot] = Mark::new(flow.state, flow.flags, key.bit, away);
+            self.marks[slot] = Mark::new(flow.state, flow.proven, flow.flags, key.bit, away);
         }
     }
 
@@ -261,19 +280,26 @@ mod tests {
 
     #[test]
     fn a_mark_keeps_what_it_is_made_of() {
-        for state in State::ALL {
+        let states = || State::ALL.into_iter().flat_map(|state| [(state, false), (state, true)]);
+        for (state, proven) in states() {
             for flags in (0..8).map(Flags::from_bits) {
                 for (bit, away) in [(false, false), (false, true), (true, false), (true, true)] {
-                    let mark = Mark::new(state, flags, bit, away);
+                    let mark = Mark::new(state, proven, flags, bit, away);
                     assert!(mark.live() && mark.is(bit) && !mark.is(!bit));
-                    assert_eq!(mark.place(), state as usize + 1);
-                    assert_eq!(mark.is_cheap(), state != State::Established);
+                    assert_eq!(mark.place(), usize::from(state.place(proven)));
+                    assert_eq!(mark.is_cheap(), (state, proven) != (State::Established, true));
+                    let provable = matches!(state, State::Established | State::Udp);
+                    assert_eq!(mark.proven(), provable && proven);
+                    assert_eq!(mark.is_new(), provable && !proven);
                     assert_eq!(
                         (mark.state(), mark.flags(), mark.bit(), mark.away()),
                         (state, flags, bit, away)
                     );
-                    for next in State::ALL {
-                        assert_eq!(mark.with_state(next), Mark::new(next, flags, bit, away));
+                    for (next, proven) in states() {
+                        assert_eq!(
+                            mark.with_state(next, proven),
+                            Mark::new(next, proven, flags, bit, away)
+                        );
                     }
                 }
             }
@@ -290,6 +316,7 @@ mod tests {
             real: RealId(n.into()),
             deadline: Tick(n.into()),
             state: State::Udp,
+            proven: n == 1,
             flags: Flags::BOUND,
         };
         // Two of them differ in their protocol alone.

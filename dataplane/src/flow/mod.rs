@@ -55,21 +55,24 @@
 //!
 //! # Limits
 //!
-//! Size is fixed at construction: 64 bytes a flow, 128 for IPv6 ([`Shard6`]).
+//! Size is fixed at construction: 64 bytes a flow, 128 for IPv6 ([`Shard6`]), and four for each real
+//! server and owner.
 //! No call but the constructor allocates, none blocks, panics, logs or reads a clock.
 #![forbid(unsafe_code)]
 
 mod bucket;
 mod evict;
 mod fill;
-mod half_open;
 mod hash;
+mod newcomers;
 mod record;
+mod shares;
 mod state;
 mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
+mod touch;
 
 pub use hash::{Key, Packed};
 pub use record::{

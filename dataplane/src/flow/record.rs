@@ -54,6 +54,8 @@ pub struct Flow<K = FlowKey> {
     pub deadline: Tick,
     /// How far it has come.
     pub state: State,
+    /// Whether packets of it, established or of UDP, have come over time.
+    pub proven: bool,
     /// The caller's marks.
     pub flags: Flags,
 }
@@ -97,6 +99,8 @@ pub struct Removed<K = FlowKey> {
     pub real: RealId,
     /// Its last state.
     pub state: State,
+    /// Whether it had proven itself in that.
+    pub proven: bool,
     /// The caller's marks.
     pub flags: Flags,
     /// Why it left.
@@ -150,6 +154,8 @@ pub struct Counters {
     pub removed: u64,
     /// Flows that made room for another while not expired, by [`State`] as index.
     pub evicted: [u64; State::COUNT],
+    /// Those of them that had proven themselves.
+    pub evicted_proven: u64,
     /// Flows that found their first bucket full and went to another: one in ten that come to a full
     /// table, one in a hundred when it is half full. When there are many more, somebody aims keys.
     pub away: u64,

@@ -153,6 +153,17 @@ impl State {
         matches!(self, State::SynReceived | State::Established | State::Udp)
     }
 
+    /// The number that stands for it in the table, from one: the state's own, but for one that can
+    /// prove itself and has not.
+    #[inline(always)]
+    pub(super) const fn place(self, proven: bool) -> u8 {
+        match self {
+            State::Established if !proven => 6,
+            State::Udp if !proven => 7,
+            _ => self as u8 + 1,
+        }
+    }
+
     /// The name that listings show, as `ipvsadm -Lc` does.
     pub const fn name(self) -> &'static str {
         match self {
@@ -188,15 +199,25 @@ impl std::fmt::Display for State {
 
 /// Whether a packet leaves a flow in its state and restarts its timer, as nearly every one does. No
 /// packet does that to a flow of the other protocol.
-/// A SYN does not count: what it means depends on the flow's real server too. `state` is counted
-/// from one; no flow, 0, is never left as it is.
+/// A SYN does not count: what it means depends on the flow's real server too. `place` is the state's
+/// place; no flow, 0, is never left as it is, nor is a newcomer, which the packet may prove.
 #[inline(always)]
-pub(super) const fn stays(state: usize, signal: u8) -> bool {
-    STAYS[signal as usize & 0x3f] >> (state & 7) & 1 != 0
+pub(super) const fn stays(place: usize, signal: u8) -> bool {
+    STAYS[signal as usize & 0x3f] >> (place & 7) & 1 != 0
 }
 
-/// For each signal but SYN, a bit for each state, counted from one, that it leaves as it is and
-/// whose timer it restarts.
+/// The same of a newcomer, for one that stays in its state.
+#[inline(always)]
+pub(super) const fn stays_new(place: usize, signal: u8) -> bool {
+    match place {
+        6 => stays(State::Established.place(true) as usize, signal),
+        7 => stays(State::Udp.place(true) as usize, signal),
+        _ => false,
+    }
+}
+
+/// For each signal but SYN, a bit for each place whose state it leaves as it is and whose timer it
+/// restarts.
 const STAYS: [u8; 64] = {
     let mut stays = [0; 64];
     let mut signal = 0;
@@ -241,6 +262,8 @@ pub enum Transition {
         /// After it.
         to: State,
     },
+    /// The state is what it was, and the flow has proven itself with this packet.
+    Proven,
     /// A SYN on a flow that was closing: the caller schedules it and
     /// [inserts](super::Table::insert) it over the old one, which stays as it is until then.
     NewConnection {
@@ -262,7 +285,7 @@ impl Transition {
     pub const fn became_inactive(self) -> bool {
         match self {
             Transition::Changed { from, to } => from.is_active() && !to.is_active(),
-            Transition::Same | Transition::NewConnection { .. } => false,
+            Transition::Same | Transition::Proven | Transition::NewConnection { .. } => false,
         }
     }
 }
@@ -296,7 +319,7 @@ impl Default for Timeouts {
     }
 }
 
-/// [`Timeouts`] as the packet path wants them: milliseconds by state, counted from one.
+/// [`Timeouts`] as the packet path wants them: milliseconds by place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spans([u32; 8]);
 
@@ -312,7 +335,9 @@ impl Spans {
                 State::Udp => timeouts.udp,
             };
             // MAX_SPAN is i32::MAX milliseconds, so the cast keeps the value.
-            spans[state as usize + 1] = span.min(Tick::MAX_SPAN).as_millis() as u32;
+            let span = span.min(Tick::MAX_SPAN).as_millis() as u32;
+            spans[state.place(true) as usize] = span;
+            spans[state.place(false) as usize] = span;
         }
         Spans(spans)
     }
@@ -323,10 +348,10 @@ impl Spans {
         self.0[state as usize + 1]
     }
 
-    /// Milliseconds of a state counted from one.
+    /// Milliseconds of a state's place.
     #[inline(always)]
-    pub(super) const fn at(&self, state: usize) -> u32 {
-        self.0[state & 7]
+    pub(super) const fn at(&self, place: usize) -> u32 {
+        self.0[place & 7]
     }
 }
 
@@ -392,8 +417,12 @@ mod tests {
                     stays,
                     "{state} {signal:#04x}"
                 );
+                let new = usize::from(state.place(false));
+                let is_new = matches!(state, Established | Udp);
+                assert_eq!(super::stays_new(new, signal), stays && is_new, "{state} {signal:#04x}");
+                assert!(!is_new || !super::stays(new, signal), "{state} {signal:#04x}");
             }
-            assert!(!super::stays(0, signal));
+            assert!(!super::stays(0, signal) && !super::stays_new(0, signal));
         }
     }
 

@@ -20,18 +20,21 @@
 //!   twice.
 //! - A bucket's count (`beyond`) is the number of live keys that have it earlier in their sequence
 //!   than the bucket they are in; once it has been 255 it stays.
-//! - [`Counters::inserted`] = [`len`](Table::len) + the other counters but `away`.
+//! - Newcomers of each kind are counted, and each owner's flows.
+//! - [`Counters::inserted`] = [`len`](Table::len) + the other counters but `away` and
+//!   `evicted_proven`.
 
 use super::bucket::Bucket;
 use super::evict::Victims;
 use super::fill::fill;
-use super::half_open::HalfOpen;
 use super::hash::{Packed, next_hash};
+use super::newcomers::{Kind, Newcomers};
 use super::record::{
     Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Passed, Removed,
 };
-use super::state::{Spans, Step, stays};
-use super::{Event, Key, Seed, State, Timeouts, Transition};
+use super::shares::Shares;
+use super::state::{Spans, stays};
+use super::{Key, Seed, State, Timeouts};
 use crate::arch::{prefer_huge_pages, prefetch_at};
 use crate::types::{FlowKey, FlowKey6, RealId, Tick};
 
@@ -44,7 +47,7 @@ pub type Shard6 = Table<FlowKey6, 2>;
 /// Slots that a key may be in.
 const CHOICE: usize = 24;
 
-/// One bucket in so many is left out, and pays for the list of half-open flows.
+/// One bucket in so many is left out, and pays for the lists of newcomers.
 const LEFT_OUT: usize = 64;
 
 /// A fixed-size hash table of flows, `N` a bucket; see the [module](super) for its use.
@@ -59,10 +62,11 @@ pub struct Table<K: Key, const N: usize = 3> {
     pub(super) hand: usize,
     /// What that search has found so far.
     pub(super) victims: Victims,
-    /// The half-open flows, the oldest first.
-    pub(super) half_open: HalfOpen,
+    /// Flows that have not proven themselves, the oldest first.
+    pub(super) newcomers: Newcomers,
+    pub(super) shares: Shares,
     pub(super) seed: Seed,
-    spans: Spans,
+    pub(super) spans: Spans,
     pub(super) counters: Counters,
 }
 
@@ -106,7 +110,8 @@ impl<K: Key, const N: usize> Table<K, N> {
             cursor: 0,
             hand: 0,
             victims: Victims::default(),
-            half_open: HalfOpen::new(capacity).map_err(out_of_memory)?,
+            newcomers: Newcomers::new(capacity).map_err(out_of_memory)?,
+            shares: Shares::default(),
             seed,
             spans: Spans::new(&Timeouts::default()),
             counters: Counters::default(),
@@ -120,6 +125,19 @@ impl<K: Key, const N: usize> Table<K, N> {
     /// Bytes of the buckets of a table for `capacity` flows: nearly all of its memory.
     pub const fn bytes(capacity: usize) -> u64 {
         Self::buckets_for(capacity) as u64 * size_of::<Bucket<K, N>>() as u64
+    }
+
+    /// Gives each of so many owners of real servers an equal share of the table, of those that have
+    /// flows. Whoever has less loses nothing to those that have more. Allocates; to be called
+    /// before the first flow.
+    pub fn divide(&mut self, reals: usize, owners: usize) {
+        self.shares = Shares::new(reals, owners, self.capacity);
+    }
+
+    /// Tells whose flows those of a real server are. It may change while there are none only.
+    #[inline(always)]
+    pub fn assign(&mut self, real: RealId, owner: u32) {
+        self.shares.assign(real, owner);
     }
 
     /// Sets the timeouts. A flow takes its new one up with its next packet, as in LVS.
@@ -145,7 +163,7 @@ impl<K: Key, const N: usize> Table<K, N> {
     /// Bytes of memory in use, from construction to the end.
     pub fn memory_bytes(&self) -> usize {
         let buckets = self.buckets.len() * size_of::<Bucket<K, N>>();
-        size_of::<Self>() + buckets + self.half_open.memory_bytes()
+        size_of::<Self>() + buckets + self.newcomers.memory_bytes() + self.shares.memory_bytes()
     }
 
     /// Totals since construction.
@@ -268,48 +286,28 @@ impl<K: Key, const N: usize> Table<K, N> {
             real: RealId(0),
             deadline: Tick(0),
             state: State::Closed,
+            proven: false,
             flags: Flags::NONE,
         })
     }
 
-    /// Takes a packet of a flow into account: its state, and its deadline from `now`.
-    #[inline]
-    pub fn touch(&mut self, flow: FlowRef, event: Event, now: Tick) -> Transition {
-        let (bucket, slot) = split(flow.0);
-        let Some(bucket) = self.buckets.get_mut(bucket) else { return Transition::Same };
-        let Some(mark) = bucket.marks.get_mut(slot).filter(|mark| mark.live()) else {
-            return Transition::Same;
-        };
-        let from = mark.state();
-        match from.step(event) {
-            Step::To(to) => {
-                bucket.deadlines[slot] = now.after(self.spans.of(to));
-                if from == to {
-                    return Transition::Same;
-                }
-                *mark = mark.with_state(to);
-                self.half_open.change(from, to);
-                Transition::Changed { from, to }
-            }
-            Step::New => Transition::NewConnection { from },
-            Step::Ignore => Transition::Same,
-        }
-    }
-
-    /// Puts a flow into the table; `hash` is its key's. Always succeeds.
+    /// Puts a flow into the table, a newcomer; `hash` is its key's. Always succeeds.
     ///
     /// A flow with the same key is replaced. A full table, or full buckets, lose a flow by policy:
-    /// an expired one first, then one in SynReceived, then a closing or closed one, then UDP, then
-    /// an established one; of equals the one nearest its deadline.
+    /// an expired one first, then one in SynReceived, then a closing or closed one, then a newcomer
+    /// of UDP, then one of TCP, then UDP that has proven itself, then TCP that has. Of newcomers the
+    /// oldest goes, of others the one nearest its deadline; one whose owner has less than its share
+    /// after all others that have proven themselves as much.
     ///
     /// Where all buckets of the key are full the policy chooses among their 24 flows. In a full
-    /// table of up to 128 flows it chooses among all. In a larger one the oldest in SynReceived
-    /// leaves, wherever it is, once it has been so for a second, or when more than one flow in 64
-    /// is in that state. Else those of the least class in the next 32 buckets leave, eight at
-    /// most, one for each new flow, before it goes on from there; a young SynReceived is worth more
-    /// than UDP then, and it looks at up to 128 buckets, nearly as many flows, before one of those
-    /// or an established one leaves (of these up to 32, those nearest their deadline). The sweep
-    /// finds the expired.
+    /// table of up to 128 flows it chooses among all. In a larger one a newcomer has a second to
+    /// prove itself; after that the oldest leaves, wherever it is. When more than one flow in 64 is
+    /// a newcomer of its kind (SynReceived, UDP, TCP), one of these leaves however young it is.
+    /// While they are less than one flow in 48 the oldest is known, else it is searched: those of
+    /// the least class in the next 32 buckets leave, eight at most, one for each new flow, before
+    /// it goes on from there. It looks at up to 128 buckets, nearly as many flows, before one that
+    /// has proven itself leaves (of these up to 32, those nearest their deadline). The sweep finds
+    /// the expired.
     pub fn insert(
         &mut self,
         key: K,
@@ -320,7 +318,8 @@ impl<K: Key, const N: usize> Table<K, N> {
         now: Tick,
     ) -> Inserted<K> {
         debug_assert_eq!(hash, self.hash(&key), "not the key's hash");
-        let flow = Flow { key, real, deadline: now.after(self.spans.of(state)), state, flags };
+        let deadline = now.after(self.spans.of(state));
+        let flow = Flow { key, real, deadline, state, proven: false, flags };
         let packed = key.pack();
         self.counters.inserted += 1;
 
@@ -331,9 +330,7 @@ impl<K: Key, const N: usize> Table<K, N> {
                 if let Some(slot) = bucket.vacancy() {
                     bucket.put(slot, &packed, &flow, false);
                     self.len += 1;
-                    if state == State::SynReceived {
-                        self.half_open.list(join(at, slot), hash);
-                    }
+                    self.enlist(&flow, join(at, slot), hash);
                     return Inserted { flow: FlowRef(join(at, slot)), evicted: None };
                 }
             }
@@ -381,9 +378,7 @@ impl<K: Key, const N: usize> Table<K, N> {
             bucket.put(slot, packed, flow, nth > 0);
             self.len += 1;
         }
-        if flow.state == State::SynReceived {
-            self.half_open.list(join(at, slot), hash);
-        }
+        self.enlist(flow, join(at, slot), hash);
         Inserted { flow: FlowRef(join(at, slot)), evicted }
     }
 
@@ -392,6 +387,24 @@ impl<K: Key, const N: usize> Table<K, N> {
         let is_vacant =
             |at| self.buckets.get(at).is_some_and(|b: &Bucket<K, N>| b.vacancy().is_some());
         self.len < self.capacity && (0..Self::BUCKETS).any(|nth| is_vacant(self.bucket(hash, nth)))
+    }
+
+    /// Takes note of a flow that has come.
+    #[inline(always)]
+    fn enlist(&mut self, flow: &Flow<K>, place: u32, hash: u64) {
+        self.shares.add(flow.real);
+        if let Some(kind) = Kind::of(flow.state, flow.proven) {
+            self.newcomers.list(kind, place, hash);
+        }
+    }
+
+    /// Takes note of a flow that has gone.
+    #[inline(always)]
+    fn delist(&mut self, flow: &Flow<K>) {
+        self.shares.sub(flow.real);
+        if let Some(kind) = Kind::of(flow.state, flow.proven) {
+            self.newcomers.forget_one(kind);
+        }
     }
 
     /// Takes a flow out. None if it is out already.
@@ -489,12 +502,9 @@ impl<K: Key, const N: usize> Table<K, N> {
             let away = bucket.marks.get(slot).is_some_and(|mark| mark.away());
             bucket.put(slot, &flow.key.pack(), flow, away);
             if let Some(old) = old {
-                self.half_open.change(old.state, flow.state);
-                if flow.state == State::SynReceived {
-                    // Another connection under the same key: the last, not the first to go.
-                    self.half_open.forget_one();
-                    self.half_open.list(place, hash);
-                }
+                // Another connection under the same key: the last, not the first to go.
+                self.delist(&old);
+                self.enlist(flow, place, hash);
                 let cause = if old.expired(now) { Cause::Expired } else { Cause::Replaced };
                 evicted = Some(self.report(old, cause));
             }
@@ -514,15 +524,15 @@ impl<K: Key, const N: usize> Table<K, N> {
         if away {
             self.come_back(self.hash(&flow.key), at);
         }
-        if flow.state == State::SynReceived {
-            self.half_open.forget_one();
-        }
+        self.delist(&flow);
         Some(self.report(flow, cause))
     }
 
     #[inline]
     fn report(&mut self, flow: Flow<K>, cause: Cause) -> Removed<K> {
-        let Flow { key, real, state, flags, .. } = flow;
+        let Flow { key, real, state, proven, flags, .. } = flow;
+        let lost = matches!(cause, Cause::Evicted) && proven;
+        self.counters.evicted_proven += u64::from(lost);
         let counter = match cause {
             Cause::Expired => &mut self.counters.expired,
             Cause::Evicted => &mut self.counters.evicted[state as usize],
@@ -530,7 +540,7 @@ impl<K: Key, const N: usize> Table<K, N> {
             Cause::Removed => &mut self.counters.removed,
         };
         *counter += 1;
-        Removed { key, real, state, flags, cause }
+        Removed { key, real, state, proven, flags, cause }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::newcomers::Kind;
 use super::*;
 use crate::types::{RealId, Tick};
 
@@ -18,12 +19,16 @@ fn memory_is_fixed_by_the_capacity() {
 fn check<K: Key + std::fmt::Debug + std::hash::Hash, const N: usize>(table: &Table<K, N>) {
     let mut beyond = vec![0; table.buckets.len()];
     let mut keys = HashSet::new();
-    let mut half_open = 0;
+    let mut newcomers = [0; 3];
+    let mut owners = vec![0; 5];
     for (i, bucket) in table.buckets.iter().enumerate() {
         for flow in (0..N).filter_map(|slot| Some((slot, bucket.flow(slot)?))) {
             let (slot, flow) = flow;
             assert!(keys.insert(flow.key), "twice: {:?}", flow.key);
-            half_open += usize::from(flow.state == State::SynReceived);
+            if let Some(kind) = Kind::of(flow.state, flow.proven) {
+                newcomers[kind as usize] += 1;
+            }
+            owners[flow.real.index() % 5] += 1;
             let hash = table.hash(&flow.key);
             let sequence = (0..Table::<K, N>::BUCKETS).map(|nth| table.bucket(hash, nth));
             let passed: Vec<_> = sequence.take_while(|&at| at != i).collect();
@@ -39,7 +44,10 @@ fn check<K: Key + std::fmt::Debug + std::hash::Hash, const N: usize>(table: &Tab
     }
     assert_eq!(keys.len(), table.len());
     assert!(table.len() <= table.capacity());
-    assert_eq!(table.half_open.count, half_open);
+    for kind in [Kind::HalfOpen, Kind::Udp, Kind::Tcp] {
+        assert_eq!(table.newcomers.count(kind), newcomers[kind as usize]);
+    }
+    assert!(table.shares.counts().eq(owners), "each owner's flows are counted");
 }
 
 /// Few buckets: much overflows and is evicted.
@@ -73,6 +81,8 @@ fn invariants_hold_through_a_crowded_history() {
 
 fn history<const N: usize>(capacity: usize, keys: u32) {
     let mut table = Table::<CrowdedKey, N>::new(capacity, Seed::new(0)).unwrap();
+    table.divide(20, 5);
+    (0..20).for_each(|real| table.assign(RealId(real), real % 5));
     let mut random = 0x1234_5678_u64;
     let mut next = move |below: u32| {
         // xorshift64
@@ -104,7 +114,7 @@ fn history<const N: usize>(capacity: usize, keys: u32) {
             }
             _ => {
                 let state = State::ALL[next(5) as usize];
-                let _ = table.insert(key, hash, RealId(0), state, Flags::NONE, now);
+                let _ = table.insert(key, hash, RealId(next(20)), state, Flags::NONE, now);
             }
         }
         if round % 16 == 0 {

@@ -3,7 +3,8 @@
 //! `owner` says whose the place is and how far that has come; whoever wants the place changes it
 //! by compare-exchange. `bond` is the real server and the deadline, so that both change at once.
 //! `flows` counts, and names the real server it counts for: flows of one that the network was
-//! bound to before are none of the new one's. Its bit 31 says that one of them was established.
+//! bound to before are none of the new one's. Its bit 31 says that one of them was established, bit 30
+//! that the client has come over time.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -129,7 +130,7 @@ impl Owner {
         Owner(key_bits | version | Stage::Claimed as u64)
     }
 
-    const fn service(self) -> ServiceId {
+    pub(super) const fn service(self) -> ServiceId {
         ServiceId((self.0 >> 16) as u16 as u32)
     }
 }
@@ -153,8 +154,10 @@ impl Bond {
 
 /// The bit of the word `flows` that says that a flow was established.
 const ASSURED: u64 = 1 << 31;
+/// The bit that says that the client has come over time.
+const PROVEN: u64 = 1 << 30;
 /// The bits that count.
-const COUNT: u64 = ASSURED - 1;
+const COUNT: u64 = PROVEN - 1;
 
 /// A place for a template.
 #[derive(Debug)]
@@ -232,9 +235,22 @@ impl<A: Network> Entry<A> {
         });
     }
 
+    /// Whether a client bound to `real` has come over time.
+    pub(super) fn is_proven(&self, real: RealId) -> bool {
+        let word = self.flows.load(SeqCst);
+        (word >> 32) as u32 == real.0 && word & PROVEN != 0
+    }
+
+    /// A client bound to `real` has come over time.
+    pub(super) fn prove(&self, real: RealId) {
+        let _ = self.flows.fetch_update(SeqCst, SeqCst, |word| {
+            ((word >> 32) as u32 == real.0 && word & PROVEN == 0).then_some(word | PROVEN)
+        });
+    }
+
     /// Begins again, as no template of before.
-    pub(super) fn unassure(&self) {
-        self.flows.fetch_and(!ASSURED, SeqCst);
+    pub(super) fn begin_again(&self) {
+        self.flows.fetch_and(!(ASSURED | PROVEN), SeqCst);
     }
 
     /// One more; counting starts again with another real server.
@@ -242,7 +258,7 @@ impl<A: Network> Entry<A> {
         let _ = self.flows.fetch_update(SeqCst, SeqCst, |word| {
             let before = if (word >> 32) as u32 == real.0 { word } else { 0 };
             let count = ((before & COUNT) + 1).min(COUNT);
-            Some(u64::from(real.0) << 32 | before & ASSURED | count)
+            Some(u64::from(real.0) << 32 | before & (ASSURED | PROVEN) | count)
         });
     }
 

@@ -11,6 +11,13 @@
 //! A worker whose claim was lost starts again. So there is never more than one template of a
 //! network, and both workers leave with the real server in it.
 //!
+//! # Who makes room
+//! Anybody can bind a network, by one packet from an address that is not his. A template is proven
+//! when its client comes again a second later, or a flow of it that it bound has proven itself; that
+//! second's connections do not restart its timer, which tells of it. In a full bucket one that is
+//! over makes room, else one that is not proven, else a proven one; of these first those of virtual
+//! services with more than their share of the bucket, so that a flood competes with itself.
+//!
 //! # What is left to chance
 //! A template evicted, or swept, in the very moment in which another worker restarts its timer is
 //! gone; the next connection is scheduled afresh.
@@ -21,7 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::entry::{Bond, Entry, Network, Owner, Stage};
 use super::{NetworkKey, Template};
-use crate::types::{RealId, Tick};
+use crate::types::{RealId, ServiceId, Tick};
 
 /// A template whose time is over while flows it bound are there goes on so long at a time (as
 /// LVS's do, `ip_vs_conn_expire`).
@@ -32,6 +39,10 @@ pub const BYTES_PER_TEMPLATE: usize = 2 * size_of::<Entry<Ipv4Addr>>();
 
 /// Places of a bucket.
 const WAYS: usize = 16;
+
+/// How long after a network was bound another connection proves it, milliseconds; a part of the
+/// span, if that is short.
+const PROOF_MS: u32 = 1000;
 
 /// How often a worker starts again when others are busy with the same bucket.
 const TRIES: usize = 64;
@@ -110,8 +121,7 @@ impl<A: Network> Templates<A> {
             if entry.is_over(bond, now) || !usable(bond.real) {
                 return None;
             }
-            let next = Bond { deadline: now.after(span), ..bond };
-            if entry.rebind(bond, next) && entry.owner() == owner {
+            if keep_on(entry, bond, span, now) && entry.owner() == owner {
                 return Some(bond.real);
             }
         }
@@ -134,18 +144,18 @@ impl<A: Network> Templates<A> {
             if let Some((entry, owner)) = self.find(key) {
                 let before = entry.bond();
                 let keeps = !entry.is_over(before, now) && usable(before.real);
-                let next = if keeps { Bond { real: before.real, ..bond } } else { bond };
-                if entry.rebind(before, next) && entry.owner() == owner {
-                    if keeps {
+                if keeps {
+                    if keep_on(entry, before, span, now) && entry.owner() == owner {
                         return Bound::Kept(before.real);
                     }
-                    entry.unassure();
+                } else if entry.rebind(before, bond) && entry.owner() == owner {
+                    entry.begin_again();
                     return Bound::New { evicted: false };
                 }
                 continue;
             }
             let bucket = self.bucket(key_bits);
-            let Some((place, before)) = victim(bucket, now) else { continue };
+            let Some((place, before)) = victim(bucket, key.service, now) else { continue };
             let entry = &bucket[place];
             let had_one = before.stage() == Stage::Live;
             let evicted = had_one && !entry.is_over(entry.bond(), now);
@@ -183,6 +193,15 @@ impl<A: Network> Templates<A> {
         if let Some((entry, _)) = self.find(key) {
             if entry.bond().real == real {
                 entry.assure(real);
+            }
+        }
+    }
+
+    /// A flow of the network to `real` has proven itself: packets of it came over time.
+    pub fn prove(&self, key: &NetworkKey<A>, real: RealId) {
+        if let Some((entry, _)) = self.find(key) {
+            if entry.bond().real == real {
+                entry.prove(real);
             }
         }
     }
@@ -259,11 +278,7 @@ impl<A: Network> Templates<A> {
         if !lives || entry.is_over(bond, now) {
             return None;
         }
-        let remaining_ms = match bond.deadline.reached(now) {
-            false => bond.deadline.remaining(now),
-            true => EXTENSION_MS - now.since(bond.deadline) % EXTENSION_MS,
-        };
-        Some(Template { key, real: bond.real, remaining_ms, flows, assured })
+        Some(Template { key, real: bond.real, remaining_ms: left(bond, now), flows, assured })
     }
 
     /// How many templates that are not over each real server has. Looks through the whole table.
@@ -297,22 +312,61 @@ impl<A: Network> Templates<A> {
     }
 }
 
-/// The place to claim: an empty one, else one that is over, else the one whose time is over first.
-fn victim<A: Network>(bucket: &[Entry<A>; WAYS], now: Tick) -> Option<(usize, Owner)> {
-    let worth = |entry: &Entry<A>, owner: Owner| match owner.stage() {
-        Stage::Empty => Some(0),
-        Stage::Live => {
-            let bond = entry.bond();
-            let left = u64::from(bond.deadline.remaining(now));
-            Some(if entry.is_over(bond, now) { 1 } else { 2 + left })
+/// Another connection of a network with this bond: the timer starts again, unless the network is yet
+/// to prove that it comes over time. False when the bond has changed meanwhile.
+fn keep_on<A: Network>(entry: &Entry<A>, bond: Bond, span: u32, now: Tick) -> bool {
+    let left = bond.deadline.remaining(now);
+    let proven = entry.is_proven(bond.real);
+    if !proven && left > 0 && left <= span && span - left < PROOF_MS.min(span / 4) {
+        return entry.bond() == bond;
+    }
+    let kept = entry.rebind(bond, Bond { deadline: now.after(span), ..bond });
+    if kept && !proven && left <= span {
+        entry.prove(bond.real);
+    }
+    kept
+}
+
+/// How long a template with this bond, which is not over, goes on.
+fn left(bond: Bond, now: Tick) -> u32 {
+    match bond.deadline.reached(now) {
+        false => bond.deadline.remaining(now),
+        true => EXTENSION_MS - now.since(bond.deadline) % EXTENSION_MS,
+    }
+}
+
+/// The place to claim for a client of `service`: an empty one, else one that is over, else by what
+/// the [module](self) says, of equals the one whose time is over first.
+fn victim<A: Network>(
+    bucket: &[Entry<A>; WAYS],
+    service: ServiceId,
+    now: Tick,
+) -> Option<(usize, Owner)> {
+    let owners: [Owner; WAYS] = std::array::from_fn(|place| bucket[place].owner());
+    let all = || owners.iter().enumerate();
+    let empty = all().find(|(_, owner)| owner.stage() == Stage::Empty);
+    if let Some((place, owner)) = empty {
+        return Some((place, *owner));
+    }
+    // The newcomer has a place, too.
+    let live = || owners.iter().filter(|owner| owner.stage() == Stage::Live).map(|o| o.service());
+    let services = || live().chain([service]);
+    let first = |(n, s): &(usize, ServiceId)| services().position(|other| other == *s) == Some(*n);
+    let present = services().enumerate().filter(first).count();
+    let has_much = |s| services().filter(|other| *other == s).count() * present > WAYS;
+    let worth = |entry: &Entry<A>, owner: Owner| {
+        let bond = entry.bond();
+        match entry.is_over(bond, now) {
+            true => (0, 0),
+            false => {
+                let class = 1 + 2 * u32::from(entry.is_proven(bond.real));
+                (class + u32::from(!has_much(owner.service())), left(bond, now))
+            }
         }
-        Stage::Claimed | Stage::Lost => None,
     };
-    let places = bucket.iter().enumerate().filter_map(|(place, entry)| {
-        let owner = entry.owner();
-        Some((worth(entry, owner)?, (place, owner)))
-    });
-    places.min_by_key(|(worth, _)| *worth).map(|(_, victim)| victim)
+    let live = all().filter(|(_, owner)| owner.stage() == Stage::Live);
+    let victim = live.min_by_key(|(place, owner)| worth(&bucket[*place], **owner));
+    victim.map(|(place, owner)| (place, *owner))
 }
 
 /// Whether nobody else has a template, or a claim, of this key; claims are marked as lost.

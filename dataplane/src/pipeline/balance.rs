@@ -127,6 +127,9 @@ fn is_reused(snapshot: &Snapshot, state: State) -> bool {
     }
 }
 
+/// One in so many ACKs and datagrams makes a flow in a flood.
+const LET_IN: u32 = 32;
+
 /// Why a packet has no real server.
 pub(super) enum NoTarget {
     Drop(DropReason),
@@ -230,6 +233,9 @@ impl<B: PacketBuf> Pipeline<B> {
         if change.established() && flags != Flags::NONE {
             self.assure_bound(env, &flow.key, real);
         }
+        if change == Transition::Proven && flags != Flags::NONE {
+            self.prove_bound(env, &flow.key, real);
+        }
         if change.became_inactive() && !flags.has(Flags::REPLICA) {
             if let Some(stats) = self.stats.real(real) {
                 stats.active.sub(1);
@@ -295,7 +301,11 @@ impl<B: PacketBuf> Pipeline<B> {
         let Some(service) = env.snapshot.service(flow.service) else {
             return Err(NoTarget::Drop(DropReason::NoService));
         };
-        if flow.event == FlowEvent::Syn && service.finds_again && K::shard(self).is_flooded() {
+        // One-packet scheduling makes no flow anyway.
+        if service.finds_again
+            && !service.is_one_packet(flow.event)
+            && K::shard_mut(self).is_flooded(flow.event, env.now)
+        {
             if let Some(real) = self.without_flow(env, service, flow, absent) {
                 return Ok(real);
             }
@@ -303,11 +313,13 @@ impl<B: PacketBuf> Pipeline<B> {
         self.schedule_flow(env, service, flow)
     }
 
-    /// The real server of a SYN that is better sent on as it is: in a flood its flow would only
-    /// push out another's, and the client's next packet finds the same one by its hash.
+    /// The real server of a packet that is better sent on as it is: in a flood its flow would only
+    /// push out another's, and the client's next packet finds the same one by its hash. Of packets
+    /// that do not open a TCP connection one in [`LET_IN`] makes a flow even so, that what lasts
+    /// gets one.
     #[inline(always)]
     fn without_flow<K: Key, P, O>(
-        &self,
+        &mut self,
         env: &Env<'_, P, O>,
         service: &Service,
         flow: &FlowOf<K>,
@@ -318,7 +330,18 @@ impl<B: PacketBuf> Pipeline<B> {
             return None;
         }
         let real = service.owner(&flow.key)?;
-        self.stats.event(Event::FloodSyns).add(1);
+        if flow.event == FlowEvent::Syn {
+            self.stats.event(Event::FloodSyns).add(1);
+            return Some(real);
+        }
+        self.flood_turn = self.flood_turn.wrapping_add(1);
+        if self.flood_turn % LET_IN == 0 {
+            return None;
+        }
+        if flow.event != FlowEvent::Datagram {
+            self.stats.event(Event::MissNotSyn).add(1);
+        }
+        self.stats.event(Event::FloodPackets).add(1);
         Some(real)
     }
 
@@ -428,6 +451,7 @@ impl<B: PacketBuf> Pipeline<B> {
         flags: Flags,
     ) {
         let state = State::opening(flow.event);
+        K::shard_mut(self).assign(real, flow.service.0);
         let inserted = K::shard_mut(self).insert(flow.key, flow.hash, real, state, flags, env.now);
         if let Some(removed) = inserted.evicted {
             self.settle(env, &removed);
@@ -472,7 +496,10 @@ impl<B: PacketBuf> Pipeline<B> {
         }
         match removed.cause {
             Cause::Expired => self.stats.event(Event::FlowsExpired).add(1),
-            Cause::Evicted => self.stats.event(Event::FlowsEvicted).add(1),
+            Cause::Evicted => {
+                self.stats.event(Event::FlowsEvicted).add(1);
+                self.stats.event(Event::FlowsEvictedProven).add(removed.proven.into());
+            }
             Cause::Replaced => self.stats.event(Event::FlowsReplaced).add(1),
             Cause::Removed => {}
         }

@@ -140,7 +140,14 @@ impl<B: PacketBuf> Pipeline<B> {
         for Aside { mut buf, head, hash } in aside.drain(..) {
             let (ports, signal) = (head.ports as u32, head.signal);
             let passed = self.shard6.pass(hash, &head.addresses, ports, signal, env.now);
-            let Passed::Real(real) = passed else {
+            let real = match passed {
+                Passed::Real(real) => Some(real),
+                Passed::Absent => None,
+                Passed::Unknown => {
+                    self.shard6.pass_new(hash, &head.addresses, ports, signal, env.now)
+                }
+            };
+            let Some(real) = real else {
                 self.pass6_slowly(env, ingress, mac, buf);
                 continue;
             };

@@ -170,7 +170,8 @@ pub(super) trait FlowTable<K: flow::Key> {
     fn has_room(&self, hash: u64) -> bool;
     fn remove(&mut self, flow: FlowRef) -> Option<Removed<K>>;
     fn span(&self, state: State) -> u32;
-    fn is_flooded(&self) -> bool;
+    fn assign(&mut self, real: RealId, owner: u32);
+    fn is_flooded(&mut self, event: Event, now: Tick) -> bool;
     fn sweep(
         &mut self,
         now: Tick,
@@ -240,8 +241,13 @@ impl<K: flow::Key, const N: usize> FlowTable<K> for Table<K, N> {
     }
 
     #[inline(always)]
-    fn is_flooded(&self) -> bool {
-        self.is_flooded()
+    fn assign(&mut self, real: RealId, owner: u32) {
+        self.assign(real, owner);
+    }
+
+    #[inline(always)]
+    fn is_flooded(&mut self, event: Event, now: Tick) -> bool {
+        self.is_flooded(event, now)
     }
 
     #[inline(always)]

@@ -303,7 +303,17 @@ impl<B: PacketBuf> Pipeline<B> {
                 info.real = real;
             }
             Passed::Absent => self.decide_slowly(env, info, true),
-            Passed::Unknown => self.decide_slowly(env, info, false),
+            Passed::Unknown => self.decide_new(env, info),
+        }
+    }
+
+    /// The same for one whose flow may be a newcomer, which its packets leave as it is at first.
+    #[inline(never)]
+    fn decide_new<P, O: Output<B>>(&mut self, env: &mut Env<'_, P, O>, info: &mut Info) {
+        let Head { addresses, ports, signal, .. } = info.head;
+        match self.shard.pass_new(info.hash, &addresses, ports as u32, signal, env.now) {
+            Some(real) => info.real = real,
+            None => self.decide_slowly(env, info, false),
         }
     }
 
@@ -315,12 +325,13 @@ impl<B: PacketBuf> Pipeline<B> {
         info: &mut Info,
         absent: bool,
     ) {
+        let Head { addresses, ports, signal, .. } = info.head;
         info.real = NOWHERE;
         if info.head.has_bad_source() {
             info.fate = Fate::Drop(DropReason::BadSource);
             return;
         }
-        let key = FlowKey::from_words(info.head.addresses, info.head.ports);
+        let key = FlowKey::from_words(addresses, ports);
         let Some(service) = env.snapshot.find_service(key.vip, key.vip_port, key.protocol) else {
             info.fate = Fate::Drop(match env.snapshot.local(key.vip) {
                 Some(_) => DropReason::NoService,
@@ -328,7 +339,7 @@ impl<B: PacketBuf> Pipeline<B> {
             });
             return;
         };
-        let event = FlowEvent::of_signal(info.head.signal);
+        let event = FlowEvent::of_signal(signal);
         let flow = FlowOf { key, hash: info.hash, service, event };
         let found = if absent { None } else { self.find(env, &flow) };
         match found.map_or_else(|| self.schedule(env, &flow, absent), Ok) {

@@ -131,6 +131,8 @@ pub struct Pipeline<B> {
     infos: Box<[Info]>,
     /// Identification of the next outer packet that may be fragmented.
     ip_id: u16,
+    /// Packets that were to go without a flow, to let in one of so many.
+    flood_turn: u32,
     swept_at: Tick,
     sweep_debt: u32,
     sweep_debt6: u32,
@@ -145,7 +147,9 @@ impl<B: PacketBuf> Pipeline<B> {
         tables: Tables,
     ) -> Self {
         let Settings { me, workers, ports, seed } = *settings;
-        let Tables { shard, shard6, templates } = tables;
+        let Tables { mut shard, mut shard6, templates } = tables;
+        shard.divide(stats.real_slots(), stats.service_slots());
+        shard6.divide(stats.real_slots(), stats.service_slots());
         Pipeline {
             me,
             workers,
@@ -166,6 +170,7 @@ impl<B: PacketBuf> Pipeline<B> {
             staged: (0..ports).map(|_| ArrayVec::new()).collect(),
             infos: vec![Info::NONE; BURST].into(),
             ip_id: first_ip_id(me, workers),
+            flood_turn: 0,
             swept_at: Tick(0),
             sweep_debt: 0,
             sweep_debt6: 0,

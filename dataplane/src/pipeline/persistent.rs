@@ -122,6 +122,14 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
+    /// A flow of a client has proven itself, and with it that the client is one.
+    #[inline(never)]
+    pub(super) fn prove_bound<K: Key, P, O>(&self, env: &Env<'_, P, O>, key: &K, real: RealId) {
+        if let Some(network) = network_of(env.snapshot, key, real) {
+            K::templates(self).prove(&network, real);
+        }
+    }
+
     /// Takes a flow that has left the table off its template.
     #[inline(never)]
     pub(super) fn release_bound<K: Key, P, O>(&self, env: &Env<'_, P, O>, removed: &Removed<K>) {

@@ -200,10 +200,15 @@ impl Director {
     }
 
     pub(crate) fn of(workers: u16, flows: usize, spec: Spec) -> Director {
+        Director::sized(workers, flows, TEMPLATES, spec)
+    }
+
+    /// With room for so many flows of each worker, and so many templates.
+    pub(crate) fn sized(workers: u16, flows: usize, templates: usize, spec: Spec) -> Director {
         let stats: Vec<_> =
             (0..workers).map(|_| Arc::new(Stats::new(spec.ports.len(), SLOTS, SLOTS))).collect();
         let loads = Arc::new(LoadBoard::new(workers.into(), SLOTS));
-        let templates = AllTemplates::new(TEMPLATES, 1);
+        let templates = AllTemplates::new(templates, 1);
         let pipelines = stats.iter().zip(0..).map(|(stats, me)| {
             let settings =
                 Settings { me: WorkerId(me), workers, ports: spec.ports.len(), seed: SEED };

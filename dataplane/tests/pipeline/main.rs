@@ -25,6 +25,7 @@ mod limits;
 mod methods;
 mod one_packet;
 mod order;
+mod outlive;
 mod persistence;
 mod ports;
 mod queries;

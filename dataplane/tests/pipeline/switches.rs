@@ -94,6 +94,7 @@ fn they_wait_no_longer_than_their_timer() {
     let mut director = Director::with_switches(WAITING, &[ONE]);
     director.all_states();
     director.wait(5_000);
+    director.receive(&[ack(1)]);
     director.switched(WAITING, &[OTHER]);
     // Their packets go on coming, a minute apart, and keep nothing alive.
     for _ in 0..15 {
@@ -117,6 +118,8 @@ fn they_wait_no_longer_than_their_timer_over_ipv6() {
     ] {
         let mut director = Director::with_switches(WAITING, &[service]);
         director.receive(&first);
+        director.wait(1_000);
+        director.receive(&first[1..]);
         director.switched(WAITING, &[other]);
         for _ in 0..15 {
             let verdict = director.verdict(&first[1]);
