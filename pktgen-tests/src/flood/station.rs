@@ -265,8 +265,8 @@ impl Station {
     /// When the director does not answer, or honest clients cannot connect beforehand.
     pub fn flood(&mut self, kind: Kind, time: Duration) -> Report {
         let before = self.establish();
-        self.settle();
-        let (counts, stats) = (self.source.counts(), self.director.stats());
+        let (_, stats) = self.settle();
+        let counts = self.source.counts();
         let questions = self.ask(time);
         let flood = Flood {
             templates: kind.templates(),
@@ -299,8 +299,7 @@ impl Station {
                 fragments.whole += usize::from(is_whole(family));
             }
         }
-        let balanced = self.settle();
-        let after = self.director.stats();
+        let (balanced, after) = self.settle();
         let mbufs = |stats: &Value| stats["mbufs_in_use"].as_i64().expect("a count");
         let honest = self.honest();
         Report {
@@ -317,17 +316,18 @@ impl Station {
         }
     }
 
-    /// Waits until nothing is under way: whether every packet has its verdict then.
-    fn settle(&self) -> bool {
+    /// Waits until nothing is under way: whether every packet has its verdict then, and the counters
+    /// of that moment. A moment later a frame of the segment may be under way again.
+    fn settle(&self) -> (bool, Value) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let quiet = || self.director.stats()["mbufs_in_use"] == 0 && self.director.is_balanced();
-        while Instant::now() < deadline {
-            if quiet() {
-                return true;
+        loop {
+            let (balanced, stats) = (self.director.is_balanced(), self.director.stats());
+            let quiet = balanced && stats["mbufs_in_use"] == 0;
+            if quiet || Instant::now() > deadline {
+                return (balanced, stats);
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        self.director.is_balanced()
     }
 
     /// Has the router ask the director's addresses as long as the flood takes.
