@@ -88,10 +88,16 @@ macro_rules! floods {
 
 floods! { 1, one_worker:
     syn Syn,
+    ack Ack,
+    syn_ack SynAck,
     later_fragments LaterFragments,
     icmp_errors IcmpErrors,
 }
 
 floods! { 2, two_workers:
     syn Syn,
+    ack Ack,
+    syn_ack SynAck,
+    udp Udp,
+    persistent Persistent,
 }
