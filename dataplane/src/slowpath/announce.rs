@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Millis;
+use super::conflict::{Conflict, Station, Warnings};
 use super::limit::{Gate, Pace};
 use super::output::Context;
 use crate::packet::buf::{BufPool, PacketBuf};
@@ -24,8 +25,6 @@ const ANNOUNCE_NUM: u8 = 3;
 const ANNOUNCE_INTERVAL: u64 = 1_000;
 /// RFC 5227 1.1, DEFEND_INTERVAL, in milliseconds.
 const DEFEND_INTERVAL: u64 = 10_000;
-/// Between two warnings about one address, in milliseconds.
-const WARN_INTERVAL: u64 = 60_000;
 
 type Key = (PortId, IpAddr);
 
@@ -49,6 +48,7 @@ pub(super) struct Announcer {
     known: BTreeMap<Key, Announced>,
     due: BTreeSet<(Millis, Key)>,
     claims: BTreeMap<Key, Claim>,
+    warnings: Warnings,
     pace: Pace,
 }
 
@@ -58,6 +58,7 @@ impl Announcer {
             known: BTreeMap::new(),
             due: BTreeSet::new(),
             claims: BTreeMap::new(),
+            warnings: Warnings::new(),
             pace: Pace::new(),
         }
     }
@@ -120,36 +121,30 @@ impl Announcer {
         }
     }
 
-    /// Another station, `mac`, uses `address`, which is ours on `port`.
+    /// Another station, `mac`, uses `address`, which is ours on `port`. `neighbor` finds the address
+    /// of the neighbor on that port with an Ethernet address.
     pub(super) fn claimed<B: PacketBuf, P: BufPool<B>>(
         &mut self,
         port: PortId,
         address: IpAddr,
         mac: Mac,
+        neighbor: impl FnOnce(PortId, Mac) -> Option<IpAddr>,
         cx: &mut Context<'_, B, P>,
     ) {
         let claim = self.claims.entry((port, address)).or_insert_with(|| Claim {
             defend: Gate::new(DEFEND_INTERVAL),
-            warn: Gate::new(WARN_INTERVAL),
+            warn: Warnings::gate(),
         });
-        if let Some(missed) = claim.warn.pass(cx.now) {
-            let name = cx.own.port_name(port);
-            if cx.own.is_vip(address) {
-                let advice = if address.is_ipv4() {
-                    "in ARP; a real server must not: set arp_ignore = 1 and arp_announce = 2"
-                } else {
-                    "in neighbor discovery; a real server must not: give it the VIP on lo only"
-                };
-                log::warn!(
-                    "{mac} on port {name} uses VIP {address} {advice} ({missed} such messages not \
-                     logged)"
-                );
-            } else {
-                log::warn!(
-                    "{mac} on port {name} uses the director's address {address} \
-                     ({missed} such messages not logged)"
-                );
-            }
+        if let Some(missed) = self.warnings.pass(&mut claim.warn, cx.now) {
+            let is_gateway = |a| cx.own.port(port).is_some_and(|p| p.gateways.contains(&a));
+            let station = match neighbor(port, mac) {
+                Some(address) if is_gateway(address) => Station::Gateway(address),
+                Some(address) => Station::Real(address),
+                None => Station::Other,
+            };
+            let (name, is_vip) = (cx.own.port_name(port), cx.own.is_vip(address));
+            let conflict = Conflict { port: name, address, is_vip, mac, station };
+            log::warn!("{conflict} ({missed} such messages not logged)");
         }
         if claim.defend.pass(cx.now).is_some() {
             if let Some(own) = cx.own.mac(port) {

@@ -36,7 +36,7 @@ pub(super) fn receive<B: PacketBuf, P: BufPool<B>>(
     };
     let spa = IpAddr::V4(packet.spa);
     if cx.own.answers_for(port, spa) {
-        announcer.claimed(port, spa, packet.sha, cx);
+        announcer.claimed(port, spa, packet.sha, |port, mac| neighbors.with_mac(port, mac), cx);
         return Err(DropReason::ArpConflict);
     }
     let for_us = cx.own.answers_for(port, packet.tpa.into());

@@ -38,6 +38,7 @@
 mod announce;
 mod answer;
 mod arp;
+mod conflict;
 mod dad;
 mod icmp;
 mod icmp6;

@@ -76,7 +76,7 @@ fn solicited<B: PacketBuf, P: BufPool<B>>(
     } else {
         let src = IpAddr::V6(message.src);
         if cx.own.is_vip(src) || cx.own.is_ports(port, src) {
-            return Err(used_by_another(parts.announcer, port, src, sender, cx));
+            return Err(used_by_another(parts, port, src, sender, cx));
         }
         // RFC 4861 7.2.3: the sender's address is taken for what it says, by the one that is asked.
         if let Some(told) = told.filter(|_| cx.own.answers_for(port, target)) {
@@ -109,7 +109,7 @@ fn advertised<B: PacketBuf, P: BufPool<B>>(
     }
     for address in [message.target, message.src].map(IpAddr::V6) {
         if cx.own.is_vip(address) || cx.own.is_ports(port, address) {
-            return Err(used_by_another(parts.announcer, port, address, sender, cx));
+            return Err(used_by_another(parts, port, address, sender, cx));
         }
     }
     let taught = parts.neighbors.advertised(port, message.target, what, cx);
@@ -118,14 +118,16 @@ fn advertised<B: PacketBuf, P: BufPool<B>>(
 
 /// Another station uses `address`, which is ours: defended if it is in use here.
 fn used_by_another<B: PacketBuf, P: BufPool<B>>(
-    announcer: &mut Announcer,
+    parts: &mut Parts<'_, B>,
     port: PortId,
     address: IpAddr,
     mac: Mac,
     cx: &mut Context<'_, B, P>,
 ) -> DropReason {
     if cx.own.answers_for(port, address) {
-        announcer.claimed(port, address, mac, cx);
+        let neighbors = &*parts.neighbors;
+        let neighbor = |port, mac| neighbors.with_mac(port, mac);
+        parts.announcer.claimed(port, address, mac, neighbor, cx);
     }
     DropReason::NdpConflict
 }

@@ -132,6 +132,12 @@ impl<B: PacketBuf> Neighbors<B> {
         self.entries.iter().map(view).collect()
     }
 
+    /// The address of the neighbor on a port that has this Ethernet address.
+    pub(super) fn with_mac(&self, port: PortId, mac: Mac) -> Option<IpAddr> {
+        let is_it = |e: &&Entry<B>| e.port == port && e.neighbor.mac() == Some(mac);
+        self.entries.values().find(is_it).map(|entry| entry.address)
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         self.timers.first().map(|(due, _)| self.pace.opens(*due))
     }
