@@ -64,6 +64,10 @@ pub const fn add(a: u16, b: u16) -> u16 {
 }
 
 /// The new checksum when a 16-bit word it covers changes from `old_word` to `new_word`.
+///
+/// What it covers must not be all zero afterwards: the checksum of that is 0xffff, and this gives
+/// 0x0000, as of what sums up to minus zero. An IPv4 header never is, nor is anything with an IPv6
+/// pseudo header.
 #[inline(always)]
 pub const fn update16(old_checksum: u16, old_word: u16, new_word: u16) -> u16 {
     // RFC 1624 eqn. 3: HC' = ~(~HC + ~m + m'). Unlike eqn. 4 it gives, as a full computation
@@ -71,7 +75,7 @@ pub const fn update16(old_checksum: u16, old_word: u16, new_word: u16) -> u16 {
     !fold(!old_checksum as u64 + !old_word as u64 + new_word as u64)
 }
 
-/// The new checksum when an aligned 32-bit word it covers changes.
+/// The new checksum when an aligned 32-bit word it covers changes, under the same condition.
 #[inline(always)]
 pub const fn update32(old_checksum: u16, old_word: u32, new_word: u32) -> u16 {
     !fold(!old_checksum as u64 + !old_word as u64 + new_word as u64)

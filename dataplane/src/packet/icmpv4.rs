@@ -164,7 +164,8 @@ impl Header {
 ///
 /// The addresses are swapped, the TTL is a new packet's, TOS and options stay (RFC 1122 3.2.2.6).
 /// The ICMP checksum is brought along, not computed: a request damaged on its way makes a reply
-/// that the client finds damaged, and the data need not be read.
+/// that the client finds damaged, and the data need not be read: but for a reply that is all zero,
+/// which the update alone cannot tell from one that sums up to minus zero.
 ///
 /// # Errors
 /// Nothing is changed and `Unsupported` returned when this is no echo request, is a fragment, or
@@ -191,6 +192,11 @@ pub fn echo_reply_in_place(ip: &mut [u8], id: u16) -> Result<(), HeaderError> {
     );
     icmp[at::KIND] = kind::ECHO_REPLY;
     set16(icmp, at::CHECKSUM, check);
+    // See `checksum::update16`. What lies in later segments is not looked at: where those are not
+    // all zero either form of zero is right.
+    if icmp.iter().all(|byte| *byte == 0) {
+        set16(icmp, at::CHECKSUM, 0xffff);
+    }
     Ok(())
 }
 

@@ -168,6 +168,79 @@ fn the_quoted_flow_is_found() {
     assert_eq!(quoted(&icmp), Err(HeaderError::Unsupported));
 }
 
+/// An echo request with these data behind the first four bytes, and its reply.
+fn replied(rest: &[u8]) -> Vec<u8> {
+    let mut icmp = [&[kind::ECHO_REQUEST, 0, 0, 0], rest].concat();
+    let check = plain_checksum(&icmp);
+    set16(&mut icmp, at::CHECKSUM, check);
+    let (src, dst) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(203, 0, 113, 80));
+    let mut packet = vec![0; ipv4::MIN_HEADER_LEN];
+    ipv4::Header::new(src, dst, ICMP, icmp.len() as u16).emit(&mut packet).unwrap();
+    packet.extend(icmp);
+    echo_reply_in_place(&mut packet, 1).unwrap();
+    packet[ipv4::MIN_HEADER_LEN..].to_vec()
+}
+
+/// RFC 1071 4.1, word by word; the checksum field is taken as it is.
+fn plain_checksum(bytes: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    for word in bytes.chunks(2) {
+        sum += u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// The reply's checksum is the one that a computation over all of it gives.
+fn assert_right(rest: &[u8]) {
+    let mut reply = replied(rest);
+    let check = get16(&reply, at::CHECKSUM);
+    assert!(Packet::new(&reply).unwrap().verify_checksum(), "{rest:02x?}: {check:04x}");
+    set16(&mut reply, at::CHECKSUM, 0);
+    assert_eq!(check, plain_checksum(&reply), "{rest:02x?}");
+}
+
+/// A request as it was found to be answered wrongly: identifier, sequence number and data are zero.
+#[rustfmt::skip]
+const ALL_ZERO: [u8; 28] = [
+    0x45, 0x00, 0x00, 0x1c, 0x00, 0x01, 0x00, 0x00, 0x40, 0x01, 0x2f, 0x3e,
+    198, 51, 100, 7, 192, 0, 2, 100,
+    0x08, 0x00, 0xf7, 0xff, 0x00, 0x00, 0x00, 0x00,
+];
+
+#[test]
+fn a_reply_that_is_all_zero_has_a_checksum_that_is_not() {
+    let mut packet = ALL_ZERO;
+    echo_reply_in_place(&mut packet, 7).unwrap();
+    assert_eq!(packet[20..], [0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    assert!(ipv4::Packet::new(&packet[..]).unwrap().verify_checksum());
+}
+
+#[test]
+fn a_replys_checksum_is_a_full_computation() {
+    for len in 0..70 {
+        assert_right(&vec![0; 4 + len]);
+        assert_right(&vec![0xff; 4 + len]);
+    }
+    for word in 0..=u16::MAX {
+        let [high, low] = word.to_be_bytes();
+        let [h, l] = (!word).to_be_bytes();
+        assert_right(&[high, low, 0, 0]);
+        // Data that sum up to minus zero.
+        assert_right(&[high, low, h, l]);
+        assert_right(&[0, 0, 0, 0, high, low, h, l, 0]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn so_it_is_whatever_the_data(
+        rest in proptest::collection::vec(prop_oneof![3 => Just(0u8), 2 => Just(0xff), 1 => any::<u8>()], 4..40)
+    ) {
+        assert_right(&rest);
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_refused_or_round_trip(mut bytes in proptest::collection::vec(any::<u8>(), 0..40), fix: bool) {
