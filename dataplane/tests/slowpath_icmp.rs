@@ -63,7 +63,9 @@ fn a_ping_is_answered_by_the_address_that_was_asked() {
 
 #[test]
 fn pings_that_are_not_answered() {
-    use DropReason::{BadIcmpChecksum, BadSource, FragmentToDirector, SlowPathUnknown};
+    use DropReason::{
+        BadIcmpChecksum, BadSource, EchoRefused, FragmentToDirector, SlowPathUnknown,
+    };
     let from = |src: [u8; 4]| {
         Build::eth(ROUTER, WAN_MAC).ipv4(src.into(), VIP).icmp(8, 0, 1).payload(b"data")
     };
@@ -83,21 +85,13 @@ fn pings_that_are_not_answered() {
         ("group source", eth(Mac([1; 6]), WAN_MAC), BadSource),
         ("broadcast frame", eth(ROUTER, Mac::BROADCAST), BadSource),
         ("own source", eth(LAN_MAC, WAN_MAC), BadSource),
-        (
-            "source route",
-            ping(VIP, b"").options(&[131, 7, 4, 1, 2, 3, 4]).finish(),
-            SlowPathUnknown,
-        ),
+        ("source route", ping(VIP, b"").options(&[131, 7, 4, 1, 2, 3, 4]).finish(), EchoRefused),
         (
             "reply",
             Build::eth(ROUTER, WAN_MAC).ipv4(CIP, VIP).icmp(0, 0, 1).finish(),
             SlowPathUnknown,
         ),
-        (
-            "code",
-            Build::eth(ROUTER, WAN_MAC).ipv4(CIP, VIP).icmp(8, 1, 1).finish(),
-            SlowPathUnknown,
-        ),
+        ("code", Build::eth(ROUTER, WAN_MAC).ipv4(CIP, VIP).icmp(8, 1, 1).finish(), EchoRefused),
         ("cut", ping(VIP, b"data").finish()[..45].to_vec(), SlowPathUnknown),
         ("loopback", from([127, 0, 0, 1]).finish(), SlowPathUnknown),
         ("tcp", syn().finish(), SlowPathUnknown),
@@ -108,6 +102,55 @@ fn pings_that_are_not_answered() {
         assert_eq!(bench.dropped(reason), 1, "{what}: {:?}", bench.counts().dropped);
         assert!(bench.sent.is_empty(), "{what}");
     }
+}
+
+/// The request that was answered wrongly: identifier, sequence number and data are zero.
+#[rustfmt::skip]
+const ALL_ZERO: [u8; 42] = [
+    0x02, 0x00, 0x00, 0x00, 0x01, 0x01, 0x02, 0x00, 0x00, 0x00, 0x09, 0x09, 0x08, 0x00,
+    0x45, 0x00, 0x00, 0x1c, 0x00, 0x01, 0x00, 0x00, 0x40, 0x01, 0x4a, 0x1b,
+    100, 64, 7, 7, 192, 168, 0, 100,
+    0x08, 0x00, 0xf7, 0xff, 0x00, 0x00, 0x00, 0x00,
+];
+
+#[test]
+fn a_ping_of_zeroes_is_answered_with_a_right_checksum() {
+    let mut frame = ALL_ZERO.to_vec();
+    let sum = etherparse::Ipv4HeaderSlice::from_slice(&frame[14..]).unwrap();
+    let sum = sum.to_header().calc_header_checksum();
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    for zeroes in [0, 1, 2, 56, 1400] {
+        let built = ping(VIP, &vec![0; zeroes]).icmp(8, 0, 0).pad(60).finish();
+        for frame in [&frame, &built] {
+            let mut bench = Bench::with(0);
+            bench.punt(WAN, PuntReason::Echo, frame);
+            let (_, answer) = bench.one();
+            // Which verifies the checksum by another implementation.
+            let packet = read(&answer, (WAN_MAC, ROUTER), (VIP, CIP));
+            assert_eq!(icmp(&packet).checksum(), 0xffff);
+        }
+    }
+    // In several segments.
+    let mut reply = Vec::new();
+    let stats = std::sync::Arc::new(dataplane::stats::Stats::new(2, 0, 0));
+    let hops = std::sync::Arc::new(dataplane::snapshot::neighbors::NextHops::new(1));
+    let mut slow = SlowPath::new(ChainedPool, hops, stats, 1);
+    slow.configure(&links(0), Millis(0), &mut |_, _| {});
+    for tail in [&[0; 8][..], &[0, 0, 0xff, 0xff, 0, 0]] {
+        let frame = ping(VIP, tail).icmp(8, 0, 0).finish();
+        let buf = Chained { bytes: frame, first: 42 };
+        let punt = Punt { ingress: WAN, reason: PuntReason::Echo, buf };
+        slow.punt(punt, Millis(5), &mut |_, buf: Chained| reply = buf.bytes);
+        let checked = etherparse::Icmpv4Slice::from_slice(&reply[34..]).unwrap();
+        let sum = plain_sum(&reply[34..]);
+        assert_eq!(sum, 0xffff, "{checked:?}");
+    }
+}
+
+/// The one's complement sum, word by word.
+fn plain_sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(*w.get(1).unwrap_or(&0)));
+    words.fold(0, |sum, word| (sum + word) % 0x1_0000 + (sum + word) / 0x1_0000) as u16
 }
 
 #[test]

@@ -100,7 +100,9 @@ fn a_ping_behind_extension_headers_is_answered_without_them() {
 
 #[test]
 fn pings_that_are_not_answered() {
-    use DropReason::{BadIcmpChecksum, BadSource, FragmentToDirector, SlowPathUnknown};
+    use DropReason::{
+        BadIcmpChecksum, BadSource, EchoRefused, FragmentToDirector, SlowPathUnknown,
+    };
     let from =
         |src: Ipv6Addr| Build::eth(ROUTER, WAN_MAC).ipv6(src, VIP6).icmp6(128, 0, 0).finish();
     let eth = |src, dst| Build::eth(src, dst).ipv6(CIP6, VIP6).icmp6(128, 0, 0).finish();
@@ -125,12 +127,12 @@ fn pings_that_are_not_answered() {
         (
             "option that is not to be skipped",
             ping(VIP6, b"").ext(60, &[0, 0x41, 4, 0, 0, 0, 0]).finish(),
-            SlowPathUnknown,
+            EchoRefused,
         ),
         (
             "authentication header",
             ping(VIP6, b"").ext(51, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).finish(),
-            SlowPathUnknown,
+            EchoRefused,
         ),
         (
             "reply",
@@ -140,7 +142,7 @@ fn pings_that_are_not_answered() {
         (
             "code",
             Build::eth(ROUTER, WAN_MAC).ipv6(CIP6, VIP6).icmp6(128, 1, 1).finish(),
-            SlowPathUnknown,
+            EchoRefused,
         ),
         ("cut", ping(VIP6, b"data").finish()[..60].to_vec(), SlowPathUnknown),
         ("loopback", from(Ipv6Addr::LOCALHOST), SlowPathUnknown),
@@ -179,6 +181,22 @@ fn packet_too_big_tells_the_mtu_in_1280_bytes_at_most() {
         let packet = read(&answer, (WAN_MAC, ROUTER), (VIP6, CIP6));
         assert_eq!(icmp(&packet).icmp_type(), Icmpv6Type::PacketTooBig { mtu: told });
         assert_eq!(icmp(&packet).payload(), &frame[14..14 + 1280 - 48]);
+    }
+}
+
+#[test]
+fn pings_of_zeroes_are_answered_with_a_right_checksum() {
+    // The pseudo header is never all zero, so one form of zero is right.
+    for id in 0..=u16::MAX {
+        if id % 5 != 0 && id > 100 && id < 65_000 {
+            continue;
+        }
+        let [high, low] = id.to_be_bytes();
+        let mut bench = Bench::with6(0);
+        let ping = Build::eth(ROUTER, WAN_MAC).ipv6(CIP6, VIP6).icmp6(128, 0, 0);
+        bench.punt(WAN, PuntReason::Echo, &ping.payload(&[high, low]).finish());
+        let (_, answer) = bench.one();
+        icmp(&read(&answer, (WAN_MAC, ROUTER), (VIP6, CIP6)));
     }
 }
 

@@ -212,3 +212,29 @@ fn flows_fare_as_by_default_there() {
 fn flows_fare_as_with_all_the_other_way() {
     compare_switches(true, 0, true);
 }
+
+/// A drained real server keeps its flows here as it does there with `expire_nodest_conn = 0`,
+/// whatever that is set to here.
+fn compare_drained(nodest: bool, reuse: u8) {
+    let vs = "sysctl -qw net.ipv4.vs";
+    compare_with(
+        "drained.txt",
+        &format!("{vs}.expire_nodest_conn=0\n{vs}.conn_reuse_mode={reuse}"),
+        &format!("expire_nodest_conn = {nodest}\nconn_reuse_mode = {reuse}"),
+    );
+}
+
+#[test]
+fn flows_stay_with_a_real_server_that_drains() {
+    compare_drained(true, 2);
+}
+
+#[test]
+fn flows_stay_with_a_real_server_that_drains_and_waits() {
+    compare_drained(false, 1);
+}
+
+#[test]
+fn sloppy_takes_up_what_it_does_there() {
+    compare_with("sloppy.txt", "sysctl -qw net.ipv4.vs.sloppy_tcp=1", "sloppy_tcp = true");
+}

@@ -9,7 +9,8 @@
 //! them. Nothing here panics on any input, allocates (but [`build`], for tests and tables) or logs.
 //!
 //! # Limits
-//! IPv4 and IPv6 over untagged Ethernet II. VLAN tags are recognised and refused by name.
+//! IPv4 and IPv6 over untagged Ethernet II. VLAN tags are recognised and refused by name; [`tag`]
+//! takes those off that name no VLAN.
 //! [`parse`] refuses IPv6 by name too: [`parse6`] is its counterpart, not wired in yet.
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ pub mod mld;
 pub mod ndp;
 pub mod parse;
 pub mod parse6;
+pub mod tag;
 pub mod tcp;
 pub mod udp;
 

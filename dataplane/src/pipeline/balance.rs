@@ -98,10 +98,15 @@ impl Loads for ServiceLoads<'_> {
 }
 
 /// Whether a packet without a flow makes one when it is scheduled. A connection that is over needs
-/// none; a malformed segment deserves none.
+/// none; a segment that no client opens one with deserves none, unless connections are taken up in
+/// the middle (`sloppy`).
 #[inline(always)]
-pub(super) const fn makes_flow(event: FlowEvent) -> bool {
-    !matches!(event, FlowEvent::Rst | FlowEvent::Other)
+pub(super) const fn makes_flow(event: FlowEvent, sloppy: bool) -> bool {
+    match event {
+        FlowEvent::Rst => false,
+        FlowEvent::Other => sloppy,
+        FlowEvent::Syn | FlowEvent::Ack | FlowEvent::Fin | FlowEvent::Datagram => true,
+    }
 }
 
 impl Service {
@@ -245,9 +250,9 @@ impl<B: PacketBuf> Pipeline<B> {
         Some(())
     }
 
-    /// A SYN on a flow that is there: `None` when it is to be scheduled. Follows `ip_vs_in` and
-    /// `is_new_conn_expected` of LVS: where the real server drains, and flows end with their real
-    /// servers, any SYN is.
+    /// A SYN on a flow that is there: `None` when it is to be scheduled. Follows
+    /// `is_new_conn_expected` of LVS, whatever the real server's weight: a repeated SYN, or one that
+    /// somebody forged, moves no connection off a real server that drains.
     fn reopen<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
@@ -255,10 +260,6 @@ impl<B: PacketBuf> Pipeline<B> {
         (real, flags): (RealId, Flags),
         change: Transition,
     ) -> Option<()> {
-        let drains = env.snapshot.real(real).is_some_and(|r| r.quiescent);
-        if drains && env.snapshot.switches.expire_nodest_conn {
-            return None;
-        }
         if let Transition::NewConnection { from } = change {
             // Its L4 port may be another virtual service's since.
             let moved = env.snapshot.real(real).is_none_or(|r| r.service != flow.service);
@@ -379,7 +380,7 @@ impl<B: PacketBuf> Pipeline<B> {
         };
         if service.is_one_packet(flow.event) {
             self.count_connection(flow.service, real);
-        } else if makes_flow(flow.event) {
+        } else if makes_flow(flow.event, env.snapshot.switches.sloppy_tcp) {
             let flags = match service.persistence {
                 None => Flags::NONE,
                 Some(_) => Flags::BOUND,
@@ -390,9 +391,11 @@ impl<B: PacketBuf> Pipeline<B> {
         Ok(real)
     }
 
-    /// Whether any scheduler takes up a connection in the middle.
+    /// Whether any scheduler takes up a connection in the middle: by any segment but a RST, as
+    /// `tcp_conn_schedule` of LVS. A SYN-ACK answers the SYN of a real server that the director has
+    /// not seen (FTP in active mode).
     const fn picks_up<P, O>(&self, env: &Env<'_, P, O>, event: FlowEvent) -> bool {
-        env.snapshot.switches.sloppy_tcp && matches!(event, FlowEvent::Ack | FlowEvent::Fin)
+        env.snapshot.switches.sloppy_tcp && !matches!(event, FlowEvent::Rst)
     }
 
     pub(super) fn pick(

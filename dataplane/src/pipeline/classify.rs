@@ -2,10 +2,13 @@
 
 use super::family::{FlowTable, Key, Packet};
 use super::fast::Info;
+use super::icmp::is_handed_on;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::icmpv4;
+use crate::packet::ipv4::protocol;
 use crate::packet::parse::{Ipv4Packet, L4, ParseError, Parsed, parse};
+use crate::packet::tag::{self, TagError};
 use crate::snapshot::{Local, Snapshot};
 use crate::stats::DropReason;
 use crate::types::{Mac, PortId, Protocol, PuntReason};
@@ -43,7 +46,7 @@ pub(super) enum Classified<B> {
 /// go first, for one of them may be of the same flow, or make it.
 #[inline(always)]
 pub(super) fn may_go_on(ip: &Ipv4Packet) -> bool {
-    ip.fragment.is_fragment() || matches!(ip.l4, L4::Icmp { kind, .. } if icmpv4::is_error(kind))
+    ip.fragment.is_fragment() || matches!(ip.l4, L4::Icmp { kind, .. } if is_handed_on(kind))
 }
 
 impl<B: PacketBuf> Pipeline<B> {
@@ -72,6 +75,7 @@ impl<B: PacketBuf> Pipeline<B> {
                 self.classify6(env, ingress, mac, buf);
                 return None;
             }
+            Err(ParseError::Vlan) => return self.classify_tagged(env, ingress, mac, buf),
             Err(error) => {
                 self.drop_packet(error.into(), buf);
                 return None;
@@ -84,6 +88,25 @@ impl<B: PacketBuf> Pipeline<B> {
             }
             flow => Some(Classified::Exception(buf, ip, flow)),
         }
+    }
+
+    /// A frame with a VLAN tag. One that names no VLAN is taken off, and the packet goes on as any
+    /// other: it leaves without.
+    #[inline(never)]
+    fn classify_tagged<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        mac: Mac,
+        mut buf: B,
+    ) -> Option<Classified<B>> {
+        let reason = match tag::take_off(&mut buf) {
+            Ok(()) => return self.classify(env, ingress, mac, buf),
+            Err(TagError::TooShort) => DropReason::TooShort,
+            Err(TagError::Vlan) => DropReason::Vlan,
+        };
+        self.drop_packet(reason, buf);
+        None
     }
 
     /// The flow of a TCP or UDP packet to a virtual service; later fragments have none.
@@ -122,15 +145,26 @@ impl<B: PacketBuf> Pipeline<B> {
             (L4::Icmp { .. }, Local::Dip(_)) => {
                 self.punt(env, ingress, PuntReason::IcmpToDirector, buf);
             }
-            (L4::Icmp { kind, .. }, Local::Vip) if icmpv4::is_error(kind) => {
+            (L4::Icmp { kind, .. }, Local::Vip) if is_handed_on(kind) => {
                 self.icmp_error(env, ingress, buf, ip, self.me);
+            }
+            (L4::Icmp { kind: icmpv4::kind::REDIRECT, .. }, Local::Vip) => {
+                self.drop_packet(DropReason::IcmpRedirect, buf);
             }
             (L4::Icmp { .. }, Local::Vip) => self.drop_packet(DropReason::IcmpType, buf),
             (L4::LaterFragment, Local::Vip) if Protocol::from_number(ip.protocol).is_some() => {
                 self.later_fragment(env, ingress, buf, ip);
             }
-            (L4::Tcp { .. } | L4::Udp { .. }, _) => self.drop_packet(DropReason::NoService, buf),
-            (L4::LaterFragment | L4::Other, _) => {
+            (L4::LaterFragment, local)
+                if ip.protocol == protocol::ICMP || matches!(local, Local::Dip(_)) =>
+            {
+                self.drop_packet(DropReason::FragmentToDirector, buf);
+            }
+            (_, Local::Dip(_)) => self.drop_packet(DropReason::ToDirector, buf),
+            (L4::Tcp { .. } | L4::Udp { .. }, Local::Vip) => {
+                self.drop_packet(DropReason::NoService, buf);
+            }
+            (L4::LaterFragment | L4::Other, Local::Vip) => {
                 self.drop_packet(DropReason::ProtocolUnsupported, buf);
             }
         }

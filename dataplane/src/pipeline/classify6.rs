@@ -271,8 +271,16 @@ impl<B: PacketBuf> Pipeline<B> {
                 self.pass6(env, ingress, mac);
                 self.later_fragment(env, ingress, buf, ip);
             }
-            (L4::Tcp { .. } | L4::Udp { .. }, _) => self.drop_packet(DropReason::NoService, buf),
-            (L4::LaterFragment | L4::Other, _) => {
+            (L4::LaterFragment, to)
+                if ip.protocol == ipv6::next::ICMPV6 || matches!(to, To::Director) =>
+            {
+                self.drop_packet(DropReason::FragmentToDirector, buf);
+            }
+            (_, To::Director) => self.drop_packet(DropReason::ToDirector, buf),
+            (L4::Tcp { .. } | L4::Udp { .. }, To::Vip) => {
+                self.drop_packet(DropReason::NoService, buf);
+            }
+            (L4::LaterFragment | L4::Other, To::Vip) => {
                 self.drop_packet(DropReason::ProtocolUnsupported, buf);
             }
         }

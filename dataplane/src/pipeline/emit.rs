@@ -16,7 +16,8 @@ impl From<ForwardError> for DropReason {
     fn from(error: ForwardError) -> DropReason {
         match error {
             ForwardError::NoHeadroom => DropReason::NoHeadroom,
-            ForwardError::TooLong | ForwardError::NoIpHeader => DropReason::TooLong,
+            ForwardError::TooLong => DropReason::TooLong,
+            ForwardError::NoIpHeader => DropReason::TooShort,
         }
     }
 }
@@ -183,7 +184,10 @@ impl<B: PacketBuf> Pipeline<B> {
             (Err(FragmentError::NoBuffer | FragmentError::BufferTooSmall), _) => {
                 DropReason::NoBuffer
             }
-            (Err(_), _) => DropReason::TooManyFragments,
+            (Err(FragmentError::BadPacket), _) => DropReason::TooShort,
+            (Err(FragmentError::TooManyFragments | FragmentError::DontFragment), _) => {
+                DropReason::TooManyFragments
+            }
         };
         self.drop_packet(refused, buf);
         false

@@ -17,7 +17,7 @@ use crate::packet::ethernet::{self, EtherType};
 use crate::packet::fast::{self, Ethernet, Head};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::pipeline::balance::NoTarget;
-use crate::snapshot::{Snapshot, Way};
+use crate::snapshot::{Local, Snapshot, Way};
 use crate::stats::{DropReason, Event, Forwarded};
 use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId};
 
@@ -334,7 +334,8 @@ impl<B: PacketBuf> Pipeline<B> {
         let key = FlowKey::from_words(addresses, ports);
         let Some(service) = env.snapshot.find_service(key.vip, key.vip_port, key.protocol) else {
             info.fate = Fate::Drop(match env.snapshot.local(key.vip) {
-                Some(_) => DropReason::NoService,
+                Some(Local::Vip) => DropReason::NoService,
+                Some(Local::Dip(_)) => DropReason::ToDirector,
                 None => DropReason::NotLocal,
             });
             return;

@@ -294,7 +294,7 @@ impl<B: PacketBuf> Pipeline<B> {
         self.learn_first(env, ip, real);
         // One that is over, one-packet scheduling and a flood make none.
         let made = I::Key::shard(self).find(&flow.key, flow.hash, env.now);
-        if !makes_flow(flow.event) || made.is_none() {
+        if !makes_flow(flow.event, env.snapshot.switches.sloppy_tcp) || made.is_none() {
             return;
         }
         // Where a hash finds the real server again, replicas matter only when real servers change.

@@ -8,10 +8,21 @@ use super::family::{FlowTable, Key, Packet};
 use super::peers::Seeking;
 use super::{Env, Handoff, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
+use crate::packet::icmpv4::kind;
 use crate::schedule::{Cursor, Load};
 use crate::snapshot::Snapshot;
 use crate::stats::DropReason;
 use crate::types::{PortId, RealId, ServiceId, WorkerId};
+
+/// Whether an ICMP message of this type goes to the real server of the flow it quotes: those types
+/// that `ip_vs_in_icmp` of LVS hands on. A redirect would tell the real server by which router to
+/// reach its client, and anybody can forge one; a parameter problem tells it nothing it could mend.
+///
+/// Of ICMPv6 all errors are handed on, unknown ones too (RFC 4443 2.4 (a)), as `ip_vs_in_icmp_v6`
+/// does; redirects are neighbor discovery there.
+pub(super) const fn is_handed_on(kind: u8) -> bool {
+    matches!(kind, kind::UNREACHABLE | kind::SOURCE_QUENCH | kind::TIME_EXCEEDED)
+}
 
 /// The flow that an ICMP error's quotation is about.
 fn quoted_flow<I: Packet>(frame: &[u8], ip: &I) -> Option<I::Key> {

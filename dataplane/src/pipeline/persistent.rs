@@ -62,7 +62,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let (snapshot, now, span) = (env.snapshot, env.now, persistence.span);
         let key = persistence.network(flow.service, &flow.key);
         let usable = |real| persistence.may_go_on(snapshot, real, flow.service);
-        if !makes_flow(flow.event) {
+        if !makes_flow(flow.event, snapshot.switches.sloppy_tcp) {
             // A connection that is over restarts no timer.
             let bound = K::templates(self).bound(&key, now).filter(|real| usable(*real));
             return bound.or_else(|| self.pick(service, flow.service, &flow.key, now));

@@ -106,7 +106,7 @@ impl Icmp {
         received.verify_icmp_checksum(&buf)?;
         let (eth, ip) = buf.data_mut().split_at_mut(ethernet::HEADER_LEN);
         // What is left to refuse: other codes, and source routes.
-        icmpv4::echo_reply_in_place(ip, self.id()).map_err(|_| DropReason::SlowPathUnknown)?;
+        icmpv4::echo_reply_in_place(ip, self.id()).map_err(|_| DropReason::EchoRefused)?;
         let mut eth = ethernet::Frame::new(eth).map_err(|_| DropReason::SlowPathUnknown)?;
         eth.set_addresses(own_mac, received.mac);
         cx.send(port, buf);

@@ -63,7 +63,7 @@ impl Received {
         let first = self.packet(buf)?.next_header();
         let chain = buf.data().get(FRONT..FRONT + len).ok_or(DropReason::SlowPathUnknown)?;
         if !ext::may_skip(first, chain) {
-            return Err(DropReason::SlowPathUnknown);
+            return Err(DropReason::EchoRefused);
         }
         buf.data_mut().copy_within(..FRONT, len);
         if !buf.trim_front(len) {
@@ -137,7 +137,7 @@ impl Icmp6 {
         received.cut_extensions(&mut buf)?;
         let (eth, ip) = buf.data_mut().split_at_mut(ethernet::HEADER_LEN);
         // What is left to refuse: other codes.
-        icmpv6::echo_reply_in_place(ip).map_err(|_| DropReason::SlowPathUnknown)?;
+        icmpv6::echo_reply_in_place(ip).map_err(|_| DropReason::EchoRefused)?;
         let mut eth = ethernet::Frame::new(eth).map_err(|_| DropReason::SlowPathUnknown)?;
         eth.set_addresses(own_mac, received.mac);
         cx.send(port, buf);

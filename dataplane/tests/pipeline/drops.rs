@@ -46,12 +46,16 @@ fn scene(reason: DropReason) -> Option<Director> {
     let real = [10, 0, 0, 1];
     Some(match reason {
         InboxFull | RateLimited | ArpIgnored | ArpInvalid | ArpConflict | BadIcmpChecksum
-        | FragmentToDirector | IcmpToDirector | SlowPathUnknown | NdpIgnored | NdpConflict
+        | EchoRefused | IcmpToDirector | SlowPathUnknown | NdpIgnored | NdpConflict
         | MldIgnored | MldInvalid | AddressNotReady => return None,
         NotOurMac => after(&to_station(Mac([2; 6]))),
         L2Group => after(&to_station(Mac::BROADCAST)),
         EtherType => after(&typed(0x88cc)),
-        Vlan => after(&typed(0x8100)),
+        Vlan => {
+            let mut tagged = typed(0x8100);
+            tagged[15] = 100;
+            after(&tagged)
+        }
         BadIpv6Header => after(&typed(0x86dd)),
         BadExtension => {
             let options = [0, 1, 4, 0, 0, 0, 0];
@@ -92,6 +96,13 @@ fn scene(reason: DropReason) -> Option<Director> {
             director.receive(&[ack(1)]);
             director
         }
+        ToDirector => {
+            after(&Build::eth(ROUTER_MAC, WAN_MAC).ipv4(client(1), WAN_DIP).udp(1, 53).finish())
+        }
+        FragmentToDirector => {
+            after(&from(1).protocol(1).fragment(64, false).payload(&[0; 8]).finish())
+        }
+        IcmpRedirect => after(&from(1).icmp(5, 1, 0).payload(&[0; 28]).finish()),
         IcmpType => after(&from(1).icmp(0, 0, 0).finish()),
         IcmpUnknownFlow => after(&icmp_error(1, Protocol::Tcp, 80)),
         ErrorSuppressed => after(&rst(1)),

@@ -8,6 +8,7 @@ use dataplane::types::Protocol::{Tcp, Udp};
 
 use crate::director::{Director, Verdict};
 use crate::packets::*;
+use crate::packets6::{VIP6, ack6, client6, icmp_error6, syn6};
 
 const RR: &[&str] =
     &["tcp 80 rr: 10.0.0.1 dr, 10.0.0.2 ipip, 10.0.0.3 gre", "udp 53 rr: 10.0.0.4 dr"];
@@ -96,9 +97,65 @@ fn made_up_quotations() {
             "{name}"
         );
     }
-    for kind in [3, 4, 5, 11, 12] {
+    // `ip_vs_in_icmp` of LVS hands these on, and no others: a redirect would tell the real server,
+    // in anybody's name, by which router it reaches its client.
+    for kind in [3, 4, 11] {
         assert!(matches!(director.verdict(&error(kind, quote)), Verdict::Forwarded(_)), "{kind}");
     }
+    for kind in (0..=255).filter(|kind| ![3, 4, 8, 11].contains(kind)) {
+        let reason = if kind == 5 { DropReason::IcmpRedirect } else { DropReason::IcmpType };
+        assert_eq!(director.verdict(&error(kind, quote)), Verdict::Dropped(reason), "{kind}");
+    }
+}
+
+/// A redirect as it was found to pass: forged in the router's name, it quotes what the VIP would
+/// have sent.
+#[rustfmt::skip]
+const REDIRECT: [u8; 70] = [
+    0x02, 0x00, 0x00, 0x00, 0x00, 0x10, 0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x08, 0x00,
+    0x45, 0x00, 0x00, 0x38, 0x00, 0x01, 0x00, 0x00, 0x40, 0x01, 0x7b, 0x37,
+    192, 0, 2, 1, 203, 0, 113, 80,
+    0x05, 0x01, 0x00, 0x00, 192, 0, 2, 66,
+    0x45, 0x00, 0x00, 0x28, 0x00, 0x00, 0x00, 0x00, 0x40, 0x06, 0x00, 0x00,
+    203, 0, 113, 80, 198, 51, 0, 1,
+    0x00, 0x50, 0x4e, 0x21, 0x00, 0x00, 0x00, 0x07,
+];
+
+#[test]
+fn a_redirect_reaches_no_real_server() {
+    let redirect = with_ip(REDIRECT.to_vec(), |_| {});
+    for service in
+        ["tcp 80 mh: 10.0.0.1 dr", "tcp 80 wlc: 10.0.0.1 ipip", "tcp 80 rr: 10.0.0.1 gre"]
+    {
+        for workers in [1, 2] {
+            let mut director = Director::with_workers(workers, &[service]);
+            let ports: [u8; 4] = redirect[62..66].try_into().unwrap();
+            assert_eq!(ports, [0, 80, 0x4e, 0x21], "it quotes client 1's connection");
+            assert_eq!(port_of(1), 0x4e21);
+            director.receive(&[syn(1), ack(1)]);
+            let verdict = director.verdict(&redirect);
+            assert_eq!(verdict, Verdict::Dropped(DropReason::IcmpRedirect), "{service}");
+        }
+    }
+}
+
+#[test]
+fn all_errors_over_ipv6_are_handed_on_and_no_redirect() {
+    // `ip_vs_in_icmp_v6` hands on all errors, and RFC 4443 2.4 (a) wants unknown ones passed on.
+    let mut director = Director::new(&["tcp6 80 rr: 2001:db8:a::1 dr"]);
+    director.receive(&[syn6(1), ack6(1)]);
+    let error = icmp_error6(1, Tcp, 80);
+    let quote = &error[62..];
+    let of_kind = |kind| {
+        let error = Build::eth(ROUTER_MAC, WAN_MAC).ipv6(client6(200), VIP6);
+        error.ttl(255).icmp6(kind, 0, 0).payload(quote).finish()
+    };
+    for kind in 0..128 {
+        let verdict = director.verdict(&of_kind(kind));
+        assert!(matches!(verdict, Verdict::Forwarded6(_)), "{kind}: {verdict:?}");
+    }
+    let redirect = director.verdict(&of_kind(137));
+    assert_eq!(redirect, Verdict::Dropped(DropReason::NdpRouter));
 }
 
 #[test]

@@ -31,5 +31,6 @@ mod ports;
 mod queries;
 mod random;
 mod switches;
+mod tags;
 mod thresholds;
 mod verdicts;

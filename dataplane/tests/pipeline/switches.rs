@@ -201,32 +201,49 @@ fn a_reused_flow_that_stays_is_a_connection_more() {
 }
 
 #[test]
-fn a_syn_leaves_a_drained_real_server() {
-    for (expire_nodest_conn, reuse, moved) in [
-        (true, Reuse::AfterClose, [true; 4]),
-        (true, Reuse::AfterReset, [true; 4]),
-        (true, Reuse::Never, [true; 4]),
-        (false, Reuse::AfterClose, [false, false, true, true]),
-        (false, Reuse::AfterReset, [false, false, false, true]),
-        (false, Reuse::Never, [false; 4]),
-    ] {
-        let switches = Switches { expire_nodest_conn, reuse, ..Switches::default() };
-        let mut director = Director::with_switches(switches, &[ONE]);
-        director.all_states();
-        director.switched(switches, &[DRAINED]);
-        assert_eq!(director.real_of(&ack(1)), FIRST, "flows go on");
-        for (n, moved) in (0..).zip(moved) {
-            let expected = if moved { SECOND } else { FIRST };
-            assert_eq!(director.real_of(&syn(n)), expected, "{switches:?} {n}");
-            assert_eq!(director.real_of(&ack(n)), expected);
+fn only_a_connection_that_is_over_leaves_a_drained_real_server() {
+    for expire_nodest_conn in [true, false] {
+        for (reuse, moved) in [
+            (Reuse::AfterClose, [false, false, true, true]),
+            (Reuse::AfterReset, [false, false, false, true]),
+            (Reuse::Never, [false; 4]),
+        ] {
+            let switches = Switches { expire_nodest_conn, reuse, ..Switches::default() };
+            let mut director = Director::with_switches(switches, &[ONE]);
+            director.all_states();
+            director.switched(switches, &[DRAINED]);
+            assert_eq!(director.real_of(&ack(1)), FIRST, "flows go on");
+            for (n, moved) in (0..).zip(moved) {
+                let expected = if moved { SECOND } else { FIRST };
+                assert_eq!(director.real_of(&syn(n)), expected, "{switches:?} {n}");
+                assert_eq!(director.real_of(&ack(n)), expected);
+            }
         }
     }
-    // With no other, the flow stays, and the SYN is dropped.
+}
+
+#[test]
+fn a_repeated_syn_stays_with_a_real_server_that_drains() {
+    let services = ["tcp 80 rr: 10.0.0.1 dr", "tcp6 80 rr: 2001:db8:a::1 dr"];
+    let drained = [
+        "tcp 80 rr: 10.0.0.1 dr w=0, 10.0.0.2 dr",
+        "tcp6 80 rr: 2001:db8:a::1 dr w=0, 2001:db8:a::2 dr",
+    ];
+    // A handshake of which the SYN is lost, and a connection somebody forges a SYN of.
+    for packets in [vec![syn(1)], vec![syn(1), ack(1)], vec![syn6(1)], vec![syn6(1), ack6(1)]] {
+        let mut director = Director::new(&services);
+        let real = director.receive(&packets[..1]).reals_of_either();
+        director.receive(&packets[1..]);
+        director.services(&drained);
+        let again = director.receive(&[packets[0].clone(), packets[packets.len() - 1].clone()]);
+        assert_eq!(again.reals_of_either(), [real[0], real[0]], "{packets:?}");
+        assert_eq!(again.event(Event::FlowsCreated), 0);
+    }
+    // So it is where no other real server takes flows.
     let mut director = Director::new(&[ONE]);
     director.all_states();
     director.services(&["tcp 80 rr: 10.0.0.1 dr w=0"]);
-    assert_eq!(director.verdict(&syn(1)), Verdict::Dropped(DropReason::NoRealServer));
-    assert_eq!(director.real_of(&ack(1)), FIRST);
+    assert_eq!(director.receive(&[syn(0), syn(1), ack(0), ack(1)]).reals(), [FIRST; 4]);
 }
 
 #[test]
@@ -245,24 +262,55 @@ fn persistent_clients_stay_whatever_the_mode() {
 
 #[test]
 fn sloppy_takes_up_connections_in_the_middle() {
+    use dataplane::packet::tcp::Flags;
     let sloppy = Switches { sloppy_tcp: true, ..Switches::default() };
+    let bare = |n, flags| tcp(n, Flags(flags)).finish();
+    let bare6 = |n, flags| tcp6(n, Flags(flags)).finish();
     for scheduler in ["rr", "wrr", "lc", "wlc", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "mh"] {
-        let service = format!("tcp 80 {scheduler}: 10.0.0.1 dr w=9");
-        let mut director = Director::with_switches(sloppy, &[&service]);
-        let outcome = director.receive(&[ack(0), fin(1)]);
-        assert_eq!(outcome.reals(), [FIRST; 2], "{scheduler}");
-        assert_eq!(outcome.event(Event::MissNotSyn), 2);
-        assert_eq!(director.connections("10.0.0.1"), (1, 1), "they are flows");
+        let services = [
+            format!("tcp 80 {scheduler}: 10.0.0.1 dr w=9"),
+            format!("tcp6 80 {scheduler}: 2001:db8:a::1 dr w=9"),
+        ];
+        let services = services.each_ref().map(String::as_str);
+        let mut director = Director::with_switches(sloppy, &services);
+        // All but RST, as `tcp_conn_schedule` of LVS: SYN-ACK is what a client of active FTP answers
+        // the real server with, whose connection for data the director does not see begin.
+        let all = [ack(0), fin(1), syn_ack(2), bare(3, 0x28), bare(4, 0), bare(5, 0x29)];
+        let outcome = director.receive(&all);
+        assert_eq!(outcome.reals(), [FIRST; 6], "{scheduler}");
+        assert_eq!(outcome.event(Event::MissNotSyn), 6);
+        assert_eq!(outcome.event(Event::FlowsCreated), 6, "they are flows");
+        assert_eq!(director.connections("10.0.0.1"), (4, 2), "FIN closes, all others open");
+        let outcome = director.receive(&[bare6(0, 0x12), bare6(1, 0x28), bare6(2, 0), ack6(3)]);
+        assert_eq!(outcome.event(Event::FlowsCreated), 4);
+        // The next ACK of each that is half-open establishes it.
+        let outcome = director.receive(&[ack(2), ack(3), ack(4)]);
+        assert_eq!((outcome.reals(), outcome.event(Event::FlowsCreated)), (vec![FIRST; 3], 0));
+        director.wait(61_000);
+        assert_eq!(director.connections("10.0.0.1").0, 4);
         if scheduler != "mh" {
-            // What ends a connection, or belongs to none, makes none.
+            // What ends a connection makes none.
             let suppressed = Verdict::Dropped(DropReason::ErrorSuppressed);
-            assert_eq!(director.verdict(&rst(2)), suppressed);
-            assert_eq!(director.verdict(&syn_ack(3)), Verdict::Punted(PuntReason::TcpReset));
-            director.switched(Switches::default(), &[&service]);
-            assert_eq!(director.verdict(&ack(4)), Verdict::Punted(PuntReason::TcpReset));
+            assert_eq!(director.verdict(&rst(7)), suppressed);
+            director.switched(Switches::default(), &services);
+            for packet in [ack(8), syn_ack(8), bare(8, 0)] {
+                assert_eq!(director.verdict(&packet), Verdict::Punted(PuntReason::TcpReset));
+            }
         }
         assert_eq!(director.real_of(&ack(0)), FIRST);
     }
+}
+
+#[test]
+fn a_first_fragment_in_the_middle_is_taken_up_by_all_workers() {
+    use dataplane::packet::tcp::Flags;
+    let sloppy = Switches { sloppy_tcp: true, ..Switches::default() };
+    let mut director = Director::with_workers(2, &[TWO]);
+    director.switched(sloppy, &[TWO]);
+    let whole = tcp(1, Flags(0x12)).payload(&[7; 200]).finish();
+    let first = director.receive_at(0, &cut(&whole, 9, 104)[..1]);
+    assert_eq!(first.event(Event::FlowsCreated), 2, "a flow and its replica");
+    assert_eq!(director.receive_at(1, &[ack(1)]).reals(), first.reals());
 }
 
 #[test]

@@ -50,6 +50,12 @@ fn typed(ethertype: u16) -> Vec<u8> {
         .finish()
 }
 
+fn tagged(ethertype: u16, vlan: u16) -> Vec<u8> {
+    let mut frame = typed(ethertype);
+    frame[14..16].copy_from_slice(&vlan.to_be_bytes());
+    frame
+}
+
 #[test]
 fn one_packet_one_verdict() {
     use DropReason::*;
@@ -83,21 +89,29 @@ fn one_packet_one_verdict() {
         ("error to the DIP", echo(WAN_DIP, 3), Punted(PuntReason::IcmpToDirector)),
         ("echo reply to a VIP", echo(VIP, 0), Dropped(IcmpType)),
         ("timestamp to a VIP", echo(VIP, 13), Dropped(IcmpType)),
+        ("parameter problem to a VIP", echo(VIP, 12), Dropped(IcmpType)),
+        ("redirect to a VIP", echo(VIP, 5), Dropped(IcmpRedirect)),
+        ("redirect to the DIP", echo(WAN_DIP, 5), Punted(PuntReason::IcmpToDirector)),
         ("error without a quote", echo(VIP, icmpv4::kind::UNREACHABLE), Dropped(IcmpUnknownFlow)),
         ("error about no flow", icmp_error(9, Protocol::Tcp, 80), Dropped(IcmpUnknownFlow)),
         // Fragments.
         ("later fragment alone", fragment(17, 64, true), Held),
-        ("later fragment of icmp", fragment(1, 64, false), Dropped(ProtocolUnsupported)),
+        ("later fragment of icmp", fragment(1, 64, false), Dropped(FragmentToDirector)),
+        ("later fragment of sctp", fragment(132, 64, false), Dropped(ProtocolUnsupported)),
+        ("first fragment of a ping", to(VIP).fragment(0, true).icmp(8, 0, 1).payload(&[0; 24]).finish(), Punted(PuntReason::Echo)),
         ("tcp fragment that hides flags", fragment(6, 8, false), Dropped(BadL4Header)),
         ("fragment past 64 KiB", fragment(17, 65528, false), Dropped(BadIpv4Header)),
         // Anything else.
         ("udp where tcp is served", from(1).udp(1, 80).finish(), Dropped(NoService)),
         ("no such L4 port", from(1).tcp(1, 8080, Flags::SYN, 1).finish(), Dropped(NoService)),
-        ("tcp to the DIP", to(WAN_DIP).tcp(1, 80, Flags::SYN, 1).finish(), Dropped(NoService)),
-        ("a later fragment to the DIP", to(WAN_DIP).protocol(17).fragment(64, false).payload(&[0; 8]).finish(), Dropped(ProtocolUnsupported)),
+        ("tcp to the DIP", to(WAN_DIP).tcp(1, 80, Flags::SYN, 1).finish(), Dropped(ToDirector)),
+        ("tcp with options to the DIP", to(WAN_DIP).options(&[1; 4]).tcp(1, 80, Flags::SYN, 1).finish(), Dropped(ToDirector)),
+        ("udp to the other DIP", to(LAN_DIP).udp(1, 53).finish(), Dropped(ToDirector)),
+        ("a later fragment to the DIP", to(WAN_DIP).protocol(17).fragment(64, false).payload(&[0; 8]).finish(), Dropped(FragmentToDirector)),
+        ("a later fragment of a ping to the DIP", to(WAN_DIP).protocol(1).fragment(64, false).payload(&[0; 8]).finish(), Dropped(FragmentToDirector)),
         ("no real server", from(1).tcp(1, 81, Flags::SYN, 1).finish(), Dropped(NoRealServer)),
         ("sctp to a VIP", from(1).protocol(132).payload(&[0; 20]).finish(), Dropped(ProtocolUnsupported)),
-        ("gre to the DIP", to(WAN_DIP).protocol(47).payload(&[0; 20]).finish(), Dropped(ProtocolUnsupported)),
+        ("gre to the DIP", to(WAN_DIP).protocol(47).payload(&[0; 20]).finish(), Dropped(ToDirector)),
         ("to another host", to(client(2)).tcp(1, 80, Flags::SYN, 1).finish(), Dropped(NotLocal)),
         ("to the real server", to(REAL).tcp(1, 80, Flags::SYN, 1).finish(), Dropped(NotLocal)),
         ("for another station", reframed(syn(1), Mac([2, 9, 9, 9, 9, 9])), Dropped(NotOurMac)),
@@ -105,8 +119,9 @@ fn one_packet_one_verdict() {
         ("broadcast frame", reframed(syn(1), Mac::BROADCAST), Dropped(L2Group)),
         ("multicast frame", reframed(syn(1), Mac([1, 0, 0x5e, 0, 0, 1])), Dropped(L2Group)),
         ("echo in a broadcast", reframed(echo(VIP, 8), Mac::BROADCAST), Dropped(L2Group)),
-        ("802.1Q", typed(0x8100), Dropped(Vlan)),
-        ("802.1ad", typed(0x88a8), Dropped(Vlan)),
+        ("802.1Q", tagged(0x8100, 100), Dropped(Vlan)),
+        ("802.1ad", tagged(0x88a8, 100), Dropped(Vlan)),
+        ("802.1Q without a VLAN, and nothing in it", typed(0x8100), Dropped(EtherType)),
         ("no ipv6", typed(0x86dd), Dropped(BadIpv6Header)),
         ("lldp", typed(0x88cc), Dropped(EtherType)),
         ("802.3 length", typed(46), Dropped(EtherType)),

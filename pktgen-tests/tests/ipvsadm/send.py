@@ -1,12 +1,12 @@
 """Sends TCP segments and datagrams to a virtual service as clients would, without waiting for
-answers: KIND,CLIENT,PORT,VIP,PORT,COUNT,BYTES for each; KIND is udp, syn, ack, fin or rst.
+answers: KIND,CLIENT,PORT,VIP,PORT,COUNT,BYTES for each; KIND is udp, syn, synack, ack, fin or rst.
 Fails when one cannot be sent."""
 
 import socket
 import struct
 import sys
 
-FLAGS = {"syn": 0x02, "ack": 0x10, "fin": 0x11, "rst": 0x04}
+FLAGS = {"syn": 0x02, "synack": 0x12, "ack": 0x10, "fin": 0x11, "rst": 0x04}
 
 
 def checksum(data):
