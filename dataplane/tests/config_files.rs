@@ -10,7 +10,7 @@ use dataplane::config::{
     default_scheduler, default_weight,
 };
 use dataplane::types::{
-    ForwardMethod, IdleMode, Mac, Netmask, Protocol, SchedulerFlags, SchedulerKind,
+    ForwardMethod, IdleMode, Mac, Netmask, NoServer, Protocol, SchedulerFlags, SchedulerKind,
 };
 use proptest::prelude::*;
 
@@ -221,6 +221,7 @@ fn differences_are_named_and_those_that_need_a_restart_marked() {
     new.scheduling.hash_key = None;
     new.scheduling.expire_nodest_conn = false;
     new.scheduling.conn_reuse_mode = 0;
+    new.scheduling.no_server = NoServer::Drop;
     new.ports.remove(1);
     new.neighbors[0].mac = Mac([2, 0, 0, 0, 0, 0x24]);
     new.services[0].scheduler = SchedulerKind::Rr;
@@ -238,6 +239,7 @@ fn differences_are_named_and_those_that_need_a_restart_marked() {
             "~ scheduling.conn_reuse_mode: 2 -> 0",
             "~ scheduling.expire_nodest_conn: true -> false",
             "~ scheduling.hash_key: (secret) -> unset",
+            "~ scheduling.no_server: \"reject\" -> \"drop\"",
             "- port wan (needs a restart)",
             "~ neighbor 192.0.2.23 on port lan: mac 02:00:00:00:00:23 -> 02:00:00:00:00:24",
             "~ service tcp 192.0.2.100:80: scheduler \"mh\" -> \"rr\"",

@@ -154,7 +154,7 @@ fn plain_sum(bytes: &[u8]) -> u16 {
 }
 
 #[test]
-fn pings_are_not_limited() {
+fn pings_are_not_limited_here() {
     let mut bench = Bench::with(0);
     for _ in 0..5_000 {
         bench.punt(WAN, PuntReason::Echo, &ping(VIP, b"").finish());
@@ -191,6 +191,23 @@ fn fragmentation_needed_tells_the_mtu_in_576_bytes_at_most() {
 }
 
 #[test]
+fn a_client_that_no_real_server_takes_is_told_by_the_vip() {
+    let datagram = Build::eth(ROUTER, WAN_MAC).ipv4(CIP, VIP).udp(40_000, 53).payload(b"query");
+    for frame in [syn().pad(60).finish(), datagram.finish()] {
+        let mut bench = Bench::with(0);
+        bench.punt(WAN, PuntReason::NoRealServer, &frame);
+        let (port, answer) = bench.one();
+        assert_eq!(port, WAN);
+        let packet = read(&answer, (WAN_MAC, ROUTER), (VIP, CIP));
+        let header = icmpv4::DestUnreachableHeader::Port;
+        assert_eq!(icmp(&packet).icmp_type(), Icmpv4Type::DestinationUnreachable(header));
+        let quoted = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+        assert_eq!(icmp(&packet).payload(), &frame[14..quoted]);
+        assert_eq!(bench.event(Event::IcmpErrors), 1);
+    }
+}
+
+#[test]
 fn errors_no_router_may_send() {
     use DropReason::{ErrorSuppressed, SlowPathUnknown};
     let eth = |src, dst| Build::eth(src, dst).ipv4(CIP, VIP).udp(1, 2).finish();
@@ -219,7 +236,7 @@ fn errors_no_router_may_send() {
         ("cut", syn().finish()[..40].to_vec(), SlowPathUnknown),
         ("nothing", vec![], SlowPathUnknown),
     ] {
-        for error in [TTL, MTU] {
+        for error in [TTL, MTU, PuntReason::NoRealServer] {
             let mut bench = Bench::with(0);
             bench.punt(WAN, error, &frame);
             assert_eq!(bench.dropped(reason), 1, "{what}: {:?}", bench.counts().dropped);
@@ -241,7 +258,7 @@ fn each_kind_of_answer_has_its_own_limit() {
     for _ in 0..1000 {
         bench.punt(WAN, TTL, &Build::eth(ROUTER, Mac::BROADCAST).ipv4(CIP, VIP).udp(1, 2).finish());
     }
-    for reason in [TTL, MTU, PuntReason::TcpReset] {
+    for reason in [TTL, MTU, PuntReason::TcpReset, PuntReason::NoRealServer] {
         let before = bench.dropped(DropReason::RateLimited);
         bench.sent.clear();
         for _ in 0..200 {

@@ -185,6 +185,23 @@ fn packet_too_big_tells_the_mtu_in_1280_bytes_at_most() {
 }
 
 #[test]
+fn a_client_that_no_real_server_takes_is_told_by_the_vip() {
+    let datagram = Build::eth(ROUTER, WAN_MAC).ipv6(CIP6, VIP6).udp(40_000, 53).payload(b"query");
+    for frame in [syn6().pad(100).finish(), datagram.finish()] {
+        let mut bench = Bench::with6(0);
+        bench.punt(WAN, PuntReason::NoRealServer, &frame);
+        let (port, answer) = bench.one();
+        assert_eq!(port, WAN);
+        let packet = read(&answer, (WAN_MAC, ROUTER), (VIP6, CIP6));
+        let code = icmpv6::DestUnreachableCode::Port;
+        assert_eq!(icmp(&packet).icmp_type(), Icmpv6Type::DestinationUnreachable(code));
+        let quoted = 14 + 40 + usize::from(u16::from_be_bytes([frame[18], frame[19]]));
+        assert_eq!(icmp(&packet).payload(), &frame[14..quoted]);
+        assert_eq!(bench.event(Event::IcmpErrors), 1);
+    }
+}
+
+#[test]
 fn pings_of_zeroes_are_answered_with_a_right_checksum() {
     // The pseudo header is never all zero, so one form of zero is right.
     for id in 0..=u16::MAX {
@@ -228,7 +245,7 @@ fn errors_nobody_may_send() {
         ),
         ("cut", syn6().finish()[..60].to_vec(), SlowPathUnknown),
     ] {
-        for error in [TTL, MTU] {
+        for error in [TTL, MTU, PuntReason::NoRealServer] {
             let mut bench = Bench::with6(0);
             bench.punt(WAN, error, &frame);
             assert_eq!(bench.dropped(reason), 1, "{what}: {:?}", bench.counts().dropped);
@@ -251,7 +268,7 @@ fn each_kind_of_answer_and_each_family_has_its_own_limit() {
         bench.punt(WAN, TTL, &Build::eth(ROUTER, GROUP).ipv6(CIP6, VIP6).udp(1, 2).finish());
         bench.punt(WAN, TTL, &syn().finish());
     }
-    for reason in [TTL, MTU, PuntReason::TcpReset] {
+    for reason in [TTL, MTU, PuntReason::TcpReset, PuntReason::NoRealServer] {
         let before = bench.dropped(DropReason::RateLimited);
         bench.sent.clear();
         for _ in 0..200 {
@@ -269,7 +286,7 @@ fn each_kind_of_answer_and_each_family_has_its_own_limit() {
     for _ in 0..5_000 {
         bench.punt(WAN, PuntReason::Echo, &ping(VIP6, b"").finish());
     }
-    assert_eq!(bench.sent.len(), 5_000, "pings are not limited");
+    assert_eq!(bench.sent.len(), 5_000, "pings are limited by workers");
 }
 
 fn reset_of(build: Build) -> (Bench, Option<etherparse::TcpHeader>) {

@@ -12,8 +12,8 @@ use super::text;
 use crate::schedule::DEFAULT_MAGLEV_SIZE;
 use crate::snapshot::spec::{self, Prefixed};
 use crate::types::{
-    ForwardMethod, IdleMode, Mac, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress,
-    ServiceKey,
+    ForwardMethod, IdleMode, Mac, Netmask, NoServer, Protocol, SchedulerFlags, SchedulerKind,
+    ServiceAddress, ServiceKey,
 };
 
 /// Everything the configuration file says.
@@ -147,6 +147,8 @@ pub struct Scheduling {
     pub conn_reuse_mode: u8,
     /// Whether any scheduler takes up a TCP connection in the middle.
     pub sloppy_tcp: bool,
+    /// What a client is told whose packet no real server takes.
+    pub no_server: NoServer,
 }
 
 impl Scheduling {
@@ -161,6 +163,7 @@ impl Scheduling {
                 _ => spec::Reuse::AfterClose,
             },
             sloppy_tcp: self.sloppy_tcp,
+            no_server: self.no_server,
         }
     }
 }
@@ -174,6 +177,7 @@ impl Default for Scheduling {
             expire_nodest_conn: true,
             conn_reuse_mode: 2,
             sloppy_tcp: false,
+            no_server: NoServer::Reject,
         }
     }
 }

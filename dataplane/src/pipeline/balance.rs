@@ -8,7 +8,7 @@ use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::spec::Reuse;
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::{Counter, DropReason, Event};
-use crate::types::{PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
+use crate::types::{NoServer, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
 
 use super::loads::{LoadBoard, Others};
 
@@ -138,7 +138,24 @@ const LET_IN: u32 = 32;
 /// Why a packet has no real server.
 pub(super) enum NoTarget {
     Drop(DropReason),
+    /// It is of a connection that nobody knows.
     Reset,
+    /// No real server takes it.
+    Reject,
+}
+
+/// The same of a packet that no real server takes.
+const fn unserved(answer: NoServer, event: FlowEvent) -> NoTarget {
+    match (answer, event) {
+        // Never to a reset.
+        (NoServer::Drop, _) | (_, FlowEvent::Rst) => NoTarget::Drop(DropReason::NoRealServer),
+        // As `ip_vs_leave` of LVS, for TCP too: a client that is about to connect takes it for a
+        // refusal.
+        (NoServer::Reject, FlowEvent::Syn | FlowEvent::Datagram) => NoTarget::Reject,
+        // A connection that is open would go on in spite of that. LVS does not schedule these, and
+        // its director's own stack resets them.
+        (NoServer::Reject, FlowEvent::Ack | FlowEvent::Fin | FlowEvent::Other) => NoTarget::Reset,
+    }
 }
 
 impl<B: PacketBuf> Pipeline<B> {
@@ -163,6 +180,10 @@ impl<B: PacketBuf> Pipeline<B> {
             }
             Err(NoTarget::Reset) => {
                 self.punt(env, ingress, PuntReason::TcpReset, buf);
+                None
+            }
+            Err(NoTarget::Reject) => {
+                self.punt(env, ingress, PuntReason::NoRealServer, buf);
                 None
             }
         }
@@ -376,7 +397,7 @@ impl<B: PacketBuf> Pipeline<B> {
             if let Some(stats) = self.stats.service(flow.service) {
                 stats.no_real_server.add(1);
             }
-            return Err(NoTarget::Drop(DropReason::NoRealServer));
+            return Err(unserved(env.snapshot.switches.no_server, flow.event));
         };
         if service.is_one_packet(flow.event) {
             self.count_connection(flow.service, real);

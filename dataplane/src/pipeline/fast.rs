@@ -44,6 +44,8 @@ enum Fate {
     Drop(DropReason),
     /// Is answered by a TCP reset.
     Reset,
+    /// Is answered by "port unreachable".
+    Reject,
 }
 
 impl Info {
@@ -347,6 +349,7 @@ impl<B: PacketBuf> Pipeline<B> {
             Ok(real) => info.real = real,
             Err(NoTarget::Drop(reason)) => info.fate = Fate::Drop(reason),
             Err(NoTarget::Reset) => info.fate = Fate::Reset,
+            Err(NoTarget::Reject) => info.fate = Fate::Reject,
         }
     }
 
@@ -430,6 +433,7 @@ impl<B: PacketBuf> Pipeline<B> {
             _ if info.real != NOWHERE => self.forward_any(env, ingress, buf, info.real),
             Fate::Drop(reason) => self.drop_packet(reason, buf),
             Fate::Reset => self.punt(env, ingress, PuntReason::TcpReset, buf),
+            Fate::Reject => self.punt(env, ingress, PuntReason::NoRealServer, buf),
         }
     }
 

@@ -29,11 +29,13 @@ pub enum Lane {
     Expired,
     /// Segments without a flow, to be reset.
     Strays,
+    /// What no real server takes, to be told so.
+    Unserved,
 }
 
 impl Lane {
     /// All, in the order the slow path looks at them.
-    pub const ALL: [Lane; 9] = [
+    pub const ALL: [Lane; 10] = [
         Lane::Neighbors,
         Lane::Segment,
         Lane::Resolve,
@@ -43,6 +45,7 @@ impl Lane {
         Lane::Echo,
         Lane::Expired,
         Lane::Strays,
+        Lane::Unserved,
     ];
 
     /// The lane of a punt.
@@ -63,6 +66,7 @@ impl Lane {
             PuntReason::Echo => Lane::Echo,
             PuntReason::TtlExceeded => Lane::Expired,
             PuntReason::TcpReset => Lane::Strays,
+            PuntReason::NoRealServer => Lane::Unserved,
         }
     }
 
@@ -112,6 +116,7 @@ mod tests {
             PuntReason::Echo,
             PuntReason::TtlExceeded,
             PuntReason::TcpReset,
+            PuntReason::NoRealServer,
         ];
         let mut lanes: Vec<_> = others.iter().map(|reason| lane(*reason, own).index()).collect();
         assert!(others.iter().all(|reason| !lane(*reason, own).is_vital()));

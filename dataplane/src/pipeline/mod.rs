@@ -23,6 +23,7 @@ mod fast;
 mod fragments;
 mod icmp;
 mod lane;
+mod limit;
 mod loads;
 mod maintain;
 mod peers;
@@ -47,6 +48,7 @@ pub use query::{FlowMatch, FlowRecord, Query, QueryKind, QueryReply, SCAN_BUDGET
 use classify6::Aside;
 use fast::Info;
 use fragments::Fragments;
+use limit::AnswerLimits;
 use peers::{Quotas, copies};
 use quota::Quota;
 use replicas::Replicas;
@@ -121,6 +123,7 @@ pub struct Pipeline<B> {
     replicas: Replicas,
     replicas6: Replicas,
     seed: Seed,
+    answers: AnswerLimits,
     stats: Arc<Stats>,
     loads: Arc<LoadBoard>,
     templates: AllTemplates,
@@ -163,6 +166,7 @@ impl<B: PacketBuf> Pipeline<B> {
             cursors: vec![Cursor::for_worker(me); stats.service_slots()].into_boxed_slice(),
             fragments: Fragments::new(Seed::new(seed)),
             fragments6: Fragments::new(Seed::new(seed)),
+            answers: AnswerLimits::new(Seed::new(seed), workers),
             stats,
             loads,
             templates,
@@ -210,14 +214,19 @@ impl<B: PacketBuf> Pipeline<B> {
         drop(buf);
     }
 
+    /// Gives a packet to the slow path, unless it asks for more answers than there may be.
     fn punt<P, O: Output<B>>(
-        &self,
+        &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
         reason: PuntReason,
         buf: B,
     ) {
-        match env.out.punt(Punt { ingress, reason, buf }) {
+        let punt = Punt { ingress, reason, buf };
+        if !self.answers.allows(&punt, env.now) {
+            return self.drop_packet(DropReason::RateLimited, punt.buf);
+        }
+        match env.out.punt(punt) {
             Ok(()) => self.stats.event(Event::Punted).add(1),
             Err(punt) => self.drop_packet(DropReason::PuntFull, punt.buf),
         }

@@ -17,12 +17,15 @@ pub(super) struct Limits {
     pub(super) too_long: TokenBucket,
     pub(super) other_errors: TokenBucket,
     pub(super) resets: TokenBucket,
+    /// Port unreachable, where a virtual service has no real server.
+    pub(super) unserved: TokenBucket,
 }
 
 impl Limits {
     pub(super) fn new() -> Limits {
         let bucket = || TokenBucket::new(PER_SECOND, BURST);
-        Limits { too_long: bucket(), other_errors: bucket(), resets: bucket() }
+        let (too_long, other_errors) = (bucket(), bucket());
+        Limits { too_long, other_errors, resets: bucket(), unserved: bucket() }
     }
 }
 

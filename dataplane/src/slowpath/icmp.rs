@@ -3,10 +3,10 @@
 //! # Choices
 //! - An answer leaves by the port the packet came in on, to the station it came from. It needs no
 //!   route and no neighbor, and reaches whoever could send the packet.
-//! - Echo is not rate limited (nor is it in Linux): an answer is no longer than its request, and
-//!   the queue to the slow path is bounded. Errors and resets are: 1000 a second, 50 at once, the
-//!   figures of Linux's `icmp_msgs_per_sec` and `icmp_msgs_burst`. Each kind has its own bucket,
-//!   so that a flood of packets with TTL 1 does not break path MTU discovery.
+//! - Workers limit what they ask for, source by source (`pipeline/limit.rs`). Errors and resets have
+//!   a limit here too, for all workers together: 1000 a second, 50 at once, the figures of Linux's
+//!   `icmp_msgs_per_sec` and `icmp_msgs_burst`. Each kind has its own bucket, so that a flood of
+//!   packets with TTL 1 does not break path MTU discovery.
 //! - The checksum of a TCP segment is not verified before it is reset: on virtual links (veth,
 //!   virtio) that of a local sender is not filled in yet. Forwarding does not verify it either.
 //! - Fragments to the director are dropped; it does not reassemble.
@@ -139,6 +139,7 @@ impl Icmp {
             .map_err(|_| DropReason::ErrorSuppressed)?;
         let bucket = match error {
             icmpv4::Error::FragmentationNeeded { .. } => &mut self.limits.too_long,
+            icmpv4::Error::PortUnreachable => &mut self.limits.unserved,
             _ => &mut self.limits.other_errors,
         };
         send_back(&mut answer, len, received.to(port), bucket, buf, cx)?;

@@ -168,6 +168,7 @@ impl Icmp6 {
             .map_err(|_| DropReason::ErrorSuppressed)?;
         let bucket = match error {
             icmpv6::Error::PacketTooBig { .. } => &mut self.limits.too_long,
+            icmpv6::Error::PortUnreachable => &mut self.limits.unserved,
             _ => &mut self.limits.other_errors,
         };
         send_back(&mut answer, len, received.to(port), bucket, buf, cx)?;

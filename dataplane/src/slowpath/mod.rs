@@ -209,6 +209,12 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
                 let error = icmpv4::Error::FragmentationNeeded { mtu };
                 self.icmp.error(error, ingress, buf, cx).into()
             }
+            PuntReason::NoRealServer if ipv6 => {
+                self.icmp6.error(icmpv6::Error::PortUnreachable, ingress, buf, cx).into()
+            }
+            PuntReason::NoRealServer => {
+                self.icmp.error(icmpv4::Error::PortUnreachable, ingress, buf, cx).into()
+            }
             PuntReason::TcpReset if ipv6 => self.icmp6.reset(ingress, buf, cx).into(),
             PuntReason::TcpReset => self.icmp.reset(ingress, buf, cx).into(),
         };

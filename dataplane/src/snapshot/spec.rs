@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Thresholds;
-use crate::types::{ForwardMethod, Mac, Netmask, SchedulerFlags, SchedulerKind, ServiceKey};
+use crate::types::{
+    ForwardMethod, Mac, Netmask, NoServer, SchedulerFlags, SchedulerKind, ServiceKey,
+};
 
 /// An address with the length of its network prefix: `192.0.2.10/24`, `2001:db8:2::10/64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -198,7 +200,7 @@ pub enum Reuse {
     AfterClose,
 }
 
-/// Switches that LVS has as sysctls.
+/// Switches, most of which LVS has as sysctls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switches {
     /// Whether persistence ends when a real server's weight becomes 0
@@ -211,6 +213,8 @@ pub struct Switches {
     pub reuse: Reuse,
     /// Whether any scheduler takes up a TCP connection in the middle (`sloppy_tcp`).
     pub sloppy_tcp: bool,
+    /// What a client is told whose packet no real server takes; LVS has no switch for it.
+    pub no_server: NoServer,
 }
 
 impl Default for Switches {
@@ -220,6 +224,7 @@ impl Default for Switches {
             expire_nodest_conn: true,
             reuse: Reuse::default(),
             sloppy_tcp: false,
+            no_server: NoServer::Reject,
         }
     }
 }

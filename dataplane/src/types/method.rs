@@ -1,4 +1,4 @@
-//! Forwarding methods and schedulers by name.
+//! Forwarding methods, schedulers and other choices by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -109,6 +109,16 @@ impl SchedulerKind {
             | SchedulerKind::Fo
             | SchedulerKind::Mh => false,
         }
+    }
+}
+
+named! {
+    /// What a client is told whose packet no real server takes.
+    NoServer, "answer" {
+        /// ICMP port unreachable, as LVS does, or a reset in mid-connection.
+        Reject = "reject",
+        /// Nothing.
+        Drop = "drop",
     }
 }
 

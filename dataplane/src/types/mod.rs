@@ -23,7 +23,7 @@ pub use ids::{NeighborId, PortId, RealId, ServiceId, WorkerId};
 pub use key::{FlowKey, Protocol, ServiceKey, Tuple};
 pub use key6::FlowKey6;
 pub use mac::{Mac, ParseMacError};
-pub use method::{ForwardMethod, IdleMode, SchedulerKind};
+pub use method::{ForwardMethod, IdleMode, NoServer, SchedulerKind};
 pub use neighbor::NeighborState;
 pub use netmask::Netmask;
 pub use ports::{Ports, ServiceAddress};

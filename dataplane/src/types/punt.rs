@@ -40,9 +40,13 @@ pub enum PuntReason {
     /// A TCP segment to a virtual service without a flow that does not open one: TCP reset to its
     /// sender (RFC 9293 section 3.10.7.1), as the stack of an LVS director does.
     TcpReset,
+    /// Opens a connection, or is a datagram, and the virtual service has no real server for it: ICMP
+    /// or ICMPv6 port unreachable to its sender, as LVS does.
+    NoRealServer,
 }
 
-/// One packet on its way to the slow path. But for [`PuntReason::Resolve`], it is as received.
+/// One packet on its way to the slow path. But for [`PuntReason::Resolve`], it is as received,
+/// without priority tags.
 #[derive(Debug)]
 pub struct Punt<B> {
     /// Port it was received on.

@@ -234,6 +234,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "maglev_size = 65537",
+        "no_server = \"refuse\"",
+        "9:13: scheduling.no_server: unknown value `refuse`, expected `reject` or `drop`",
+    ),
+    (
+        "maglev_size = 65537",
         "maglev_size = 65536",
         "9:1: scheduling.maglev_size: maglev_size 65536 is not allowed: it must be a prime from 2 to 16777213; the \
          nearest is 65537",

@@ -7,7 +7,7 @@ use dataplane::packet::ethernet;
 use dataplane::packet::tcp::Flags;
 use dataplane::snapshot::neighbors::NextHop;
 use dataplane::stats::DropReason::{self, *};
-use dataplane::types::{Mac, Protocol};
+use dataplane::types::{Mac, NoServer, Protocol};
 
 use crate::director::Director;
 use crate::packets::*;
@@ -85,7 +85,13 @@ fn scene(reason: DropReason) -> Option<Director> {
         NotLocal => after(&with_ip(syn(1), |ip| ip[19] = 81)),
         NoService => after(&from(1).tcp(1, 82, Flags::SYN, 0).finish()),
         ProtocolUnsupported => after(&from(1).protocol(50).payload(&[0; 8]).finish()),
-        NoRealServer => after(&from(1).tcp(1, 81, Flags::SYN, 0).finish()),
+        NoRealServer => {
+            let mut spec = director.spec.clone();
+            spec.switches.no_server = NoServer::Drop;
+            director.configure(spec).unwrap();
+            director.receive(&[from(1).tcp(1, 81, Flags::SYN, 0).finish()]);
+            director
+        }
         RealServerGone => {
             let mut spec = director.spec.clone();
             spec.switches.expire_nodest_conn = false;

@@ -84,7 +84,7 @@ fn a_syn_on_a_closing_flow_while_nobody_takes_new_flows() {
     let real = director.real_of(&syn(1));
     director.receive(&[fin(1)]);
     director.services(&["tcp 80 rr: 10.0.0.1 dr w=0, 10.0.0.2 dr w=0"]);
-    assert_eq!(director.verdict(&syn(1)), Verdict::Dropped(DropReason::NoRealServer));
+    assert_eq!(director.verdict(&syn(1)), Verdict::Punted(PuntReason::NoRealServer));
     assert_eq!(director.real_of(&ack(1)), real, "the old connection goes on");
     let service = director.stats[0].service(dataplane::types::ServiceId(0)).unwrap();
     assert_eq!(service.no_real_server.get(), 1);

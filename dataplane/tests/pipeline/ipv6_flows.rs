@@ -12,7 +12,7 @@ use dataplane::pipeline::{FlowMatch, FlowRecord, Query, QueryKind, SCAN_BUDGET};
 use dataplane::snapshot::spec::Spec;
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::Protocol::{Tcp, Udp};
-use dataplane::types::{AnyFlowKey, Tuple};
+use dataplane::types::{AnyFlowKey, PuntReason, Tuple};
 
 use crate::director::{Director, Verdict, service};
 use crate::packets::*;
@@ -104,7 +104,7 @@ fn one_packet_scheduling_makes_no_flow_and_thresholds_hold() {
     for n in 0..3 {
         real_of(&mut director, &syn6(n));
     }
-    assert_eq!(director.verdict(&syn6(3)), Verdict::Dropped(DropReason::NoRealServer));
+    assert_eq!(director.verdict(&syn6(3)), Verdict::Punted(PuntReason::NoRealServer));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod seen;
 mod wire;
 
 mod accounts;
+mod answers;
 mod changes;
 mod drops;
 mod flood;
@@ -23,6 +24,7 @@ mod ipv6;
 mod ipv6_flows;
 mod limits;
 mod methods;
+mod no_server;
 mod one_packet;
 mod order;
 mod outlive;

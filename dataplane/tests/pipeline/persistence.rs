@@ -6,8 +6,8 @@ use dataplane::flow::State;
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::{FlowMatch, Query, QueryKind};
-use dataplane::stats::{DropReason, Event};
-use dataplane::types::Tuple;
+use dataplane::stats::Event;
+use dataplane::types::{PuntReason, Tuple};
 
 use crate::director::{Director, Verdict, spec};
 use crate::packets::*;
@@ -124,7 +124,7 @@ fn a_full_real_server_keeps_its_clients() {
         open(&mut director, CLIENT, sport);
     }
     let other = director.verdict(&segment([198, 51, 100, 8], 1, Flags::SYN));
-    assert_eq!(other, Verdict::Dropped(DropReason::NoRealServer));
+    assert_eq!(other, Verdict::Punted(PuntReason::NoRealServer));
 }
 
 #[test]

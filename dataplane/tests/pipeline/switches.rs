@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use dataplane::snapshot::spec::{Reuse, Switches};
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{PuntReason, RealId};
+use dataplane::types::{NoServer, PuntReason, RealId};
 
 use crate::director::{Director, Verdict, spec};
 use crate::packets::*;
@@ -24,6 +24,7 @@ const WAITING: Switches = Switches {
     expire_nodest_conn: false,
     reuse: Reuse::AfterClose,
     sloppy_tcp: false,
+    no_server: NoServer::Reject,
 };
 
 impl Director {

@@ -2,13 +2,12 @@
 
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
-use dataplane::stats::DropReason;
-use dataplane::types::SchedulerKind;
+use dataplane::types::{PuntReason, SchedulerKind};
 
 use crate::director::{Director, Verdict};
 use crate::packets::*;
 
-const FULL: Verdict = Verdict::Dropped(DropReason::NoRealServer);
+const FULL: Verdict = Verdict::Punted(PuntReason::NoRealServer);
 
 fn total(director: &Director, real: &str) -> u64 {
     let (active, inactive) = director.connections(real);

@@ -109,7 +109,7 @@ fn one_packet_one_verdict() {
         ("udp to the other DIP", to(LAN_DIP).udp(1, 53).finish(), Dropped(ToDirector)),
         ("a later fragment to the DIP", to(WAN_DIP).protocol(17).fragment(64, false).payload(&[0; 8]).finish(), Dropped(FragmentToDirector)),
         ("a later fragment of a ping to the DIP", to(WAN_DIP).protocol(1).fragment(64, false).payload(&[0; 8]).finish(), Dropped(FragmentToDirector)),
-        ("no real server", from(1).tcp(1, 81, Flags::SYN, 1).finish(), Dropped(NoRealServer)),
+        ("no real server", from(1).tcp(1, 81, Flags::SYN, 1).finish(), Punted(PuntReason::NoRealServer)),
         ("sctp to a VIP", from(1).protocol(132).payload(&[0; 20]).finish(), Dropped(ProtocolUnsupported)),
         ("gre to the DIP", to(WAN_DIP).protocol(47).payload(&[0; 20]).finish(), Dropped(ToDirector)),
         ("to another host", to(client(2)).tcp(1, 80, Flags::SYN, 1).finish(), Dropped(NotLocal)),
