@@ -156,6 +156,8 @@ struct Plain {
     set: Vec<usize>,
     used: Option<Tick>,
     changed: Tick,
+    /// `twos`: what its random numbers follow from.
+    random: u64,
 }
 
 /// The first of the least, by exact fractions.
@@ -248,6 +250,7 @@ impl Plain {
             }
             SchedulerKind::Lblc => self.lblc(w),
             SchedulerKind::Lblcr => self.lblcr(w),
+            SchedulerKind::Twos => self.twos(w),
         }
     }
 
@@ -274,6 +277,46 @@ impl Plain {
         }
         (self.place, self.pass) = before;
         None
+    }
+
+    /// Two are drawn by walks along the list; the second takes the flow if it costs less.
+    fn twos(&mut self, w: &World) -> Option<usize> {
+        if w.takers().is_empty() {
+            return None;
+        }
+        let (first, second) = (self.draw_one(w)?, self.draw_one(w)?);
+        let less = w.overhead(second) * w.weight(first) < w.overhead(first) * w.weight(second);
+        Some(if less { second } else { first })
+    }
+
+    /// Sixteen tries among all, then one among those that have room.
+    fn draw_one(&mut self, w: &World) -> Option<usize> {
+        for _ in 0..16 {
+            let i = self.walk(w, &w.takers())?;
+            if !w.full[i] {
+                return Some(i);
+            }
+        }
+        self.walk(w, &w.free())
+    }
+
+    fn walk(&mut self, w: &World, of: &[usize]) -> Option<usize> {
+        let sum: u64 = of.iter().map(|&i| w.weight(i)).sum();
+        let drawn = u128::from(self.splitmix()) * u128::from(sum) / (1 << 64);
+        let mut left = drawn as i64;
+        of.iter().copied().find(|&i| {
+            left -= w.weight(i) as i64;
+            left < 0
+        })
+    }
+
+    /// SplitMix64, as published.
+    fn splitmix(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e3779b97f4a7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d049bb133111eb);
+        z ^ (z >> 31)
     }
 
     fn is_overloaded(w: &World, i: usize) -> bool {

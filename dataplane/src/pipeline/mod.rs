@@ -36,6 +36,7 @@ mod room;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use siphasher::sip::SipHasher24;
 
 pub use balance::Settings;
 pub use fragments::FragmentKey;
@@ -62,7 +63,7 @@ use crate::schedule::Cursor;
 use crate::snapshot::Snapshot;
 use crate::snapshot::neighbors::NextHops;
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{FlowKey, PortId, Punt, PuntReason, ServiceId, Tick, WorkerId};
+use crate::types::{FlowKey, PortId, Punt, PuntReason, Random, ServiceId, Tick, WorkerId};
 
 /// Packets a worker handles together. Larger bursts hide more memory latency and need more cache.
 pub const BURST: usize = 32;
@@ -163,7 +164,7 @@ impl<B: PacketBuf> Pipeline<B> {
             seed: Seed::new(seed),
             shard,
             shard6,
-            cursors: vec![Cursor::for_worker(me); stats.service_slots()].into_boxed_slice(),
+            cursors: cursors(me, seed, stats.service_slots()),
             fragments: Fragments::new(Seed::new(seed)),
             fragments6: Fragments::new(Seed::new(seed)),
             answers: AnswerLimits::new(Seed::new(seed), workers),
@@ -231,6 +232,18 @@ impl<B: PacketBuf> Pipeline<B> {
             Err(punt) => self.drop_packet(DropReason::PuntFull, punt.buf),
         }
     }
+}
+
+/// Where a worker begins in each virtual service. What it draws by is a secret, too, and tells
+/// nothing of the seed.
+fn cursors(me: WorkerId, seed: u128, services: usize) -> Box<[Cursor]> {
+    let prf = SipHasher24::new_with_key(&seed.to_le_bytes());
+    let random = |slot: u32| {
+        let [a, b, c, d] = slot.to_le_bytes();
+        let [low, high] = me.0.to_le_bytes();
+        Random::new(prf.hash(&[b'c', low, high, a, b, c, d]))
+    };
+    (0..).take(services).map(|slot| Cursor::for_worker(me, random(slot))).collect()
 }
 
 /// Where a worker's outer identifications start. All workers send with the same outer addresses, so

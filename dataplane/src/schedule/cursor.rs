@@ -1,7 +1,7 @@
 //! Where a worker stands in a service's rotation.
 
 use super::locality::Locality;
-use crate::types::WorkerId;
+use crate::types::{Random, WorkerId};
 
 /// What one worker remembers of one virtual service between two picks.
 ///
@@ -17,20 +17,23 @@ pub struct Cursor {
     pub place: u32,
     /// Passes done of the cycle (`wrr`).
     pub pass: u32,
+    /// What the next random numbers follow from (`twos`).
+    pub random: Random,
     /// Where the virtual service's flows are kept together (`lblc`, `lblcr`).
     pub(super) locality: Locality,
 }
 
 impl Cursor {
-    /// At this place, in this pass, with nothing kept together.
+    /// At this place, in this pass, with random numbers that are always the same, and with nothing kept together.
     pub const fn at(place: u32, pass: u32) -> Cursor {
-        Cursor { place, pass, locality: Locality::NONE }
+        Cursor { place, pass, random: Random::new(0), locality: Locality::NONE }
     }
 
-    /// A start of its own for each worker, lest all of them begin with the same real server.
-    /// The first worker's is the default.
-    pub const fn for_worker(worker: WorkerId) -> Cursor {
-        Cursor::at(worker.0 as u32, 0)
+    /// A start of its own for each worker, lest all of them begin with the same real server: the
+    /// first worker's rotation begins as the default one. `random` is to differ between virtual
+    /// services, workers and starts, lest all of them draw the same real servers.
+    pub const fn for_worker(worker: WorkerId, random: Random) -> Cursor {
+        Cursor { random, ..Cursor::at(worker.0 as u32, 0) }
     }
 
     /// `place`, brought into `0..len`; 0 when `len` is 0.

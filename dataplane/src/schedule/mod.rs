@@ -1,4 +1,5 @@
-//! Which real server takes a new flow: rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh.
+//! Which real server takes a new flow: rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh,
+//! twos.
 //!
 //! (layer schedule: imports types only)
 //!
@@ -41,6 +42,7 @@ mod rr;
 mod sed;
 mod sh;
 mod threshold;
+mod twos;
 mod wlc;
 mod wrr;
 
@@ -73,6 +75,7 @@ enum Algorithm {
     Fo(fo::Fo),
     Ovf(ovf::Ovf),
     Mh(mh::Mh),
+    Twos(twos::Twos),
 }
 
 impl Scheduler {
@@ -100,6 +103,7 @@ impl Scheduler {
             SchedulerKind::Fo => Algorithm::Fo(fo::Fo::build(members)),
             SchedulerKind::Ovf => Algorithm::Ovf(ovf::Ovf::build(members)),
             SchedulerKind::Mh => Algorithm::Mh(mh::Mh::build(members, options)?),
+            SchedulerKind::Twos => Algorithm::Twos(twos::Twos::build(members)),
         }))
     }
 
@@ -107,8 +111,8 @@ impl Scheduler {
     /// when no member takes new flows.
     ///
     /// Only a hash scheduler reads `key`; all others but `fo` and `ovf` use `cursor`; those of
-    /// [`SchedulerKind::counts_connections`] ask `loads` for connections (each member that takes
-    /// new flows), and all ask who is full.
+    /// [`SchedulerKind::counts_connections`] ask `loads` for connections (`twos` of two members, the
+    /// others of each that takes new flows), and all ask who is full.
     #[inline]
     pub fn pick(
         &self,
@@ -130,6 +134,7 @@ impl Scheduler {
             Algorithm::Fo(s) => s.pick(loads),
             Algorithm::Ovf(s) => s.pick(loads),
             Algorithm::Mh(s) => s.pick(key, loads),
+            Algorithm::Twos(s) => s.pick(cursor, loads),
         }
     }
 
@@ -160,6 +165,7 @@ impl Scheduler {
             Algorithm::Fo(_) => SchedulerKind::Fo,
             Algorithm::Ovf(_) => SchedulerKind::Ovf,
             Algorithm::Mh(_) => SchedulerKind::Mh,
+            Algorithm::Twos(_) => SchedulerKind::Twos,
         }
     }
 

@@ -15,14 +15,13 @@ use super::answer::{Limits, To, ip_part, send_back, verify_checksum};
 use super::output::Context;
 use super::own::Own;
 use super::path_mtu::{MIN_MTU4, PathMtu, is_gre};
-use super::random::Random;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{self, EtherType};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::packet::{icmpv4, ipv4, tcp};
 use crate::snapshot::neighbors::TunnelSpec;
 use crate::stats::{DropReason, Event};
-use crate::types::{Mac, PortId};
+use crate::types::{Mac, PortId, Random};
 
 /// The ICMP part of the slow path.
 pub(super) struct Icmp {

@@ -50,7 +50,6 @@ mod neighbors;
 mod output;
 mod own;
 mod path_mtu;
-mod random;
 mod time;
 
 use std::net::Ipv6Addr;
@@ -69,14 +68,13 @@ use neighbors::Neighbors;
 use output::{Context, Outcome};
 use own::{NotReady, Own};
 use path_mtu::PathMtus;
-use random::Random;
 
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{EtherType, Frame};
 use crate::packet::{icmpv4, icmpv6};
 use crate::snapshot::neighbors::{Links, NextHops};
 use crate::stats::{Counts, DropReason, Event, Stats};
-use crate::types::{AddressState, PortId, Punt, PuntReason};
+use crate::types::{AddressState, PortId, Punt, PuntReason, Random};
 
 /// An IPv6 address of a port as listings show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,9 +17,8 @@
 //!   unasked counts as unsolicited. RFC 4861 7.2.5 believes the flag alone.
 
 use super::Millis;
-use super::random::Random;
 use crate::snapshot::neighbors::NextHop;
-use crate::types::{Mac, NeighborState};
+use crate::types::{Mac, NeighborState, Random};
 
 /// RFC 4861 10, REACHABLE_TIME: 30 s times a random factor between MIN_RANDOM_FACTOR 0.5 and
 /// MAX_RANDOM_FACTOR 1.5, in milliseconds.

@@ -14,12 +14,11 @@ use super::limit::{Gate, Pace};
 use super::neighbor::{Advertised, Ask, Heard, Neighbor};
 use super::output::{Context, Outcome};
 use super::own::Source;
-use super::random::Random;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::{arp, ethernet, ndp};
 use crate::snapshot::neighbors::{NeighborSpec, NextHop, NextHops};
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{Mac, NeighborId, NeighborState, PortId};
+use crate::types::{Mac, NeighborId, NeighborState, PortId, Random};
 
 /// Packets that wait for one neighbor at most. RFC 1122 2.3.2.2 asks for one, the latest.
 pub const MAX_WAITING: usize = 3;
@@ -155,17 +154,24 @@ impl<B: PacketBuf> Neighbors<B> {
         for id in gone {
             self.remove(id, cx);
         }
+        let mut fixed = 0;
         for spec in wanted.into_values() {
             self.by_address.insert((spec.port, spec.address), spec.id);
             let entry = self.entries.entry(spec.id).or_insert_with(|| Entry::new(spec, cx.now));
             match (spec.fixed, entry.neighbor.state()) {
-                (Some(mac), _) => entry.neighbor = Neighbor::fixed(mac),
+                (Some(mac), _) => {
+                    fixed += usize::from(entry.published != Some(NextHop::Known(mac)));
+                    entry.neighbor = Neighbor::fixed(mac);
+                }
                 (None, NeighborState::Static) => entry.neighbor = Neighbor::new(cx.now),
                 // The configuration may have removed what was in the way.
                 (None, NeighborState::Failed) => entry.neighbor.doubt(cx.now),
                 (None, _) => {}
             }
             self.settle(spec.id, cx);
+        }
+        if fixed > 0 {
+            log::info!("static neighbors: {fixed} new or changed");
         }
     }
 
@@ -429,7 +435,7 @@ fn drop_all<B>(entry: &mut Entry<B>, reason: DropReason, stats: &Stats) -> usize
     count
 }
 
-/// Tells people. Failures and recoveries take seconds each; changes of the address can be forged
+/// Tells people, but of static neighbors, of which the configuration tells. Failures and recoveries take seconds each; changes of the address can be forged
 /// as fast as the wire, so they pass a gate.
 fn report<B, P>(entry: &mut Entry<B>, hop: NextHop, changes: &mut Gate, cx: &Context<'_, B, P>) {
     let (address, port) = (entry.address, cx.own.port_name(entry.port));
@@ -438,6 +444,7 @@ fn report<B, P>(entry: &mut Entry<B>, hop: NextHop, changes: &mut Gate, cx: &Con
         NextHop::Failed => log::warn!("neighbor {address} on port {port} does not answer"),
         NextHop::Known(mac) => {
             match entry.last_mac {
+                _ if entry.neighbor.state() == NeighborState::Static => {}
                 Some(old) if old != mac => {
                     if let Some(missed) = changes.pass(cx.now) {
                         log::warn!(

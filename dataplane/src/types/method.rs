@@ -82,6 +82,8 @@ named! {
         Ovf = "ovf",
         /// Maglev hashing.
         Mh = "mh",
+        /// Weighted random choice of two, of which the less loaded takes the flow.
+        Twos = "twos",
     }
 }
 
@@ -101,7 +103,8 @@ impl SchedulerKind {
             | SchedulerKind::Lblcr
             | SchedulerKind::Sed
             | SchedulerKind::Nq
-            | SchedulerKind::Ovf => true,
+            | SchedulerKind::Ovf
+            | SchedulerKind::Twos => true,
             SchedulerKind::Rr
             | SchedulerKind::Wrr
             | SchedulerKind::Sh

@@ -267,7 +267,9 @@ fn sloppy_takes_up_connections_in_the_middle() {
     let sloppy = Switches { sloppy_tcp: true, ..Switches::default() };
     let bare = |n, flags| tcp(n, Flags(flags)).finish();
     let bare6 = |n, flags| tcp6(n, Flags(flags)).finish();
-    for scheduler in ["rr", "wrr", "lc", "wlc", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "mh"] {
+    let others =
+        ["rr", "wrr", "lc", "wlc", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "mh", "twos"];
+    for scheduler in others {
         let services = [
             format!("tcp 80 {scheduler}: 10.0.0.1 dr w=9"),
             format!("tcp6 80 {scheduler}: 2001:db8:a::1 dr w=9"),
