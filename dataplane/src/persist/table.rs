@@ -270,7 +270,16 @@ impl<A: Network> Templates<A> {
     /// The template at a place, if there is one that is not over.
     pub fn scan(&self, place: usize, now: Tick) -> Option<Template<A>> {
         let entry = &self.buckets.get(place / WAYS)?[place % WAYS];
-        let owner = entry.owner();
+        Self::read(entry, entry.owner(), now)
+    }
+
+    /// The template of a network, if there is one that is not over. Looks at one bucket.
+    pub fn template(&self, key: &NetworkKey<A>, now: Tick) -> Option<Template<A>> {
+        let (entry, owner) = self.find(key)?;
+        Self::read(entry, owner, now)
+    }
+
+    fn read(entry: &Entry<A>, owner: Owner, now: Tick) -> Option<Template<A>> {
         let bond = entry.bond();
         let (flows, assured) = (entry.flows(bond.real), entry.is_assured(bond.real));
         let key = entry.key(owner);

@@ -6,11 +6,12 @@ use arrayvec::ArrayVec;
 
 use super::family::{FlowTable, Key};
 use super::{Env, Pipeline};
-use crate::flow::{Flags, Lookup, State};
+use crate::flow::{Flags, Flow, Lookup, State};
 use crate::packet::buf::PacketBuf;
+use crate::persist::{NetworkKey, Template};
 use crate::snapshot::{Service, Snapshot};
 use crate::stats::Event;
-use crate::types::{AnyFlowKey, FlowKey, FlowKey6, Protocol, RealId, ServiceId, Tuple};
+use crate::types::{AnyFlowKey, FlowKey, FlowKey6, Protocol, RealId, ServiceId, Tick, Tuple};
 
 /// Table places looked at for one query: a bound on the gap between two bursts.
 pub const SCAN_BUDGET: usize = 256;
@@ -77,6 +78,22 @@ impl FlowMatch {
             && self.has(real)
     }
 
+    /// The key of the only flow that can match, if all parts of a key are given; in two families,
+    /// none can.
+    fn one(&self) -> Option<Option<AnyFlowKey>> {
+        let ports = (self.client_port?, self.vip_port?);
+        let protocol = self.protocol?;
+        Some(match (self.client?, self.vip?) {
+            (IpAddr::V4(client), IpAddr::V4(vip)) => {
+                Some(AnyFlowKey::V4(FlowKey::new(client, vip, ports, protocol)))
+            }
+            (IpAddr::V6(client), IpAddr::V6(vip)) => {
+                Some(AnyFlowKey::V6(FlowKey6::new(client, vip, ports, protocol)))
+            }
+            _ => None,
+        })
+    }
+
     fn has(&self, real: RealId) -> bool {
         self.reals.as_ref().is_none_or(|r| r.binary_search(&real).is_ok())
     }
@@ -100,6 +117,31 @@ pub struct FlowRecord {
     pub template: bool,
 }
 
+impl FlowRecord {
+    fn of_flow<K: Key>(flow: &Flow<K>, now: Tick) -> FlowRecord {
+        FlowRecord {
+            key: flow.key.into(),
+            real: flow.real,
+            state: flow.state,
+            remaining_ms: flow.deadline.remaining(now),
+            replica: flow.flags.has(Flags::REPLICA),
+            template: false,
+        }
+    }
+
+    /// `key` is of the network, with L4 port 0.
+    fn of_template<K: Key>(key: K, template: &Template<K::Address>) -> FlowRecord {
+        FlowRecord {
+            key: key.into(),
+            real: template.real,
+            state: if template.assured { State::Established } else { State::Closed },
+            remaining_ms: template.remaining_ms,
+            replica: false,
+            template: true,
+        }
+    }
+}
+
 /// What to do with the flows that match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryKind {
@@ -114,7 +156,8 @@ pub enum QueryKind {
 pub struct Query {
     /// Table place to start at, 0 first.
     pub cursor: u32,
-    /// Table places to look at, at most [`SCAN_BUDGET`].
+    /// Table places to look at, at most [`SCAN_BUDGET`]. A question about one key is answered at
+    /// once, by a look at its own places.
     pub budget: usize,
     /// What to do.
     pub kind: QueryKind,
@@ -145,6 +188,12 @@ impl<B: PacketBuf> Pipeline<B> {
     /// on with the templates, which are all workers'.
     pub fn query<P, O>(&mut self, env: &Env<'_, P, O>, mut query: Query) -> QueryReply {
         query.rows.clear();
+        match query.wanted.one() {
+            None => {}
+            Some(Some(AnyFlowKey::V4(key))) => return self.query_one(env, &key, query),
+            Some(Some(AnyFlowKey::V6(key))) => return self.query_one(env, &key, query),
+            Some(None) => return QueryReply { next: None, query },
+        }
         let (table, place) = (query.cursor / TABLE * TABLE, query.cursor % TABLE);
         let next = match table {
             TEMPLATES => self.query_templates::<FlowKey, P, O>(env, place, &mut query),
@@ -163,6 +212,55 @@ impl<B: PacketBuf> Pipeline<B> {
         QueryReply { next: next.map(|place| table + place).or(after), query }
     }
 
+    /// A question with a whole key: that flow, and of L4 port 0, which no client has, the template
+    /// of the client's network.
+    fn query_one<K: Key, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        key: &K,
+        mut query: Query,
+    ) -> QueryReply {
+        let Query { kind, wanted, rows, .. } = &mut query;
+        let room = rows.capacity();
+        let hash = K::shard(self).hash(key);
+        if let Some(flow) = K::shard(self).find(key, hash, env.now) {
+            if wanted.has(flow.real) && rows.len() < room {
+                rows.push(FlowRecord::of_flow(&flow, env.now));
+                if *kind == QueryKind::Flush {
+                    self.flush_flow(env, key);
+                    self.count_flows();
+                }
+            }
+        }
+        if self.me.0 == 0 && key.client_port() == 0 && rows.len() < room {
+            let network = network_of_query(env.snapshot, key);
+            let template = network.and_then(|(network, ports)| {
+                Some((K::templates(self).template(&network, env.now)?, ports))
+            });
+            if let Some((template, port)) = template.filter(|(t, _)| wanted.has(t.real)) {
+                let address = template.key.network;
+                if let Some(vip) = K::address(key.vip()) {
+                    let key = K::new(address, vip, (0, port), key.protocol());
+                    rows.push(FlowRecord::of_template(key, &template));
+                }
+                if *kind == QueryKind::Flush {
+                    K::templates(self).remove(&template.key);
+                }
+            }
+        }
+        QueryReply { next: None, query }
+    }
+
+    fn flush_flow<K: Key, P, O>(&mut self, env: &Env<'_, P, O>, key: &K) {
+        let hash = K::shard(self).hash(key);
+        if let Lookup::Hit(flow) = K::shard_mut(self).lookup(key, hash, env.now) {
+            if let Some(removed) = K::shard_mut(self).remove(flow) {
+                self.settle(env, &removed);
+                self.stats.event(Event::FlowsFlushed).add(1);
+            }
+        }
+    }
+
     fn query_shard<K: Key, P, O>(
         &mut self,
         env: &Env<'_, P, O>,
@@ -176,25 +274,12 @@ impl<B: PacketBuf> Pipeline<B> {
         let next = K::shard(self).scan(place, places, |flow| {
             if rows.len() < room && !flow.expired(env.now) && wanted.matches(&flow.key, flow.real) {
                 found.push(flow.key);
-                rows.push(FlowRecord {
-                    key: flow.key.into(),
-                    real: flow.real,
-                    state: flow.state,
-                    remaining_ms: flow.deadline.remaining(env.now),
-                    replica: flow.flags.has(Flags::REPLICA),
-                    template: false,
-                });
+                rows.push(FlowRecord::of_flow(&flow, env.now));
             }
         });
         if *kind == QueryKind::Flush {
             for key in &found {
-                let hash = K::shard(self).hash(key);
-                if let Lookup::Hit(flow) = K::shard_mut(self).lookup(key, hash, env.now) {
-                    if let Some(removed) = K::shard_mut(self).remove(flow) {
-                        self.settle(env, &removed);
-                        self.stats.event(Event::FlowsFlushed).add(1);
-                    }
-                }
+                self.flush_flow(env, key);
             }
             self.count_flows();
         }
@@ -220,18 +305,19 @@ impl<B: PacketBuf> Pipeline<B> {
                 continue;
             }
             let key = K::new(network, vip, ports, service.key.protocol);
-            rows.push(FlowRecord {
-                key: key.into(),
-                real: template.real,
-                state: if template.assured { State::Established } else { State::Closed },
-                remaining_ms: template.remaining_ms,
-                replica: false,
-                template: true,
-            });
+            rows.push(FlowRecord::of_template(key, &template));
             if *kind == QueryKind::Flush {
                 K::templates(self).remove(&template.key);
             }
         }
         (end < K::templates(self).places()).then_some(end as u32)
     }
+}
+
+/// The template's key of a client's network, and the first L4 port of its virtual service.
+fn network_of_query<K: Key>(snapshot: &Snapshot, key: &K) -> Option<(NetworkKey<K::Address>, u16)> {
+    let id = key.find_service(snapshot)?;
+    let service = snapshot.service(id)?;
+    let network = key.network(service.persistence.as_ref()?.netmask);
+    Some((NetworkKey { service: id, network }, service.key.ports.first()))
 }

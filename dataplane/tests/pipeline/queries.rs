@@ -1,5 +1,7 @@
 //! Questions about the flow table, a part at a time.
 
+use std::net::IpAddr;
+
 use dataplane::flow::State;
 use dataplane::pipeline::{FlowMatch, FlowRecord, Query, QueryKind, SCAN_BUDGET};
 use dataplane::stats::Event;
@@ -7,6 +9,7 @@ use dataplane::types::{AnyFlowKey, Protocol, Tuple};
 
 use crate::director::{Director, spec};
 use crate::packets::*;
+use crate::packets6::*;
 
 const FLOWS: u16 = 700;
 
@@ -90,6 +93,93 @@ fn filters_narrow_a_listing_and_a_flush() {
         assert_eq!(director.workers[0].shard().len(), 710 - count);
         assert_eq!(ask(&mut director, QueryKind::List, &wanted).0.len(), 0);
     }
+}
+
+/// All five parts of a key.
+fn one(client: impl Into<IpAddr>, ports: (u16, u16), vip: impl Into<IpAddr>) -> FlowMatch {
+    FlowMatch {
+        protocol: Some(Protocol::Tcp),
+        client: Some(client.into()),
+        client_port: Some(ports.0),
+        vip: Some(vip.into()),
+        vip_port: Some(ports.1),
+        reals: None,
+    }
+}
+
+#[test]
+fn a_question_about_one_key_is_one_look_whatever_the_table_holds() {
+    let mut director = director();
+    let wanted = one(client(5), (port_of(5), 80), VIP);
+    let (rows, pages) = ask(&mut director, QueryKind::List, &wanted);
+    assert_eq!((rows.len(), pages), (1, 1));
+    assert_eq!(rows[0].key, AnyFlowKey::V4(key(5, Protocol::Tcp, 80)));
+    // Of another real server, another L4 port, another VIP, another family.
+    let other = director.real_id(if rows[0].real == director.real_id("10.0.0.1") {
+        "10.0.0.2"
+    } else {
+        "10.0.0.1"
+    });
+    for nobody in [
+        FlowMatch { reals: Some(vec![other]), ..wanted.clone() },
+        one(client(5), (port_of(6), 80), VIP),
+        one(client(5), (port_of(5), 80), WAN_DIP),
+        one(client(5), (port_of(5), 80), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
+    ] {
+        for kind in [QueryKind::List, QueryKind::Flush] {
+            let (rows, pages) = ask(&mut director, kind, &nobody);
+            assert_eq!((rows.len(), pages), (0, 1), "{nobody:?}");
+        }
+    }
+    assert_eq!(director.workers[0].shard().len(), 710);
+    assert_eq!(ask(&mut director, QueryKind::Flush, &wanted).0.len(), 1);
+    assert_eq!(director.workers[0].shard().len(), 709);
+    assert_eq!(director.counts().event(Event::FlowsFlushed), 1);
+    assert_eq!(director.counts().event(Event::Flows), 709);
+    assert_eq!(ask(&mut director, QueryKind::List, &wanted).0.len(), 0);
+    // One that has expired and is not swept yet.
+    let closing = one(client(6), (port_of(6), 80), VIP);
+    director.now = director.now.after(120_000);
+    assert_eq!(ask(&mut director, QueryKind::List, &closing).0.len(), 0);
+}
+
+#[test]
+fn a_question_about_one_ipv6_key_is_one_look_too() {
+    let mut director = Director::new(&["tcp6 80 rr: 2001:db8:a::1 dr"]);
+    for n in 0..600 {
+        director.receive(&[syn6(n)]);
+    }
+    let (all, _) = ask(&mut director, QueryKind::List, &FlowMatch::default());
+    assert_eq!(all.len(), 600);
+    let key = all[77].key;
+    let wanted = one(key.client(), (key.client_port(), 80), key.vip());
+    for (kind, left) in [(QueryKind::List, 600), (QueryKind::Flush, 599)] {
+        let (rows, pages) = ask(&mut director, kind, &wanted);
+        assert_eq!((rows.len(), pages), (1, 1));
+        assert_eq!(rows[0].key, key);
+        assert_eq!(director.workers[0].shard6().len(), left);
+    }
+}
+
+/// L4 port 0, which no client has, is what a template is listed with.
+#[test]
+fn a_template_is_found_by_its_network() {
+    let mut director = Director::new(&["tcp 80 rr p=300: 10.0.0.1 dr, 10.0.0.2 dr"]);
+    for n in 0..50 {
+        director.receive(&[syn(n)]);
+    }
+    let wanted = one(client(7), (0, 80), VIP);
+    let (rows, pages) = ask(&mut director, QueryKind::List, &wanted);
+    assert_eq!((rows.len(), pages), (1, 1));
+    assert!(rows[0].template && rows[0].key.client() == IpAddr::from(client(7)));
+    let listed = ask(&mut director, QueryKind::List, &FlowMatch::default()).0;
+    let same = listed.iter().find(|row| row.template && row.key == rows[0].key).unwrap();
+    assert_eq!(
+        (same.real, same.remaining_ms, same.state),
+        (rows[0].real, rows[0].remaining_ms, rows[0].state)
+    );
+    assert_eq!(ask(&mut director, QueryKind::Flush, &wanted).0.len(), 1);
+    assert_eq!(ask(&mut director, QueryKind::List, &wanted).0.len(), 0);
 }
 
 #[test]
