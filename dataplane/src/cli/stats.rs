@@ -11,10 +11,7 @@ use super::output::{Table, json, out, time};
 use super::{Context, Failure};
 use crate::control::plane::StatsReport;
 use crate::control::protocol::{NoArguments, Request};
-use crate::stats::{Counts, DropReason, Event};
-
-/// Events that tell how many there are now, not how many there were: they have no rate.
-const GAUGES: [Event; 3] = [Event::Flows, Event::Held, Event::NeighborWaiting];
+use crate::stats::{self, Counts, DropReason, Event};
 
 pub(super) fn stats(context: &Context, args: &StatsArgs) -> Result<(), Failure> {
     let Some(seconds) = args.watch else {
@@ -68,27 +65,27 @@ fn page(report: &StatsReport, since: Option<(Duration, &StatsReport)>, all: bool
     text
 }
 
+/// Name, what the number means (a gauge has no rate), and one sentence for people.
+type Known<N = &'static str> = (N, stats::Kind, &'static str);
+
 /// Events or drops.
 #[derive(Clone, Copy)]
 struct Kind {
     heading: &'static str,
     of: fn(&Counts) -> &BTreeMap<String, u64>,
-    known: fn() -> Vec<(&'static str, &'static str)>,
-    is_gauge: fn(&str) -> bool,
+    known: fn() -> Vec<Known>,
 }
 
 const EVENTS: Kind = Kind {
     heading: "event",
     of: |counts| &counts.events,
-    known: || Event::ALL.iter().map(|e| (e.name(), e.help())).collect(),
-    is_gauge: |name| GAUGES.iter().any(|gauge| gauge.name() == name),
+    known: || Event::ALL.iter().map(|e| (e.name(), e.kind(), e.help())).collect(),
 };
 
 const DROPS: Kind = Kind {
     heading: "dropped",
     of: |counts| &counts.dropped,
-    known: || DropReason::ALL.iter().map(|r| (r.name(), r.help())).collect(),
-    is_gauge: |_| false,
+    known: || DropReason::ALL.iter().map(|r| (r.name(), r.kind(), r.help())).collect(),
 };
 
 struct Section<'r> {
@@ -109,7 +106,7 @@ impl Section<'_> {
         let mut table = Table::new(headings);
         let value =
             |counts: &Counts, name: &str| (self.kind.of)(counts).get(name).copied().unwrap_or(0);
-        for (name, help) in self.names() {
+        for (name, kind, help) in self.names() {
             let (total, slow) =
                 (value(&self.report.total, &name), value(&self.report.slow_path, &name));
             if !wanted(total, slow) {
@@ -119,7 +116,7 @@ impl Section<'_> {
             if let Some((elapsed, old)) = self.since {
                 let grown = (total + slow)
                     .saturating_sub(value(&old.total, &name) + value(&old.slow_path, &name));
-                row.push(if (self.kind.is_gauge)(&name) {
+                row.push(if kind == stats::Kind::Gauge {
                     String::new()
                 } else {
                     format!("{:.0}", grown as f64 / elapsed.as_secs_f64().max(0.001))
@@ -133,12 +130,12 @@ impl Section<'_> {
     }
 
     /// The names this program knows, then those only the daemon knows.
-    fn names(&self) -> Vec<(String, &'static str)> {
+    fn names(&self) -> Vec<Known<String>> {
         let known = (self.kind.known)();
         let others = (self.kind.of)(&self.report.total).keys();
-        let others = others.filter(|name| !known.iter().any(|(k, _)| k == name));
-        let others: Vec<_> = others.map(|name| (name.clone(), "")).collect();
-        let known = known.iter().map(|(name, help)| ((*name).to_owned(), *help));
+        let others = others.filter(|name| !known.iter().any(|(k, _, _)| k == name));
+        let others: Vec<_> = others.map(|name| (name.clone(), stats::Kind::Counter, "")).collect();
+        let known = known.iter().map(|(name, kind, help)| ((*name).to_owned(), *kind, *help));
         known.chain(others).collect()
     }
 }
@@ -167,6 +164,10 @@ mod tests {
         let text = page(&new, Some((Duration::from_secs(2), &old)), false);
         assert_eq!(row(&text, "forwarded ")[..3], ["forwarded", "300", "100"]);
         assert_eq!(row(&text, "flows ")[..4], ["flows", "9", "0", "Flows"]);
+        for gauge in Event::ALL.iter().filter(|e| e.kind() == stats::Kind::Gauge) {
+            let cells = row(&text, &format!("{gauge} "));
+            assert!(cells[3].parse::<u64>().is_err(), "{cells:?}: a rate, or one worker too many");
+        }
         assert_eq!(row(&text, "of_a_newer_daemon"), ["of_a_newer_daemon", "1", "0", "0"]);
     }
 

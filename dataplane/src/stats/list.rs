@@ -1,7 +1,23 @@
 //! The one list of what is counted.
 
+/// What a number means, and whether it has a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// How often something happened since the start. It never falls, and has a rate.
+    Counter,
+    /// How many there are now.
+    Gauge,
+}
+
 macro_rules! counter_list {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal: $help:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* all $kind:ident: $name:ident {
+        $($variant:ident = $text:literal: $help:literal),+ $(,)?
+    }) => {
+        counter_list! { $(#[$doc])* $name { $($variant = $text, $kind: $help),+ } }
+    };
+    ($(#[$doc:meta])* $name:ident {
+        $($variant:ident = $text:literal, $kind:ident: $help:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -16,6 +32,11 @@ macro_rules! counter_list {
             /// The name in listings, JSON and metrics.
             pub const fn name(self) -> &'static str {
                 match self { $($name::$variant => $text),+ }
+            }
+
+            /// What its number means.
+            pub const fn kind(self) -> Kind {
+                match self { $($name::$variant => Kind::$kind),+ }
             }
 
             /// One sentence for people.
@@ -34,7 +55,7 @@ macro_rules! counter_list {
 
 counter_list! {
     /// Why a packet was dropped. Every dropped packet has exactly one reason.
-    DropReason {
+    all Counter: DropReason {
         NotOurMac = "not_our_mac": "Frame for another station's Ethernet address.",
         EtherType = "ether_type": "Neither IPv4, IPv6 nor ARP.",
         Vlan = "vlan": "Frame with a VLAN tag other than a priority tag (VLAN 0).",
@@ -93,51 +114,51 @@ counter_list! {
 counter_list! {
     /// What else is counted, per worker (the slow path uses the same list).
     Event {
-        RxPackets = "rx_packets": "Packets received.",
-        RxBytes = "rx_bytes": "Bytes received.",
-        Forwarded = "forwarded": "Packets sent on to a real server.",
-        Punted = "punted": "Packets given to the slow path.",
-        HandedOver = "handed_over": "Packets given to another worker, which may have their flow.",
-        TakenOver = "taken_over": "Packets taken from another worker.",
-        Held = "held": "Fragments waiting for their first fragment now.",
-        PeerNotesLost = "peer_notes_lost": "Notes on fragments, and replicas, that another worker did not take or was not told of: its queue or table is full, or there are too many.",
-        FlowsCreated = "flows_created": "New flows, replicas of another worker's included.",
-        FlowsExpired = "flows_expired": "Flows removed because their timer ran out.",
-        FlowsEvicted = "flows_evicted": "Flows removed to make room for a new one.",
-        FlowsEvictedProven = "flows_evicted_proven": "Those of them whose packets had come over time, for more than a second: the table is too small.",
-        FlowsReplaced = "flows_replaced": "Flows replaced by a new connection with the same addresses and L4 ports.",
-        FlowsOrphaned = "flows_orphaned": "Flows removed because their real server is gone.",
-        FlowsFlushed = "flows_flushed": "Flows removed by an operator.",
-        Flows = "flows": "Flows in the tables now.",
-        Flows6 = "flows6": "IPv6 flows among them.",
-        Templates = "templates": "Templates of persistence now, of all workers; the first one's to count.",
-        TemplatesCreated = "templates_created": "Client networks bound to a real server, also again.",
-        TemplatesEvicted = "templates_evicted": "Templates that still lived, removed to make room for another.",
-        TemplatesLost = "templates_lost": "New flows of persistent services that found no place for a template.",
-        FloodSyns = "flood_syns": "SYNs sent on without a flow, in a flood that filled the table; the client's first packet after its SYNs finds the real server again, and makes the flow.",
-        FloodPackets = "flood_packets": "ACKs, FINs and datagrams sent on without a flow, in a flood that filled the table; the client's next packet finds the real server again.",
-        MissNotSyn = "miss_not_syn": "TCP packets without flow that do not open a connection.",
-        FragmentsSent = "fragments_sent": "Fragments made of packets too long for the egress MTU.",
-        SlowPathTaken = "slow_path_taken": "Punted packets the slow path took from its queue.",
-        SlowPathSent = "slow_path_sent": "Packets sent for the slow path.",
-        ExtraTxFull = "extra_tx_full": "Fragments and packets of the slow path that the transmit queue did not take.",
-        ArpReplies = "arp_replies": "ARP requests answered.",
-        ArpRequests = "arp_requests": "ARP requests sent, gratuitous ones too.",
-        ArpLearned = "arp_learned": "ARP messages that taught or confirmed a neighbor.",
-        NdpReplies = "ndp_replies": "Neighbor solicitations answered.",
-        NdpRequests = "ndp_requests": "Neighbor solicitations sent, and advertisements nobody asked for.",
-        NdpLearned = "ndp_learned": "Neighbor discovery messages that taught or confirmed a neighbor.",
-        DadConflicts = "dad_conflicts": "IPv6 addresses not used because another station has them.",
-        MldQueries = "mld_queries": "Multicast listener queries to be answered.",
-        MldReports = "mld_reports": "Multicast listener reports sent.",
-        EchoReplies = "echo_replies": "ICMP and ICMPv6 echo requests answered.",
-        IcmpErrors = "icmp_errors": "ICMP and ICMPv6 errors sent.",
-        TcpResets = "tcp_resets": "TCP resets sent for segments without a flow.",
-        NeighborQueued = "neighbor_queued": "Packets that waited for a neighbor's Ethernet address.",
-        NeighborWaiting = "neighbor_waiting": "Packets waiting for a neighbor's Ethernet address now.",
-        NeighborForwarded = "neighbor_forwarded": "Packets sent on by the slow path, their neighbor's Ethernet address known.",
-        PollsBusy = "polls_busy": "Poll rounds that found packets.",
-        PollsIdle = "polls_idle": "Poll rounds that found none.",
+        RxPackets = "rx_packets", Counter: "Packets received.",
+        RxBytes = "rx_bytes", Counter: "Bytes received.",
+        Forwarded = "forwarded", Counter: "Packets sent on to a real server.",
+        Punted = "punted", Counter: "Packets given to the slow path.",
+        HandedOver = "handed_over", Counter: "Packets given to another worker, which may have their flow.",
+        TakenOver = "taken_over", Counter: "Packets taken from another worker.",
+        Held = "held", Gauge: "Fragments waiting for their first fragment now.",
+        PeerNotesLost = "peer_notes_lost", Counter: "Notes on fragments, and replicas, that another worker did not take or was not told of: its queue or table is full, or there are too many.",
+        FlowsCreated = "flows_created", Counter: "New flows, replicas of another worker's included.",
+        FlowsExpired = "flows_expired", Counter: "Flows removed because their timer ran out.",
+        FlowsEvicted = "flows_evicted", Counter: "Flows removed to make room for a new one.",
+        FlowsEvictedProven = "flows_evicted_proven", Counter: "Those of them whose packets had come over time, for more than a second: the table is too small.",
+        FlowsReplaced = "flows_replaced", Counter: "Flows replaced by a new connection with the same addresses and L4 ports.",
+        FlowsOrphaned = "flows_orphaned", Counter: "Flows removed because their real server is gone.",
+        FlowsFlushed = "flows_flushed", Counter: "Flows removed by an operator.",
+        Flows = "flows", Gauge: "Flows in the tables now.",
+        Flows6 = "flows6", Gauge: "IPv6 flows among them.",
+        Templates = "templates", Gauge: "Templates of persistence now, of all workers; the first one's to count.",
+        TemplatesCreated = "templates_created", Counter: "Client networks bound to a real server, also again.",
+        TemplatesEvicted = "templates_evicted", Counter: "Templates that still lived, removed to make room for another.",
+        TemplatesLost = "templates_lost", Counter: "New flows of persistent services that found no place for a template.",
+        FloodSyns = "flood_syns", Counter: "SYNs sent on without a flow, in a flood that filled the table; the client's first packet after its SYNs finds the real server again, and makes the flow.",
+        FloodPackets = "flood_packets", Counter: "ACKs, FINs and datagrams sent on without a flow, in a flood that filled the table; the client's next packet finds the real server again.",
+        MissNotSyn = "miss_not_syn", Counter: "TCP packets without flow that do not open a connection.",
+        FragmentsSent = "fragments_sent", Counter: "Fragments made of packets too long for the egress MTU.",
+        SlowPathTaken = "slow_path_taken", Counter: "Punted packets the slow path took from its queue.",
+        SlowPathSent = "slow_path_sent", Counter: "Packets sent for the slow path.",
+        ExtraTxFull = "extra_tx_full", Counter: "Fragments and packets of the slow path that the transmit queue did not take.",
+        ArpReplies = "arp_replies", Counter: "ARP requests answered.",
+        ArpRequests = "arp_requests", Counter: "ARP requests sent, gratuitous ones too.",
+        ArpLearned = "arp_learned", Counter: "ARP messages that taught or confirmed a neighbor.",
+        NdpReplies = "ndp_replies", Counter: "Neighbor solicitations answered.",
+        NdpRequests = "ndp_requests", Counter: "Neighbor solicitations sent, and advertisements nobody asked for.",
+        NdpLearned = "ndp_learned", Counter: "Neighbor discovery messages that taught or confirmed a neighbor.",
+        DadConflicts = "dad_conflicts", Counter: "IPv6 addresses not used because another station has them.",
+        MldQueries = "mld_queries", Counter: "Multicast listener queries to be answered.",
+        MldReports = "mld_reports", Counter: "Multicast listener reports sent.",
+        EchoReplies = "echo_replies", Counter: "ICMP and ICMPv6 echo requests answered.",
+        IcmpErrors = "icmp_errors", Counter: "ICMP and ICMPv6 errors sent.",
+        TcpResets = "tcp_resets", Counter: "TCP resets sent for segments without a flow.",
+        NeighborQueued = "neighbor_queued", Counter: "Packets that waited for a neighbor's Ethernet address.",
+        NeighborWaiting = "neighbor_waiting", Gauge: "Packets waiting for a neighbor's Ethernet address now.",
+        NeighborForwarded = "neighbor_forwarded", Counter: "Packets sent on by the slow path, their neighbor's Ethernet address known.",
+        PollsBusy = "polls_busy", Counter: "Poll rounds that found packets.",
+        PollsIdle = "polls_idle", Counter: "Poll rounds that found none.",
     }
 }
 
@@ -158,5 +179,20 @@ mod tests {
         assert!(DropReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
         assert!(Event::ALL.iter().enumerate().all(|(i, e)| *e as usize == i));
         assert!(DropReason::ALL.iter().all(|r| r.help().ends_with('.')));
+    }
+
+    #[test]
+    fn what_tells_how_many_there_are_now_is_a_gauge() {
+        let gauges: Vec<_> = Event::ALL.iter().filter(|e| e.kind() == Kind::Gauge).collect();
+        let named = ["held", "flows", "flows6", "templates", "neighbor_waiting"];
+        assert_eq!(gauges.iter().map(|e| e.name()).collect::<Vec<_>>(), named);
+        let says_now = |event: &Event| {
+            let help = event.help();
+            help.contains(" now") || help.contains("among them")
+        };
+        for event in Event::ALL {
+            assert_eq!(says_now(event), event.kind() == Kind::Gauge, "{event}");
+        }
+        assert!(DropReason::ALL.iter().all(|reason| reason.kind() == Kind::Counter));
     }
 }

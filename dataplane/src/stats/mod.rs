@@ -17,7 +17,7 @@ mod table;
 
 pub use accounts::Accounts;
 pub use counter::Counter;
-pub use list::{DropReason, Event};
+pub use list::{DropReason, Event, Kind};
 pub use table::{
     Counts, Forwarded, Half, PortStats, RealStats, Rounds, ServiceStats, Stats, Traffic,
 };
