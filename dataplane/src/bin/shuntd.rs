@@ -24,6 +24,9 @@ fn main() -> ExitCode {
         .format_target(false)
         .init();
     let outcome = config::load(&arguments.config).map_err(anyhow::Error::from).and_then(|config| {
+        for warning in config.warnings() {
+            log::warn!("{}: {warning}", arguments.config.display());
+        }
         if arguments.check { Ok(()) } else { daemon::run(&arguments.config, config) }
     });
     match outcome {

@@ -372,6 +372,8 @@ pub(super) struct StatsArgs {
 pub(super) enum ConfigCommand {
     /// Print the running configuration as a file
     Show,
+    /// Print a new secret key for scheduling.hash_key; needs no daemon
+    Key,
     /// Check a configuration file; needs no daemon
     Check {
         /// The file; - is standard input

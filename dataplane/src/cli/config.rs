@@ -1,6 +1,5 @@
 //! `shunt config`.
 
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
@@ -9,10 +8,14 @@ use super::args::ConfigCommand;
 use super::client::typed;
 use super::output::{json as print_json, out};
 use super::{Context, Failure};
-use crate::config::{Change, Config, ConfigError};
+use crate::config::{Change, Config, ConfigError, read};
 use crate::control::protocol::{
     Applied, Checked, ConfigSource, NoArguments, Request, SavedFile, Shown,
 };
+use crate::types::clip;
+
+/// Longest name of a file that is sent with its text, in bytes; the daemon takes 255.
+const MAX_NAME: usize = 200;
 
 pub(super) fn config(context: &Context, command: &ConfigCommand) -> Result<(), Failure> {
     match command {
@@ -24,6 +27,7 @@ pub(super) fn config(context: &Context, command: &ConfigCommand) -> Result<(), F
             let Shown { toml, .. } = typed(answer)?;
             out(&toml)
         }
+        ConfigCommand::Key => key(context),
         ConfigCommand::Check { file } => check(context, file),
         ConfigCommand::Diff { file } => {
             let answer = context.client()?.call(&Request::ConfigDiff(source(file.as_deref())?))?;
@@ -53,6 +57,18 @@ pub(super) fn config(context: &Context, command: &ConfigCommand) -> Result<(), F
     }
 }
 
+/// A new key, as the line that the configuration files of all directors are to have.
+fn key(context: &Context) -> Result<(), Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Failure::Refused(format!("the system gives no random numbers: {e}")))?;
+    let key = format!("{:032x}", u128::from_be_bytes(bytes));
+    if context.json {
+        return print_json(&json!({ "hash_key": key }));
+    }
+    out(&format!("hash_key = \"{key}\"\n"))
+}
+
 fn listing(changes: &[Change]) -> String {
     if changes.is_empty() {
         return "no changes\n".to_owned();
@@ -61,30 +77,28 @@ fn listing(changes: &[Change]) -> String {
 }
 
 /// A file's name and text; `-` is standard input.
-fn read(file: &Path) -> Result<(String, String), Failure> {
+fn read_named(file: &Path) -> Result<(String, String), Failure> {
     if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
+        let text = read::bounded(std::io::stdin())
             .map_err(|e| Failure::Refused(format!("cannot read standard input: {e}")))?;
         return Ok(("standard input".to_owned(), text));
     }
-    let text = std::fs::read_to_string(file)
+    let text = read::any(file)
         .map_err(|error| ConfigError::Read { path: file.to_owned(), error })
         .map_err(|e| Failure::Refused(e.to_string()))?;
-    Ok((file.display().to_string(), text))
+    Ok((clip(&file.display().to_string(), MAX_NAME), text))
 }
 
 /// What is sent of a file; none is the daemon's own, which it reads itself.
 fn source(file: Option<&Path>) -> Result<ConfigSource, Failure> {
     let Some(file) = file else { return Ok(ConfigSource::default()) };
-    let (name, text) = read(file)?;
+    let (name, text) = read_named(file)?;
     Ok(ConfigSource { text: Some(text), name })
 }
 
 /// Works without a daemon. As JSON, mistakes go to standard output, for editors and pipelines.
 fn check(context: &Context, file: &Path) -> Result<(), Failure> {
-    let (name, text) = read(file)?;
+    let (name, text) = read_named(file)?;
     let config = match Config::parse(&text, &name) {
         Ok(config) => config,
         Err(error) => {
@@ -94,12 +108,12 @@ fn check(context: &Context, file: &Path) -> Result<(), Failure> {
             return Err(Failure::Refused(error.to_string()));
         }
     };
-    let checked = Checked {
-        services: config.services.len(),
-        real_servers: config.services.iter().map(|s| s.reals.len()).sum(),
-    };
+    let checked = Checked::of(&config);
     if context.json {
         return print_json(&checked);
+    }
+    for warning in &checked.warnings {
+        eprintln!("{name}: warning: {warning}");
     }
     out(&format!(
         "{name}: right; virtual services: {}, real servers: {}\n",

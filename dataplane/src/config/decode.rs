@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::MAX_ISSUES;
 use super::error::{Issue, Step, dotted};
 use super::locate::Source;
 use super::model::{Config, Neighbor, Port, Real, Service};
@@ -30,8 +31,8 @@ pub(super) fn config(source: &Source<'_>, root: &DeTable<'_>) -> Result<Config, 
                 let tables = TABLES.map(|t| format!("`{t}`")).join(", ");
                 let message =
                     plain(&format!("unknown field `{unknown}`, expected one of {tables}"));
-                let issue = reader.source.issue_at(name.span().start, unknown.to_owned(), message);
-                reader.issues.push(issue);
+                let at = name.span().start;
+                reader.push(|source| source.issue_at(at, unknown.to_owned(), message));
             }
         }
     }
@@ -44,12 +45,19 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Beyond as many as are reported, an issue is left out: to find its line takes time.
+    fn push(&mut self, issue: impl FnOnce(&Source<'_>) -> Issue) {
+        if self.issues.len() < MAX_ISSUES {
+            self.issues.push(issue(self.source));
+        }
+    }
+
     fn read<T: DeserializeOwned>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
         match T::deserialize(ValueDeserializer::from(value.clone())) {
             Ok(read) => Some(read),
             Err(error) => {
                 let offset = error.span().map_or(value.span().start, |span| span.start);
-                self.issues.push(issue(self.source, offset, error.message()));
+                self.push(|source| issue(source, offset, error.message()));
                 None
             }
         }
@@ -73,7 +81,7 @@ impl Reader<'_> {
                 "found {} {key}, expected one [[{key}]] for each",
                 value.get_ref().type_str()
             );
-            self.issues.push(self.source.issue_at(name.span().start, key.to_owned(), message));
+            self.push(|source| source.issue_at(name.span().start, key.to_owned(), message));
             return &[];
         };
         array

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::types::clip;
+
 /// One step from a table or array to what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
@@ -62,6 +64,23 @@ pub struct Issue {
     pub key: String,
     /// What was found and what is allowed.
     pub message: String,
+}
+
+/// Longest key and longest message of an issue, in bytes. Both quote what was found, which may be
+/// anything.
+const MAX_KEY: usize = 200;
+pub(super) const MAX_MESSAGE: usize = 1000;
+
+impl Issue {
+    /// At a line and column. What it quotes is cut short, and has no control characters.
+    pub(super) fn new(at: Option<(usize, usize)>, key: &str, message: &str) -> Issue {
+        Issue {
+            line: at.map(|(line, _)| line),
+            column: at.map(|(_, column)| column),
+            key: clip(key, MAX_KEY),
+            message: clip(message, MAX_MESSAGE),
+        }
+    }
 }
 
 impl fmt::Display for Issue {

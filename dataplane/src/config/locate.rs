@@ -24,7 +24,7 @@ impl<'a> Source<'a> {
     /// An issue at a byte offset, about `key`.
     pub(super) fn issue_at(&self, offset: usize, key: String, message: String) -> Issue {
         let (line, column) = position(self.text, offset);
-        Issue { line: Some(line), column: Some(column), key, message }
+        Issue::new(Some((line, column)), &key, &message)
     }
 
     /// Where `path`, or as much of it as is written, begins.

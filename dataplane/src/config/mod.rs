@@ -10,13 +10,15 @@ mod diff;
 mod error;
 mod locate;
 mod model;
+pub mod read;
 mod text;
+mod warn;
 mod write;
 
 use std::path::Path;
 
 pub use buffers::{DESCRIPTORS, LCORE_CACHE, mbufs_needed};
-pub use check::{MAX_FLOWS, MAX_LCORES, MAX_SOCKET_PATH, MTU_RANGE, TIMEOUT_RANGE};
+pub use check::{MAX_FLOWS, MAX_LCORES, MAX_SOCKET_PATH, MAX_TEXT, MTU_RANGE, TIMEOUT_RANGE};
 pub use diff::{Action, Change};
 pub use error::{ConfigError, Issue};
 pub(crate) use model::is_zero;
@@ -38,10 +40,10 @@ use locate::Source;
 /// Most issues reported at once.
 const MAX_ISSUES: usize = 100;
 
-/// Reads and checks a configuration file.
+/// Reads and checks a configuration file, which must be a regular one.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+    let text =
+        read::regular(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
     Config::parse(&text, &path.display().to_string())
 }
 
@@ -79,11 +81,8 @@ impl Config {
 
     /// Checks a configuration that is not from a file.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let issue = |(path, message): (error::Path, String)| Issue {
-            line: None,
-            column: None,
-            key: error::dotted(&path),
-            message,
+        let issue = |(path, message): (error::Path, String)| {
+            Issue::new(None, &error::dotted(&path), &message)
         };
         let issues: Vec<_> = check::all(self).0.into_iter().take(MAX_ISSUES).map(issue).collect();
         if issues.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { file: None, issues }) }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::model::Config;
+use super::read;
 
 /// What saving did beside writing the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +39,10 @@ impl Config {
             return Err(io::Error::other("the configuration cannot be written as TOML"));
         }
         let file = if path.exists() { fs::canonicalize(path)? } else { path.to_owned() };
-        let earlier = fs::read_to_string(&file).ok();
         let like = fs::metadata(&file).ok();
+        // A pipe would be waited for, and a device would be replaced by a file.
+        like.as_ref().map_or(Ok(()), |found| read::refuse_irregular(found.file_type()))?;
+        let earlier = read::regular(&file).ok();
         let mut backup = None;
         if let Some(earlier) = earlier.filter(|earlier| !is_plain(earlier)) {
             let bak = beside(&file, ".bak");

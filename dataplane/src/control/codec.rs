@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::protocol::{Answer, Error, ErrorCode, Request, VERSION};
+use crate::types::clip;
 
 /// Longest `id` given back.
 const MAX_ID: usize = 128;
@@ -29,8 +30,11 @@ pub(super) fn decode(line: &[u8]) -> (Value, Result<Request, Error>) {
     (id, request(object))
 }
 
+/// Longest message about a line that cannot be read, in bytes: it quotes the line.
+const MAX_QUOTED: usize = 1000;
+
 fn invalid(message: impl std::fmt::Display) -> Error {
-    Error::new(ErrorCode::Invalid, message)
+    Error::new(ErrorCode::Invalid, clip(&message.to_string(), MAX_QUOTED))
 }
 
 fn parse(line: &[u8]) -> Result<Map<String, Value>, Error> {
@@ -48,7 +52,10 @@ fn request(mut object: Map<String, Value>) -> Result<Request, Error> {
         Some(v) => {
             return Err(Error::new(
                 ErrorCode::UnsupportedVersion,
-                format!("protocol version {v} is not spoken; this daemon speaks {VERSION}"),
+                format!(
+                    "protocol version {} is not spoken; this daemon speaks {VERSION}",
+                    clip(&v.to_string(), 40)
+                ),
             ));
         }
     }
@@ -58,7 +65,7 @@ fn request(mut object: Map<String, Value>) -> Result<Request, Error> {
         Some(Value::String(op)) => {
             return Err(Error::new(
                 ErrorCode::UnknownOp,
-                format!("unknown op {op:?}; known are {}", known()),
+                format!("unknown op {:?}; known are {}", clip(op, 40), known()),
             ));
         }
         _ => return Err(invalid(format!("op is missing or no string; known are {}", known()))),

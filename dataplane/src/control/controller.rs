@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::file::{self, OwnFile, Turn};
 use super::plane::{ApplyError, Busy, FlowFilter, FlowPage, FlowRow, Plane};
 use super::protocol::{
     Answer, Applied, Checked, ConfigSource, Done, Error, ErrorCode, FlowList, FlowRef, Flushed,
@@ -15,10 +16,16 @@ use super::protocol::{
 use super::tally::{Subject, Tally};
 use crate::config::{self, Change, Config, ConfigError, Real, Service, Timeouts};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Mac, ServiceKey};
+use crate::types::{ForwardMethod, Mac, ServiceKey, clip};
 
 /// Rows of a page of flows when none are asked for.
 const DEFAULT_PAGE: usize = 100;
+
+/// Longest name of a configuration's text, in bytes. Errors begin with it.
+const MAX_NAME: usize = 255;
+
+/// Longest line that is logged of a change, in bytes.
+const MAX_LOGGED: usize = 500;
 
 /// How many templates of persistence each real server has.
 type Templates = HashMap<(ServiceKey, IpAddr), u64>;
@@ -37,7 +44,7 @@ const LOGGED: usize = 100;
 pub struct Controller {
     running: RwLock<Arc<Config>>,
     changing: Mutex<()>,
-    file: PathBuf,
+    file: OwnFile,
     ports: Vec<(Mac, u16)>,
     tally: Tally,
     plane: Arc<dyn Plane>,
@@ -45,7 +52,7 @@ pub struct Controller {
 
 impl std::fmt::Debug for Controller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Controller").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("Controller").field("file", &self.file.path()).finish_non_exhaustive()
     }
 }
 
@@ -82,6 +89,8 @@ fn code_of(error: &std::io::Error) -> ErrorCode {
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             ErrorCode::Permission
         }
+        std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => ErrorCode::Invalid,
+        std::io::ErrorKind::FileTooLarge => ErrorCode::TooLarge,
         _ => ErrorCode::Internal,
     }
 }
@@ -99,7 +108,7 @@ impl Controller {
         Controller {
             running: RwLock::new(Arc::new(config)),
             changing: Mutex::new(()),
-            file,
+            file: OwnFile::new(file),
             ports,
             tally: Tally::default(),
             plane,
@@ -114,6 +123,16 @@ impl Controller {
     /// Applies the configuration file as it is now (SIGHUP).
     pub fn reload(&self) -> Result<Applied, Error> {
         self.apply(&ConfigSource::default())
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Lets those who wait for the configuration file give up: the daemon stops.
+    pub fn stop(&self) {
+        self.file.stop();
     }
 
     /// Carries out one request.
@@ -148,9 +167,9 @@ impl Controller {
             Request::PortList(_) => Answer::Ports(self.plane.ports()),
             Request::Stats(_) => Answer::Stats(Box::new(self.plane.stats())),
             Request::ConfigShow(_) => Answer::Shown(self.show()?),
-            Request::ConfigCheck(source) => Answer::Checked(check(&self.read(&source)?)),
+            Request::ConfigCheck(source) => Answer::Checked(Checked::of(&self.read(&source)?.0)),
             Request::ConfigDiff(source) => {
-                Answer::Changes(self.config().diff(&self.read(&source)?))
+                Answer::Changes(self.config().diff(&self.read(&source)?.0))
             }
             Request::ConfigApply(source) => Answer::Applied(self.apply(&source)?),
             Request::ConfigSave(_) => Answer::Saved(self.save()?),
@@ -163,7 +182,7 @@ impl Controller {
             protocol: VERSION,
             generation: self.plane.generation(),
             uptime_ms: self.plane.uptime_ms(),
-            config: self.file.clone(),
+            config: self.file.path().to_owned(),
         }
     }
 
@@ -180,9 +199,11 @@ impl Controller {
     }
 
     fn apply(&self, source: &ConfigSource) -> Result<Applied, Error> {
+        // Before the lock, lest a file that cannot be read hold all other changes up. Two who read
+        // the file apply it in the order they read it.
+        let (config, _turn) = self.read(source)?;
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.config();
-        let config = self.read(source)?;
         let changes = running.diff(&config);
         let restart: Vec<_> =
             changes.iter().filter(|c| c.restart).map(|c| format!("  {c}")).collect();
@@ -209,12 +230,16 @@ impl Controller {
             Ok(generation) | Err(ApplyError::Late { generation, .. }) => *generation,
             Err(error) => return Err(error.clone().into()),
         };
+        let known = self.config().warnings();
+        for warning in config.warnings().iter().filter(|warning| !known.contains(warning)) {
+            log::warn!("{warning}");
+        }
         let config = Arc::new(config);
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
         let subjects: HashSet<_> = subjects(&config).collect();
         self.tally.keep(|subject| subjects.contains(subject));
         for change in changes.iter().take(LOGGED) {
-            log::info!("generation {generation}: {change}");
+            log::info!("generation {generation}: {}", clip(&change.to_string(), MAX_LOGGED));
         }
         if changes.len() > LOGGED {
             log::info!("generation {generation}: and {} more changes", changes.len() - LOGGED);
@@ -222,11 +247,23 @@ impl Controller {
         Ok(outcome?)
     }
 
-    /// The configuration of a request: its text, or the daemon's file.
-    fn read(&self, source: &ConfigSource) -> Result<Config, Error> {
+    /// The configuration of a request: its text, or the daemon's file with the turn it was read
+    /// in. The caller holds no lock.
+    fn read(&self, source: &ConfigSource) -> Result<(Config, Option<Arc<Turn>>), Error> {
+        if source.name.len() > MAX_NAME || source.name.contains(char::is_control) {
+            let message = format!(
+                "name: found {} bytes, allowed are {MAX_NAME}, without control characters",
+                source.name.len()
+            );
+            return Err(Error::new(ErrorCode::Invalid, message));
+        }
         Ok(match &source.text {
-            Some(text) => Config::parse(text, &source.name)?,
-            None => config::load(&self.file)?,
+            Some(text) => (Config::parse(text, &source.name)?, None),
+            None => {
+                let turn = self.file.turn(file::PATIENCE)?;
+                let config = self.file.run(&turn, file::PATIENCE, config::load)??;
+                (config, Some(turn))
+            }
         })
     }
 
@@ -241,8 +278,14 @@ impl Controller {
     }
 
     fn save(&self) -> Result<SavedFile, Error> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let saved = self.config().save(&self.file).map_err(|e| cannot_write(&self.file, &e))?;
+        let turn = self.file.turn(file::PATIENCE)?;
+        // Two who save write what ran when their turn came, one after the other.
+        let config = self.config();
+        let saved = self.file.run(&turn, file::PATIENCE, move |path| config.save(path))?;
+        let saved = saved.map_err(|error| {
+            let message = format!("cannot write {}: {error}", self.file.path().display());
+            Error::new(code_of(&error), message)
+        })?;
         Ok(SavedFile { file: saved.file, backup: saved.backup })
     }
 
@@ -395,17 +438,6 @@ impl Controller {
             ErrorCode::NotFound,
             format!("no worker has a flow {protocol} {client} -> {vip}"),
         ))
-    }
-}
-
-fn cannot_write(file: &Path, error: &std::io::Error) -> Error {
-    Error::new(code_of(error), format!("cannot write {}: {error}", file.display()))
-}
-
-fn check(config: &Config) -> Checked {
-    Checked {
-        services: config.services.len(),
-        real_servers: config.services.iter().map(|s| s.reals.len()).sum(),
     }
 }
 

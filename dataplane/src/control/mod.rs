@@ -3,6 +3,7 @@
 
 mod codec;
 mod controller;
+mod file;
 mod lines;
 mod peer;
 pub mod plane;

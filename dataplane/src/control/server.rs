@@ -25,10 +25,14 @@ use serde_json::Value;
 use super::codec;
 use super::controller::Controller;
 use super::lines::{Line, LineLimits, LineReader};
-use super::peer::Peer;
+use super::peer::{Peer, Shares};
 use super::protocol::{Answer, Error, ErrorCode};
 use super::socket::{Socket, failed};
 use crate::config::Control;
+use crate::types::clip;
+
+/// Longest error of a request that is logged, in bytes.
+const MAX_LOGGED: usize = 500;
 
 /// Where the socket is, who may use it, and what a client is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +41,8 @@ pub struct ServerSettings {
     pub socket: PathBuf,
     /// Group whose members may use it, beside root and the daemon's own user.
     pub group: Option<String>,
-    /// Most connections at once; one more is told `busy`.
+    /// Most connections at once; one more is told `busy`. An eighth is kept for root, and no
+    /// other user has more than a quarter.
     pub connections: usize,
     /// Longest line in bytes. `config.apply` carries a whole file.
     pub line_bytes: usize,
@@ -133,6 +138,7 @@ struct Shared {
 struct Connections {
     next: u64,
     open: HashMap<u64, (UnixStream, JoinHandle<()>)>,
+    shares: Shares,
 }
 
 impl Server {
@@ -227,10 +233,16 @@ impl Shared {
 
     /// Gives the connection a thread, or refuses it.
     fn admit(self: &Arc<Self>, stream: UnixStream) {
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
+            Err(error) => {
+                log::warn!("control socket: cannot tell who connects: {error}");
+                return;
+            }
+        };
+        let user = self.socket.access.user(peer);
         let mut connections = self.connections();
-        if connections.open.len() >= self.settings.connections {
-            let message =
-                format!("{} connections are open already; try again", self.settings.connections);
+        if let Err(message) = connections.shares.take(user, self.settings.connections) {
             // A new socket's buffer has room for this line, so nobody waits here.
             self.answer(&stream, &Value::Null, &Err(Error::new(ErrorCode::Busy, message)));
             return;
@@ -241,9 +253,11 @@ impl Shared {
         let started = stream.try_clone().and_then(|kept| {
             let thread =
                 std::thread::Builder::new().name("control-conn".to_owned()).spawn(move || {
-                    shared.serve(&stream);
+                    shared.serve(&stream, peer);
                     // Waits for `admit` to have stored it; dropping its handle detaches.
-                    shared.connections().open.remove(&number);
+                    let mut connections = shared.connections();
+                    connections.open.remove(&number);
+                    connections.shares.give_back(user);
                 })?;
             Ok((kept, thread))
         });
@@ -251,19 +265,15 @@ impl Shared {
             Ok(entry) => {
                 connections.open.insert(number, entry);
             }
-            Err(error) => log::warn!("control socket: cannot serve a connection: {error}"),
+            Err(error) => {
+                connections.shares.give_back(user);
+                log::warn!("control socket: cannot serve a connection: {error}");
+            }
         }
     }
 
     /// Answers one connection's requests until it ends.
-    fn serve(&self, stream: &UnixStream) {
-        let peer = match Peer::of(stream) {
-            Ok(peer) => peer,
-            Err(error) => {
-                log::warn!("control socket: cannot tell who connects: {error}");
-                return;
-            }
-        };
+    fn serve(&self, stream: &UnixStream, peer: Peer) {
         if let Err(refusal) = self.socket.access.check(peer) {
             log::warn!("control socket: {refusal}");
             self.answer(stream, &Value::Null, &Err(Error::new(ErrorCode::Permission, refusal)));
@@ -317,7 +327,10 @@ impl Shared {
             let result = self.controller.handle(request);
             match &result {
                 Ok(_) if change => log::info!("{op} by uid {}: done", peer.uid),
-                Err(error) if change => log::info!("{op} by uid {}: {error}", peer.uid),
+                Err(error) if change => {
+                    let error = clip(&error.to_string(), MAX_LOGGED);
+                    log::info!("{op} by uid {}: {error}", peer.uid);
+                }
                 _ => {}
             }
             result

@@ -10,6 +10,7 @@ mod plane;
 mod pools;
 mod privileges;
 mod queues;
+mod reload;
 mod slow;
 mod starting;
 
@@ -25,6 +26,7 @@ use signal_hook::iterator::Signals;
 
 use self::plane::{LivePlane, PortEntry, Published};
 use self::pools::Pools;
+use self::reload::Reloader;
 use self::slow::{SlowBoard, SlowThread};
 use self::starting::{Starting, ToldToStop};
 use crate::config::{self, Config};
@@ -68,23 +70,19 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
         Rates::start(Arc::clone(&controller)).context("cannot start the thread of rates")?;
     let server = Server::serve(Arc::clone(&controller), settings, socket)?;
     drop(starting);
+    let reloader =
+        Reloader::start(Arc::clone(&controller)).context("cannot start the thread of reloads")?;
     log::info!("ready: control socket {}", controller.config().control.socket.display());
 
     for signal in signals.forever() {
         if signal != SIGHUP {
             break;
         }
-        match controller.reload() {
-            Ok(applied) => log::info!(
-                "{}: reloaded, {} change(s), generation {}",
-                path.display(),
-                applied.changes.len(),
-                applied.generation
-            ),
-            Err(error) => log::error!("{}: reload: {error}", path.display()),
-        }
+        reloader.demand();
     }
     log::info!("stopping");
+    controller.stop();
+    drop(reloader);
     server.shutdown();
     drop(rates);
     drop(running);

@@ -92,6 +92,7 @@ fn device(port: &Port, i: usize, findings: &mut Findings) -> Option<Path> {
         findings.add(path, format!("found {text:?}, expected a device such as {example:?}"));
         return None;
     }
+    findings.text(path.clone(), text);
     Some(path)
 }
 

@@ -10,10 +10,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::MAX_ISSUES;
 use super::buffers::{DESCRIPTORS, mbufs_needed};
-use super::error::{Path, at};
+use super::error::{MAX_MESSAGE, Path, at};
 use super::model::Config;
 use crate::schedule::Options;
+use crate::types::clip;
 
 /// Lcores the EAL knows (`RTE_MAX_LCORE` of a stock build).
 pub const MAX_LCORES: u32 = 128;
@@ -28,13 +30,31 @@ pub const MTU_RANGE: (u16, u16) = (68, 9216);
 /// Longest path of a unix socket (`sun_path` without its final zero).
 pub const MAX_SOCKET_PATH: usize = 107;
 
+/// Longest text of the configuration, in bytes, where nothing else is said: arguments of devices
+/// and of the EAL, and names.
+pub const MAX_TEXT: usize = 1024;
+
 /// What was found, by path.
 #[derive(Default)]
 pub(super) struct Findings(pub(super) Vec<(Path, String)>);
 
 impl Findings {
+    /// Adds a finding. Beyond as many as are reported, it is left out.
     fn add(&mut self, at: Path, message: impl Into<String>) {
-        self.0.push((at, message.into()));
+        if self.0.len() < MAX_ISSUES {
+            self.0.push((at, clip(&message.into(), MAX_MESSAGE)));
+        }
+    }
+
+    /// Adds a finding unless a text is short enough to be shown wherever it is used, and on one
+    /// line.
+    fn text(&mut self, at: Path, text: &str) {
+        let length = text.len();
+        if length > MAX_TEXT {
+            self.add(at, format!("found a text of {length} bytes, at most {MAX_TEXT} are allowed"));
+        } else if text.contains(char::is_control) {
+            self.add(at, format!("found {text:?}, control characters are not allowed"));
+        }
     }
 
     /// Adds a finding unless `value` lies in the range, bounds included.
@@ -90,8 +110,7 @@ fn dataplane(config: &Config, findings: &mut Findings) {
         match argument.as_str() {
             "" => findings.add(path, "found an empty argument"),
             "--" => findings.add(path, "\"--\" would end the EAL's arguments; remove it"),
-            _ if argument.contains('\0') => findings.add(path, "found a zero byte"),
-            _ => {}
+            _ => findings.text(path, argument),
         }
     }
 }
@@ -133,7 +152,7 @@ fn control(config: &Config, findings: &mut Findings) {
             path,
             format!("found a path of {length} bytes, at most {MAX_SOCKET_PATH} are allowed"),
         );
-    } else if socket.file_name().is_none() || socket.as_os_str().as_encoded_bytes().contains(&0) {
+    } else if socket.file_name().is_none() || socket.to_string_lossy().contains(char::is_control) {
         findings.add(path, format!("found {socket:?}, expected the path of a file"));
     }
     if config.control.group.as_deref() == Some("") {
@@ -141,6 +160,9 @@ fn control(config: &Config, findings: &mut Findings) {
             at!["control", "group"],
             "found \"\", expected a group's name; leave the key out for root only",
         );
+    }
+    if let Some(group) = &config.control.group {
+        findings.text(at!["control", "group"], group);
     }
 }
 
