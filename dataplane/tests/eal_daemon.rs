@@ -66,19 +66,64 @@ fn end(dir: &Path, mut daemon: Child) -> (Option<i32>, String) {
     }
 }
 
+/// Waits until it answers.
+fn await_ready(dir: &Path, daemon: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while UnixStream::connect(dir.join("control.sock")).is_err() {
+        let log = fs::read_to_string(dir.join("log")).unwrap();
+        assert_eq!(daemon.try_wait().unwrap(), None, "{log}");
+        assert!(Instant::now() < deadline, "{log}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_file_that_became_a_pipe_holds_up_no_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut daemon = start(dir.path(), "[1]", &["net_null0"]);
+    await_ready(dir.path(), &mut daemon);
+    let file = dir.path().join("shunt.toml");
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let daemon_pid = Pid::from_raw(daemon.id() as i32);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    kill(daemon_pid, Signal::SIGHUP).unwrap();
+    while !fs::read_to_string(dir.path().join("log")).unwrap().contains("reload: ") {
+        if Instant::now() > deadline {
+            drop(daemon.kill());
+            panic!("the reload waits for the pipe");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill(daemon_pid, Signal::SIGTERM).unwrap();
+    let (code, log) = end(dir.path(), daemon);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("it is a named pipe, expected a regular file"), "{log}");
+}
+
+#[test]
+fn a_start_by_a_pipe_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shunt.toml");
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let daemon = Command::new(env!("CARGO_BIN_EXE_shuntd"))
+        .arg("--config")
+        .arg(&file)
+        .stderr(fs::File::create(dir.path().join("log")).unwrap())
+        .spawn()
+        .unwrap();
+    let (code, log) = end(dir.path(), daemon);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("it is a named pipe, expected a regular file"), "{log}");
+}
+
 #[test]
 fn the_poorest_port_may_come_last() {
     let dir = tempfile::tempdir().unwrap();
     // net_null has as many queues as one likes, a net_pcap device one for each file.
     let pcap = format!("net_pcap0,tx_pcap={},rx_iface=lo", dir.path().join("x").display());
     let mut daemon = start(dir.path(), "[0, 1]", &["net_null0", &pcap]);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while UnixStream::connect(dir.path().join("control.sock")).is_err() {
-        let log = fs::read_to_string(dir.path().join("log")).unwrap();
-        assert_eq!(daemon.try_wait().unwrap(), None, "{log}");
-        assert!(Instant::now() < deadline, "{log}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    await_ready(dir.path(), &mut daemon);
     kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).unwrap();
     let (code, log) = end(dir.path(), daemon);
     assert_eq!(code, Some(0), "{log}");

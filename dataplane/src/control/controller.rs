@@ -441,6 +441,17 @@ impl Controller {
     }
 }
 
+impl Checked {
+    /// What a configuration that is right has in it.
+    pub fn of(config: &Config) -> Checked {
+        Checked {
+            services: config.services.len(),
+            real_servers: config.services.iter().map(|s| s.reals.len()).sum(),
+            warnings: config.warnings(),
+        }
+    }
+}
+
 fn find(config: &mut Config, key: ServiceKey) -> Result<&mut Service, Error> {
     config.services.iter_mut().find(|s| s.key() == key).ok_or_else(|| no_service(key))
 }

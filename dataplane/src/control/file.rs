@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::protocol::{Error, ErrorCode};
 
 /// How long reading or writing the file may take, with the wait for whoever came before.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The file, and whose turn it is.
 #[derive(Debug)]

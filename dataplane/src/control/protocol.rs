@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::plane::{
     FlowFilter, FlowPage, FlowRow, NeighborRow, PortRow, Reachability, StatsReport,
 };
-use crate::config::{self, Change, Config, Gre, is_zero, text_option, text_value};
+use crate::config::{self, Change, Gre, is_zero, text_option, text_value};
 use crate::stats::Traffic;
 use crate::types::{
     ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress, ServiceKey,
@@ -495,17 +495,6 @@ pub struct Checked {
     /// What is allowed and better not so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-}
-
-impl Checked {
-    /// What a configuration that is right has in it.
-    pub fn of(config: &Config) -> Checked {
-        Checked {
-            services: config.services.len(),
-            real_servers: config.services.iter().map(|s| s.reals.len()).sum(),
-            warnings: config.warnings(),
-        }
-    }
 }
 
 /// Answer of `config.apply`.

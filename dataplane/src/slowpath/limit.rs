@@ -101,6 +101,37 @@ impl Gate {
     }
 }
 
+/// Log lines of which there may be one for each of thousands of neighbors at once.
+#[derive(Debug)]
+pub(super) struct News {
+    lines: TokenBucket,
+    untold: u64,
+}
+
+impl News {
+    /// A hundred lines at once, ten a second on average.
+    pub(super) const fn new() -> News {
+        News { lines: TokenBucket::new(10, 100), untold: 0 }
+    }
+
+    /// Whether a line may be written. The first one that may not is replaced by a word on where
+    /// to look.
+    pub(super) fn may_tell(&mut self, now: Millis) -> bool {
+        if self.lines.take(now) {
+            if self.untold > 0 {
+                log::info!("{} changes of neighbors were not logged", self.untold);
+            }
+            self.untold = 0;
+            return true;
+        }
+        if self.untold == 0 {
+            log::info!("many neighbors change at once; `shunt neighbor list` shows all of them");
+        }
+        self.untold += 1;
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -145,6 +176,17 @@ mod tests {
         assert!(!pace.is_open(Millis(109)));
         assert!(pace.is_open(Millis(110)));
         assert_eq!(pace.opens(Millis(50)), Millis(50));
+    }
+
+    #[test]
+    fn of_thousands_of_neighbors_a_hundred_are_told_of_at_once() {
+        let mut news = News::new();
+        let told =
+            |news: &mut News, now| (0..20_000).filter(|_| news.may_tell(Millis(now))).count();
+        assert_eq!(told(&mut news, 5), 100);
+        assert_eq!(news.untold, 19_900);
+        assert_eq!(told(&mut news, 1005), 10);
+        assert_eq!(news.untold, 19_990, "those before were told of");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use super::Millis;
-use super::limit::{Gate, Pace};
+use super::limit::{Gate, News, Pace};
 use super::neighbor::{Advertised, Ask, Heard, Neighbor};
 use super::output::{Context, Outcome};
 use super::own::Source;
@@ -97,6 +97,7 @@ pub(super) struct Neighbors<B> {
     pace: Pace,
     waiting: usize,
     changes: Gate,
+    news: News,
 }
 
 impl<B: PacketBuf> Neighbors<B> {
@@ -110,6 +111,7 @@ impl<B: PacketBuf> Neighbors<B> {
             pace: Pace::new(),
             waiting: 0,
             changes: Gate::new(1_000),
+            news: News::new(),
         }
     }
 
@@ -324,10 +326,13 @@ impl<B: PacketBuf> Neighbors<B> {
             Source::None => {
                 let name = cx.own.port_name(port);
                 let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-                log::warn!(
-                    "neighbor {address}: port {name} has no {family} or Ethernet address to ask from; \
-                     give it an address of the neighbor's network, or configure a static neighbor"
-                );
+                if self.news.may_tell(cx.now) {
+                    log::warn!(
+                        "neighbor {address}: port {name} has no {family} or Ethernet address to \
+                         ask from; give it an address of the neighbor's network, or configure a \
+                         static neighbor"
+                    );
+                }
                 entry.neighbor.give_up();
             }
         }
@@ -340,7 +345,7 @@ impl<B: PacketBuf> Neighbors<B> {
         let hop = entry.neighbor.next_hop();
         if entry.published != Some(hop) {
             self.next_hops.set(id, hop);
-            report(entry, hop, &mut self.changes, cx);
+            report(entry, hop, (&mut self.changes, &mut self.news), cx);
             entry.published = Some(hop);
         }
         let before = entry.waiting.len();
@@ -435,13 +440,23 @@ fn drop_all<B>(entry: &mut Entry<B>, reason: DropReason, stats: &Stats) -> usize
     count
 }
 
-/// Tells people, but of static neighbors, of which the configuration tells. Failures and recoveries take seconds each; changes of the address can be forged
+/// Tells people, but not of each static neighbor, of which the configuration tells, nor of each of
+/// thousands at once. Failures and recoveries take seconds each; changes of the address can be forged
 /// as fast as the wire, so they pass a gate.
-fn report<B, P>(entry: &mut Entry<B>, hop: NextHop, changes: &mut Gate, cx: &Context<'_, B, P>) {
+fn report<B, P>(
+    entry: &mut Entry<B>,
+    hop: NextHop,
+    (changes, news): (&mut Gate, &mut News),
+    cx: &Context<'_, B, P>,
+) {
     let (address, port) = (entry.address, cx.own.port_name(entry.port));
     match hop {
         NextHop::Unknown => {}
-        NextHop::Failed => log::warn!("neighbor {address} on port {port} does not answer"),
+        NextHop::Failed => {
+            if news.may_tell(cx.now) {
+                log::warn!("neighbor {address} on port {port} does not answer");
+            }
+        }
         NextHop::Known(mac) => {
             match entry.last_mac {
                 _ if entry.neighbor.state() == NeighborState::Static => {}
@@ -453,7 +468,10 @@ fn report<B, P>(entry: &mut Entry<B>, hop: NextHop, changes: &mut Gate, cx: &Con
                         );
                     }
                 }
-                _ => log::info!("neighbor {address} on port {port} is at {mac}"),
+                _ if news.may_tell(cx.now) => {
+                    log::info!("neighbor {address} on port {port} is at {mac}");
+                }
+                _ => {}
             }
             entry.last_mac = Some(mac);
         }
