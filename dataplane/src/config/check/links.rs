@@ -9,6 +9,19 @@ use super::{Findings, MTU_RANGE, not_a_far_host, not_a_host};
 use crate::snapshot::route::MIN_MTU6;
 use crate::snapshot::spec::Prefixed;
 
+/// Whether all ports have names that others' findings may have in them, as often as they like.
+pub(super) fn names(config: &Config, findings: &mut Findings) -> bool {
+    let wrong = || config.ports.iter().enumerate().filter(|(_, port)| !is_name(&port.name));
+    for (i, port) in wrong() {
+        let name = &port.name;
+        findings.add(
+            at!["port", i, "name"],
+            format!("found {name:?}, expected 1 to 32 letters, digits, \"-\", \"_\" or \".\""),
+        );
+    }
+    wrong().next().is_none()
+}
+
 pub(super) fn ports(config: &Config, findings: &mut Findings) {
     if config.ports.is_empty() {
         findings.add(at!["port"], "found no [[port]], at least one is needed");
@@ -18,12 +31,7 @@ pub(super) fn ports(config: &Config, findings: &mut Findings) {
     let mut addresses = BTreeMap::new();
     for (i, port) in config.ports.iter().enumerate() {
         let name = &port.name;
-        if !is_name(name) {
-            findings.add(
-                at!["port", i, "name"],
-                format!("found {name:?}, expected 1 to 32 letters, digits, \"-\", \"_\" or \".\""),
-            );
-        } else if !names.insert(name) {
+        if !names.insert(name) {
             findings.add(at!["port", i, "name"], format!("port {name:?} is configured twice"));
         }
         let path = device(port, i, findings);

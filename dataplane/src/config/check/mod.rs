@@ -78,6 +78,9 @@ pub(super) fn all(config: &Config) -> Findings {
     control(config, &mut findings);
     timeouts(config, &mut findings);
     scheduling(config, &mut findings);
+    if !links::names(config, &mut findings) {
+        return findings;
+    }
     links::ports(config, &mut findings);
     links::neighbors(config, &mut findings);
     services::services(config, &mut findings);
