@@ -32,7 +32,7 @@ pub(super) fn config(source: &Source<'_>, root: &DeTable<'_>) -> Result<Config, 
                 let message =
                     plain(&format!("unknown field `{unknown}`, expected one of {tables}"));
                 let at = name.span().start;
-                reader.push(|source| source.issue_at(at, unknown.to_owned(), message));
+                reader.push(|source| source.issue_at(at, unknown, &message));
             }
         }
     }
@@ -81,7 +81,7 @@ impl Reader<'_> {
                 "found {} {key}, expected one [[{key}]] for each",
                 value.get_ref().type_str()
             );
-            self.push(|source| source.issue_at(name.span().start, key.to_owned(), message));
+            self.push(|source| source.issue_at(name.span().start, key, &message));
             return &[];
         };
         array
@@ -124,7 +124,7 @@ pub(super) fn issue(source: &Source<'_>, offset: usize, message: &str) -> Issue 
     if let Some(missing) = message.strip_prefix("missing key `").and_then(|m| m.split('`').next()) {
         path.push(Step::Key(missing.to_owned().into()));
     }
-    source.issue_at(offset, dotted(&path), message)
+    source.issue_at(offset, &dotted(&path), &message)
 }
 
 /// Serde's message in the words of the file: keys, found, expected; and a guess for a typing

@@ -17,14 +17,14 @@ impl<'a> Source<'a> {
     }
 
     /// An issue about the value at `path`, or about what holds it when it is not written.
-    pub(super) fn issue(&self, path: &[Step], message: String) -> Issue {
-        self.issue_at(self.offset(path), dotted(path), message)
+    pub(super) fn issue(&self, path: &[Step], message: &str) -> Issue {
+        self.issue_at(self.offset(path), &dotted(path), message)
     }
 
     /// An issue at a byte offset, about `key`.
-    pub(super) fn issue_at(&self, offset: usize, key: String, message: String) -> Issue {
+    pub(super) fn issue_at(&self, offset: usize, key: &str, message: &str) -> Issue {
         let (line, column) = position(self.text, offset);
-        Issue::new(Some((line, column)), &key, &message)
+        Issue::new(Some((line, column)), key, message)
     }
 
     /// Where `path`, or as much of it as is written, begins.
@@ -113,7 +113,7 @@ mod tests {
         let root = DeTable::parse(text).unwrap();
         let source = Source::new(text, &root);
         let place = |path: Path| {
-            let issue = source.issue(&path, String::new());
+            let issue = source.issue(&path, "");
             (issue.line.unwrap(), issue.column.unwrap(), issue.key)
         };
         assert_eq!(place(at!["a", "b"]), (2, 1, "a.b".into()));

@@ -63,7 +63,7 @@ impl Config {
                     ("duplicate key", Some(key)) => format!("key `{key}` is written twice"),
                     (message, _) => message.to_owned(),
                 };
-                source.issue_at(span.start, String::new(), message)
+                source.issue_at(span.start, "", &message)
             };
             return invalid(errors.iter().take(MAX_ISSUES).map(syntax).collect());
         }
@@ -76,7 +76,7 @@ impl Config {
             return Ok(config);
         }
         let located = findings.into_iter().take(MAX_ISSUES);
-        invalid(located.map(|(path, message)| source.issue(&path, message)).collect())
+        invalid(located.map(|(path, message)| source.issue(&path, &message)).collect())
     }
 
     /// Checks a configuration that is not from a file.

@@ -274,7 +274,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let next = K::shard(self).scan(place, places, |flow| {
             if rows.len() < room && !flow.expired(env.now) && wanted.matches(&flow.key, flow.real) {
                 found.push(flow.key);
-                rows.push(FlowRecord::of_flow(&flow, env.now));
+                rows.push(FlowRecord::of_flow(flow, env.now));
             }
         });
         if *kind == QueryKind::Flush {
