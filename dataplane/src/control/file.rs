@@ -145,10 +145,10 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     /// A file whose reading ends when the sender says so, or is gone.
-    fn hangs(file: &OwnFile) -> (std::sync::mpsc::Sender<()>, Result<(), Error>) {
+    fn hangs(file: &OwnFile) -> (std::sync::mpsc::Sender<()>, Result<bool, Error>) {
         let (sender, hang) = channel();
         let turn = file.turn(LONG).unwrap();
-        (sender, file.run(&turn, SOON, move |_| drop(hang.recv())))
+        (sender, file.run(&turn, SOON, move |_| hang.recv().is_ok()))
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
         // Once it is done, the next one is served.
         sender.send(()).unwrap();
         let turn = file.turn(LONG).unwrap();
-        assert_eq!(file.run(&turn, LONG, |path| path.to_owned()).unwrap(), file.path());
+        assert_eq!(file.run(&turn, LONG, Path::to_owned).unwrap(), file.path());
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
             let file = Arc::clone(&file);
             std::thread::spawn(move || {
                 let turn = file.turn(LONG)?;
-                file.run(&turn, LONG, move |_| drop(hang.recv()))
+                file.run(&turn, LONG, move |_| hang.recv().is_ok())
             })
         };
         file.stop();
