@@ -22,11 +22,11 @@ use dataplane::persist::AllTemplates;
 use dataplane::pipeline::{
     BURST, Env, Lane, LoadBoard, Output, PeerMessage, Pipeline, Settings, Tables,
 };
-use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{Compiler, Limits};
 use dataplane::snapshot::neighbors::{NextHop, NextHops};
 use dataplane::snapshot::publish::Publisher;
 use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
+use dataplane::snapshot::{Named, Snapshot};
 use dataplane::stats::{DropReason, Event, Stats};
 use dataplane::types::{
     AnyFlowKey, FlowKey, ForwardMethod, IdleMode, Mac, PortId, Protocol, Punt, PuntReason, RealId,
@@ -91,7 +91,7 @@ fn spec() -> Spec {
 }
 
 fn snapshot(generation: u64) -> Snapshot {
-    Compiler::new(LIMITS).compile(&spec(), generation, |_| true).unwrap().snapshot
+    Compiler::new(LIMITS).compile(&spec(), generation, u64::MAX, |_| true).unwrap().snapshot
 }
 
 /// Next hops: all known but, when asked for, the gateway.
@@ -394,7 +394,8 @@ fn gossip() -> PeerMessage<Mbuf> {
         vip_port: 80,
         protocol: Protocol::Tcp,
     };
-    PeerMessage::Replica { key: AnyFlowKey::V4(key), event: FlowEvent::Syn, real: RealId(0) }
+    let real = Named { real: RealId(0), generation: 1 };
+    PeerMessage::Replica { key: AnyFlowKey::V4(key), event: FlowEvent::Syn, real }
 }
 
 fn frames_of_the_slow_path_leave_while_workers_have_much_to_say(pool: &Mempool) {

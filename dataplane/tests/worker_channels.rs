@@ -5,6 +5,7 @@
 use dataplane::dpdk::Mbuf;
 use dataplane::flow::Event;
 use dataplane::pipeline::PeerMessage;
+use dataplane::snapshot::Named;
 use dataplane::types::{AnyFlowKey, FlowKey, Protocol, RealId, WorkerId};
 use dataplane::worker::Channels;
 
@@ -17,7 +18,8 @@ fn message(from: u16) -> PeerMessage<Mbuf> {
         vip_port: 80,
         protocol: Protocol::Tcp,
     };
-    PeerMessage::Replica { key: AnyFlowKey::V4(key), event: Event::Syn, real: RealId(0) }
+    let real = Named { real: RealId(0), generation: 1 };
+    PeerMessage::Replica { key: AnyFlowKey::V4(key), event: Event::Syn, real }
 }
 
 fn sender(message: &PeerMessage<Mbuf>) -> u16 {

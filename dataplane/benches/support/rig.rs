@@ -148,7 +148,7 @@ impl<B: PacketBuf> Director<B> {
         let (reals, neighbors) = (services * setup.reals, setup.reals + 2);
         let limits =
             Limits { services: services as u32, reals: reals as u32, neighbors: neighbors as u32 };
-        let compiled = Compiler::new(limits).compile(&setup.spec(), 1, |_| true);
+        let compiled = Compiler::new(limits).compile(&setup.spec(), 1, u64::MAX, |_| true);
         let snapshot = compiled.expect("a right configuration").snapshot;
         let hops = NextHops::new(neighbors);
         for (n, neighbor) in snapshot.links.neighbors.iter().enumerate() {

@@ -134,8 +134,9 @@ impl Running {
             neighbors: plane.max_neighbors,
         };
         let mut compiler = Compiler::new(limits).with_labels(random()?);
-        let compiled =
-            compiler.compile(&spec, 1, |_| true).context("cannot use the configuration")?;
+        let compiled = compiler
+            .compile(&spec, 1, u64::MAX, |_| true)
+            .context("cannot use the configuration")?;
         let snapshot = Arc::new(compiled.snapshot);
         // Workers come first among the readers, so a reader's number is a worker's.
         let (publisher, mut readers) = Publisher::new(served + 1, 1, &snapshot);
@@ -196,6 +197,7 @@ impl Running {
                     plane.max_services as usize,
                     plane.max_real_servers as usize,
                 ),
+                unbound: Vec::new(),
             }),
             publisher,
             workers: plane.workers.iter().copied().zip(stats.iter().cloned()).collect(),

@@ -21,7 +21,7 @@ use crate::snapshot::neighbors::{NextHop, NextHops};
 use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
 use crate::stats::{Accounts, Counts, RealStats, ServiceStats, Stats, Traffic};
-use crate::types::{PortId, RealId, ServiceKey, Tuple};
+use crate::types::{PortId, RealId, ServiceId, ServiceKey, Tuple};
 use crate::worker::{Clock, ControlEnd};
 
 /// How long workers and slow path may take to take up a configuration, or to answer a question.
@@ -45,6 +45,9 @@ pub(super) struct Published {
     pub(super) compiler: Compiler,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) accounts: Accounts,
+    /// Virtual services whose clients are grouped otherwise since a generation, or no longer bound:
+    /// whoever does not forward by it yet may still bind them as before.
+    pub(super) unbound: Vec<(u64, ServiceId)>,
 }
 
 /// The handles through which control reaches workers and slow path.
@@ -111,6 +114,22 @@ impl LivePlane {
             .all(|s| s.active.get() == 0 && s.inactive.get() == 0 && s.replicas.get() == 0)
     }
 
+    /// Removes the templates of virtual services that are unbound, once nobody makes more of them.
+    fn forget_unbound(&self) {
+        let acknowledged = self.publisher.acknowledged();
+        let mut ready = HashSet::new();
+        locked(&self.published).unbound.retain(|(generation, service)| {
+            let waits = *generation > acknowledged;
+            if !waits {
+                ready.insert(*service);
+            }
+            waits
+        });
+        if !ready.is_empty() {
+            self.templates.forget(|service, _| ready.contains(&service));
+        }
+    }
+
     /// Asks one worker and waits for the answer.
     fn ask(&self, worker: usize, query: Query) -> Result<QueryReply, Busy> {
         let busy = Busy { worker: worker as u16, millis: PATIENCE.as_millis() as u32 };
@@ -157,15 +176,18 @@ impl Plane for LivePlane {
     fn apply(&self, spec: &Spec) -> Result<u64, ApplyError> {
         let mut published = locked(&self.published);
         let generation = published.snapshot.generation + 1;
+        // Before gauges are read: whoever has acknowledged a generation makes no flow to what it
+        // does without, so what is unused then stays so.
+        let acknowledged = self.publisher.acknowledged();
         published.compiler.set_path_mtus(self.board.path_mtus());
         let compiled = published
             .compiler
-            .compile(spec, generation, |real| self.is_unused(real))
+            .compile(spec, generation, acknowledged, |real| self.is_unused(real))
             .map_err(|error| match error {
                 CompileError::Full { .. } => ApplyError::Full(error.to_string()),
                 _ => ApplyError::Invalid(error.to_string()),
             })?;
-        // Of what had these slots before; no worker forwards by that any more.
+        // Of what had these slots before; nobody forwards by that any more.
         let new_services: HashSet<_> = compiled.new_services.iter().collect();
         let new_reals: HashSet<_> = compiled.new_reals.iter().collect();
         if !new_services.is_empty() || !new_reals.is_empty() {
@@ -186,14 +208,13 @@ impl Plane for LivePlane {
         let snapshot = Arc::new(compiled.snapshot);
         let before = std::mem::replace(&mut published.snapshot, Arc::clone(&snapshot));
         let unbound = snapshot.unbound_since(&before);
+        published.unbound.extend(unbound.into_iter().map(|service| (generation, service)));
         for (service, real) in snapshot.departed_since(&before) {
             published.accounts.depart(service, real);
         }
         drop(published);
         let taken = self.publisher.publish(generation, &snapshot, PATIENCE);
-        if !unbound.is_empty() {
-            self.templates.forget(|service, _| unbound.contains(&service));
-        }
+        self.forget_unbound();
         taken.map(|()| generation).map_err(|late| {
             let who = match late.reader {
                 worker if worker < self.workers.len() => format!("worker {worker}"),

@@ -6,7 +6,7 @@ use crate::flow::{Cause, Event as FlowEvent, Flags, FlowRef, Lookup, Removed, St
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::spec::Reuse;
-use crate::snapshot::{Service, Snapshot};
+use crate::snapshot::{Named, Service, Snapshot};
 use crate::stats::{Counter, DropReason, Event};
 use crate::types::{NoServer, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
 
@@ -529,9 +529,9 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    /// Whether a real server that this worker was told of, or noted, is still configured and this
-    /// service's. Only flows keep a slot from being given to another; notes and messages do not.
-    pub(super) fn is_homed(snapshot: &Snapshot, real: RealId, service: ServiceId) -> bool {
-        snapshot.real(real).is_some_and(|r| r.service == service)
+    /// Whether a real server that this worker was told of is still configured and this service's. Only flows keep a slot from being given to another; notes and messages do
+    /// not.
+    pub(super) fn is_homed(snapshot: &Snapshot, named: Named, service: ServiceId) -> bool {
+        snapshot.real_named(named).is_some_and(|r| r.service == service)
     }
 }

@@ -24,7 +24,7 @@ use crate::flow::Seed;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
 use crate::packet::parse6::Ipv6Packet;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Named, Snapshot};
 use crate::stats::{DropReason, Event};
 use crate::types::{PortId, RealId, Tick, WorkerId};
 
@@ -113,7 +113,7 @@ impl From<FragmentKey6> for FragmentKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whither {
     /// As the first one did.
-    To(RealId),
+    To(Named),
     /// The first one looks for its flow at other workers.
     Pending,
 }
@@ -305,6 +305,7 @@ impl<B: PacketBuf> Pipeline<B> {
         }
         for step in 1..self.workers {
             let to = WorkerId((self.me.0 + step) % self.workers);
+            let real = env.snapshot.name(real);
             let replica = PeerMessage::Replica { key: flow.key.into(), event: flow.event, real };
             if env.out.tell(to, replica).is_err() {
                 self.stats.event(Event::PeerNotesLost).add(1);
@@ -321,7 +322,8 @@ impl<B: PacketBuf> Pipeline<B> {
         flow: &FlowOf<I::Key>,
     ) -> Result<(), Handoff<B>> {
         let Some(real) = self.find(env, flow) else { return Err(packet) };
-        let note = PeerMessage::FragmentOwner { fragment: ip.fragment().into(), real };
+        let owner = env.snapshot.name(real);
+        let note = PeerMessage::FragmentOwner { fragment: ip.fragment().into(), real: owner };
         if ip.is_fragment() && env.out.tell(packet.origin, note).is_err() {
             self.stats.event(Event::PeerNotesLost).add(1);
         }
@@ -340,7 +342,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let key = ip.fragment();
         let pending = match I::fragments(self).find(&key, env.now) {
             Some(Whither::To(real)) if Self::is_noted(env.snapshot, real, ip) => {
-                return self.forward(env, ingress, buf, ip, real);
+                return self.forward(env, ingress, buf, ip, real.real);
             }
             found => found == Some(Whither::Pending),
         };
@@ -348,8 +350,8 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Whether a noted real server still stands for this packet's VIP and protocol.
-    fn is_noted(snapshot: &Snapshot, real: RealId, ip: &impl Packet) -> bool {
-        let service = snapshot.real(real).and_then(|r| snapshot.service(r.service));
+    fn is_noted(snapshot: &Snapshot, real: Named, ip: &impl Packet) -> bool {
+        let service = snapshot.real_named(real).and_then(|r| snapshot.service(r.service));
         service.is_some_and(|s| s.key.vip == ip.dst() && ip.may_be(s.key.protocol))
     }
 
@@ -361,7 +363,7 @@ impl<B: PacketBuf> Pipeline<B> {
         real: RealId,
     ) {
         if ip.is_fragment() {
-            self.learn_fragment::<I, P, O>(env, ip.fragment(), real);
+            self.learn_fragment::<I, P, O>(env, ip.fragment(), env.snapshot.name(real));
         }
     }
 
@@ -369,12 +371,19 @@ impl<B: PacketBuf> Pipeline<B> {
         &mut self,
         env: &mut Env<'_, P, O>,
         key: I::Fragment,
-        real: RealId,
+        real: Named,
     ) {
-        I::fragments(self).note(key, Whither::To(real), env.now);
+        // What another worker tells may have been overtaken by a configuration.
+        let is_there = env.snapshot.real_named(real).is_some();
+        if is_there {
+            I::fragments(self).note(key, Whither::To(real), env.now);
+        }
         while let Some(held) = I::fragments(self).take_held(&key) {
             self.count_held();
-            self.forward(env, held.ingress, held.buf, &held.ip, real);
+            match is_there {
+                true => self.forward(env, held.ingress, held.buf, &held.ip, real.real),
+                false => self.drop_packet(DropReason::RealServerGone, held.buf),
+            }
         }
     }
 
@@ -392,10 +401,14 @@ mod tests {
         FragmentKey4 { src: 1, dst: 2, id, protocol: 17 }
     }
 
+    fn named(real: u32) -> Named {
+        Named { real: RealId(real), generation: 1 }
+    }
+
     #[test]
     fn a_note_lasts_as_long_as_reassembly() {
         let mut fragments: Fragments<(), Ipv4Packet> = Fragments::new(Seed::new(7));
-        let there = Whither::To(RealId(5));
+        let there = Whither::To(named(5));
         fragments.note(key(1), there, Tick(0));
         assert_eq!(fragments.find(&key(1), Tick(NOTE_MS - 1)), Some(there));
         assert_eq!(fragments.find(&key(1), Tick(NOTE_MS)), None);
@@ -409,7 +422,7 @@ mod tests {
         let mut fragments: Fragments<(), Ipv4Packet> = Fragments::new(Seed::new(7));
         for round in 0..4u32 {
             for id in 0..=u16::MAX {
-                let there = Whither::To(RealId(round));
+                let there = Whither::To(named(round));
                 fragments.note(key(id), there, Tick(round));
                 assert_eq!(fragments.find(&key(id), Tick(round)), Some(there));
             }

@@ -13,8 +13,9 @@ use crate::flow::Event as FlowEvent;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::{Ipv4Packet, L4};
 use crate::packet::parse6::Ipv6Packet;
+use crate::snapshot::Named;
 use crate::stats::{DropReason, Event};
-use crate::types::{AnyFlowKey, PortId, RealId, Tick, WorkerId};
+use crate::types::{AnyFlowKey, PortId, Tick, WorkerId};
 
 /// A packet that looks for its flow.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub enum PeerMessage<B> {
         /// The packet it is a fragment of.
         fragment: FragmentKey,
         /// Where it went.
-        real: RealId,
+        real: Named,
     },
     /// A flow that began with a fragment: remember it too.
     Replica {
@@ -46,7 +47,7 @@ pub enum PeerMessage<B> {
         /// What its first packet was.
         event: FlowEvent,
         /// Its real server.
-        real: RealId,
+        real: Named,
     },
 }
 

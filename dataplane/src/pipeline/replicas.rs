@@ -11,8 +11,9 @@ use super::family::{FlowTable, Key};
 use super::{Env, FlowOf, Pipeline};
 use crate::flow::{Event as FlowEvent, Flags, FlowRef, Lookup};
 use crate::packet::buf::PacketBuf;
+use crate::snapshot::Named;
 use crate::stats::Event;
-use crate::types::{RealId, Tick};
+use crate::types::Tick;
 
 /// One flow in so many may be a copy.
 const SHARE: usize = 16;
@@ -52,7 +53,7 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &Env<'_, P, O>,
         key: K,
         event: FlowEvent,
-        real: RealId,
+        real: Named,
     ) {
         let Some(service) = key.find_service(env.snapshot) else { return };
         if !Self::is_homed(env.snapshot, real, service) {
@@ -69,7 +70,7 @@ impl<B: PacketBuf> Pipeline<B> {
         if is_full(self) || !K::shard(self).has_room(flow.hash) {
             return self.stats.event(Event::PeerNotesLost).add(1);
         }
-        self.remember(env, &flow, real, Flags::REPLICA);
+        self.remember(env, &flow, real.real, Flags::REPLICA);
         if let Lookup::Hit(found) = K::shard_mut(self).lookup(&key, flow.hash, env.now) {
             let deadline = K::shard(self).get(found).deadline;
             let copied = Copied { flow: found, hash: flow.hash as u32, deadline };

@@ -1,7 +1,6 @@
 //! Turns a [`Spec`] into a [`Snapshot`], keeping the slot of everything that stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use super::hot::{LocalFilter, Ways};
 use super::index::{LocalIndex, ServiceIndex};
 use super::neighbors::{Links, NeighborSpec, TunnelSpec};
 use super::route::{Route, RouteError, route, source};
+use super::slots::{Slot, Slots, Spare};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
 use super::{Absent, PathMtus, Persistence, PortInfo, Real, Service, Snapshot};
 use crate::forward::Labels;
@@ -53,74 +53,11 @@ pub enum CompileError {
     },
 }
 
-/// Slot numbers of one kind.
-#[derive(Debug, Clone)]
-struct Slots<K> {
-    by_key: HashMap<K, u32>,
-    free: Vec<u32>,
-    /// With what they were of.
-    retired: Vec<(K, u32)>,
-    next: u32,
-    limit: u32,
-}
-
-impl<K: Hash + Eq + Clone> Slots<K> {
-    fn new(limit: u32) -> Slots<K> {
-        Slots { by_key: HashMap::new(), free: Vec::new(), retired: Vec::new(), next: 0, limit }
-    }
-
-    /// Slots whose key is no longer wanted are retired; those retired earlier that nothing uses are
-    /// free. Never at once: until the snapshot is taken up, workers go by the one before.
-    fn keep(&mut self, wanted: impl Fn(&K) -> bool, unused: impl Fn(u32) -> bool) {
-        let free = &mut self.free;
-        self.retired.retain(|(_, slot)| {
-            let is_free = unused(*slot);
-            free.extend(is_free.then_some(*slot));
-            !is_free
-        });
-        let gone: Vec<_> = self.by_key.keys().filter(|k| !wanted(k)).cloned().collect();
-        for key in gone {
-            self.retired.extend(self.by_key.remove(&key).map(|slot| (key, slot)));
-        }
-    }
-
-    /// What is wanted again has the slot back that it had last, if that is not free yet.
-    fn revive(&mut self, wanted: impl Fn(&K) -> bool) -> Vec<u32> {
-        let mut revived = Vec::new();
-        for place in (0..self.retired.len()).rev() {
-            let key = &self.retired[place].0;
-            if wanted(key) && !self.by_key.contains_key(key) {
-                let (key, slot) = self.retired.remove(place);
-                self.by_key.insert(key, slot);
-                revived.push(slot);
-            }
-        }
-        revived
-    }
-
-    /// The slot of `key`: the one it has, or a free one (then true).
-    fn slot(&mut self, key: &K) -> Option<(u32, bool)> {
-        if let Some(slot) = self.by_key.get(key) {
-            return Some((*slot, false));
-        }
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.next < self.limit => {
-                self.next += 1;
-                self.next - 1
-            }
-            None => return None,
-        };
-        self.by_key.insert(key.clone(), slot);
-        Some((slot, true))
-    }
-}
-
 /// Compiles specs one after the other.
 ///
 /// A virtual service, real server or neighbor that stays keeps its slot, so flows that name a
 /// slot keep their real server and counters go on. A slot given up is given to another only once
-/// `unused` says that no flow names it.
+/// nobody forwards by a snapshot that names it, and no flow does.
 #[derive(Debug, Clone)]
 pub struct Compiler {
     limits: Limits,
@@ -186,24 +123,27 @@ impl Compiler {
 
     /// The slot of a configured virtual service.
     pub fn service_id(&self, key: &ServiceKey) -> Option<ServiceId> {
-        self.services.by_key.get(key).copied().map(ServiceId)
+        self.services.get(key).map(ServiceId)
     }
 
     /// The slot of a configured real server.
     pub fn real_id(&self, key: &ServiceKey, real: IpAddr) -> Option<RealId> {
-        self.reals.by_key.get(&(*key, real)).copied().map(RealId)
+        self.reals.get(&(*key, real)).map(RealId)
     }
 
-    /// Compiles `spec` as `generation`. `unused` says whether no flow names a real server slot.
-    /// On error the compiler is as before.
+    /// Compiles `spec` as `generation`, which is greater than any before. Every worker and the slow
+    /// path forward by generation `acknowledged` or a later one; `unused` says whether no flow names
+    /// a real server slot, and must have been found out after that. On error the compiler is as
+    /// before.
     pub fn compile(
         &mut self,
         spec: &Spec,
         generation: u64,
+        acknowledged: u64,
         unused: impl Fn(RealId) -> bool,
     ) -> Result<Compiled, CompileError> {
         let mut next = self.clone();
-        let compiled = next.build(spec, generation, unused)?;
+        let compiled = next.build(spec, generation, acknowledged, unused)?;
         *self = next;
         Ok(compiled)
     }
@@ -212,15 +152,17 @@ impl Compiler {
         &mut self,
         spec: &Spec,
         generation: u64,
+        acknowledged: u64,
         unused: impl Fn(RealId) -> bool,
     ) -> Result<Compiled, CompileError> {
+        let spare = Spare { generation, acknowledged };
         check_conflicts(spec)?;
         let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
-        self.services.keep(|key| services.contains(key), |_| true);
+        self.services.keep(spare, |key| services.contains(key), |_| true);
         self.built.retain(|key, _| services.contains(key));
         let reals: HashSet<_> =
             spec.services.iter().flat_map(|s| s.reals.iter().map(|r| (s.key, r.address))).collect();
-        self.reals.keep(|real| reals.contains(real), |slot| unused(RealId(slot)));
+        self.reals.keep(spare, |real| reals.contains(real), |slot| unused(RealId(slot)));
         let revived = match spec.switches.expire_nodest_conn {
             true => Vec::new(),
             false => self.reals.revive(|real| reals.contains(real)),
@@ -242,7 +184,7 @@ impl Compiler {
                 labels: self.labels,
                 timeouts: spec.timeouts,
                 switches: spec.switches,
-                links: self.links(spec, &routes)?,
+                links: self.links(spec, &routes, spare)?,
                 counted: Vec::new(),
                 path_mtus: self.path_mtus.clone(),
             },
@@ -266,9 +208,9 @@ impl Compiler {
     fn note_absent(&mut self, spec: &Spec) {
         let before = std::mem::take(&mut self.absent);
         if !spec.switches.expire_nodest_conn {
-            let absent = self.reals.retired.iter().map(|((_, address), slot)| {
-                let known = before.get(slot).map(Arc::clone);
-                (*slot, known.unwrap_or_else(|| Arc::new(Absent::new(*address))))
+            let absent = self.reals.retired().map(|((_, address), slot)| {
+                let known = before.get(&slot).map(Arc::clone);
+                (slot, known.unwrap_or_else(|| Arc::new(Absent::new(*address))))
             });
             self.absent = absent.collect();
         }
@@ -287,7 +229,12 @@ impl Compiler {
         Ok(routes)
     }
 
-    fn links(&mut self, spec: &Spec, routes: &[Route]) -> Result<Links, CompileError> {
+    fn links(
+        &mut self,
+        spec: &Spec,
+        routes: &[Route],
+        spare: Spare,
+    ) -> Result<Links, CompileError> {
         let fixed: HashMap<_, _> = spec
             .neighbors
             .iter()
@@ -302,10 +249,9 @@ impl Compiler {
             .chain(fixed.keys().copied())
             .map(|(port, address)| (port.0, address))
             .collect();
-        // A slot is given to another neighbor one compilation after it was given up. The slow path,
-        // which takes every snapshot up before the next is compiled, has unset its next hop by
-        // then; a worker would else send by the Ethernet address of the neighbor before.
-        self.neighbors.keep(|(port, a)| wanted.contains(&(port.0, *a)), |_| true);
+        // The slow path unsets a next hop that is gone before it acknowledges the snapshot without
+        // it; a worker would else send by the Ethernet address of the neighbor before.
+        self.neighbors.keep(spare, |(port, a)| wanted.contains(&(port.0, *a)), |_| true);
         let mut links = Links {
             ports: spec.ports.clone(),
             vips: spec
@@ -320,13 +266,14 @@ impl Compiler {
         };
         for (port, address) in wanted {
             let key = (PortId(port), address);
-            let (slot, _) = self.neighbors.slot(&key).ok_or(CompileError::Full {
-                what: "neighbors",
-                limit: self.limits.neighbors,
-                key: "dataplane.max_neighbors",
-            })?;
+            let (slot, _) =
+                self.neighbors.slot(&key, spare.generation).ok_or(CompileError::Full {
+                    what: "neighbors",
+                    limit: self.limits.neighbors,
+                    key: "dataplane.max_neighbors",
+                })?;
             links.neighbors.push(NeighborSpec {
-                id: NeighborId(slot),
+                id: NeighborId(slot.number),
                 port: key.0,
                 address,
                 fixed: fixed.get(&key).copied(),
@@ -342,36 +289,39 @@ impl Compiler {
         ways: &mut impl Iterator<Item = &'a Route>,
         compiled: &mut Compiled,
     ) -> Result<ServiceId, CompileError> {
-        let (slot, new) = self.services.slot(&service.key).ok_or(CompileError::Full {
-            what: "virtual services",
-            limit: self.limits.services,
-            key: "dataplane.max_services",
-        })?;
-        let id = ServiceId(slot);
+        let generation = compiled.snapshot.generation;
+        let (slot, new) =
+            self.services.slot(&service.key, generation).ok_or(CompileError::Full {
+                what: "virtual services",
+                limit: self.limits.services,
+                key: "dataplane.max_services",
+            })?;
+        let id = ServiceId(slot.number);
         if new {
             compiled.new_services.push(id);
         }
         let scheduler = self.scheduler(service, spec)?;
         let mut reals = Vec::with_capacity(service.reals.len());
         for real in &service.reals {
-            let (slot, new) =
-                self.reals.slot(&(service.key, real.address)).ok_or(CompileError::Full {
-                    what: "real servers",
-                    limit: self.limits.reals,
-                    key: "dataplane.max_real_servers",
-                })?;
+            let key = (service.key, real.address);
+            let (slot, new) = self.reals.slot(&key, generation).ok_or(CompileError::Full {
+                what: "real servers",
+                limit: self.limits.reals,
+                key: "dataplane.max_real_servers",
+            })?;
+            let Slot { number, since } = slot;
             if new {
-                compiled.new_reals.push(RealId(slot));
+                compiled.new_reals.push(RealId(number));
             }
             // There is one for each: `routes` went the same way.
             if let Some(way) = ways.next() {
-                let neighbor = self.neighbors.by_key.get(&(way.port, way.next_hop));
-                let neighbor = NeighborId(neighbor.copied().unwrap_or(u32::MAX));
+                let neighbor = self.neighbors.get(&(way.port, way.next_hop));
+                let neighbor = NeighborId(neighbor.unwrap_or(u32::MAX));
                 let compiled_real = compile_real(id, real, &spec.ports, way, neighbor);
                 let mtu = self.mtu(compiled_real.mtu, way, real.address);
-                put(&mut compiled.snapshot.reals, slot, Real { mtu, ..compiled_real });
+                put(&mut compiled.snapshot.reals, number, Real { mtu, since, ..compiled_real });
             }
-            reals.push(RealId(slot));
+            reals.push(RealId(number));
         }
         let limited = service.reals.iter().any(|r| r.thresholds.is_limited());
         let thresholds: Box<[_]> =
@@ -402,7 +352,7 @@ impl Compiler {
             thresholds,
             finds_again,
         };
-        put(&mut compiled.snapshot.services, slot, compiled_service);
+        put(&mut compiled.snapshot.services, id.0, compiled_service);
         Ok(id)
     }
 }
@@ -476,6 +426,7 @@ fn compile_real(
     Real {
         address: real.address,
         service,
+        since: 0,
         quiescent: real.weight == 0,
         method: real.method,
         port: way.port,

@@ -172,6 +172,7 @@ mod tests {
             Some(Real {
                 address: [172, 16, 0, last].into(),
                 service: ServiceId(service),
+                since: 1,
                 quiescent: false,
                 method: ForwardMethod::Dr,
                 port: PortId(0),

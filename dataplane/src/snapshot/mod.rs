@@ -12,6 +12,7 @@ mod index;
 pub mod neighbors;
 pub mod publish;
 pub mod route;
+mod slots;
 pub mod spec;
 #[cfg(test)]
 mod tests;
@@ -107,6 +108,8 @@ pub struct Real {
     pub address: IpAddr,
     /// The virtual service.
     pub service: ServiceId,
+    /// The first generation in which its slot stood for it.
+    pub since: u64,
     /// Whether its weight is 0, so that it gets no new flows.
     pub quiescent: bool,
     /// Forwarding method.
@@ -123,6 +126,15 @@ pub struct Real {
     pub thresholds: Thresholds,
     /// Outer headers, for tunnels.
     pub tunnel: Option<Tunnel>,
+}
+
+/// A real server slot, and by which snapshot it was named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// The slot.
+    pub real: RealId,
+    /// The snapshot's generation.
+    pub generation: u64,
 }
 
 /// The outer headers of packets to one real server.
@@ -245,6 +257,18 @@ impl Snapshot {
     #[inline(always)]
     pub fn real(&self, id: RealId) -> Option<&Real> {
         self.reals.get(id.index())?.as_ref()
+    }
+
+    /// A real server that was named by an earlier snapshot, or by this one, if its slot still stands
+    /// for it. Flows keep a slot from being given to another; whatever else may outlive a
+    /// configuration names real servers so.
+    pub fn real_named(&self, named: Named) -> Option<&Real> {
+        self.real(named.real).filter(|real| real.since <= named.generation)
+    }
+
+    /// A real server of this snapshot, by a name that is good for later ones.
+    pub const fn name(&self, real: RealId) -> Named {
+        Named { real, generation: self.generation }
     }
 
     /// A real server that was removed while its flows are to wait for it.

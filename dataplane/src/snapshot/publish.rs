@@ -105,6 +105,11 @@ impl<T> Publisher<T> {
         }
     }
 
+    /// Every reader uses this generation or a later one: none comes back to an earlier.
+    pub fn acknowledged(&self) -> u64 {
+        self.mailboxes.iter().map(|m| m.seen.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
+    }
+
     /// The generation each reader uses now, in the order of subscription.
     pub fn seen(&self) -> Vec<u64> {
         self.mailboxes.iter().map(|m| m.seen.load(Ordering::Acquire)).collect()

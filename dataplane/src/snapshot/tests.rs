@@ -70,7 +70,7 @@ fn compiler() -> Compiler {
 
 fn compile(compiler: &mut Compiler, services: &[(u16, &[u8])]) -> Compiled {
     let services = services.iter().map(|(port, reals)| service(*port, reals)).collect();
-    compiler.compile(&spec(services), 1, |_| true).unwrap()
+    compiler.compile(&spec(services), 1, u64::MAX, |_| true).unwrap()
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn everything_else_about_a_real_server_may_change() {
     other.reals[0].method = ForwardMethod::Gre;
     other.reals[0].weight = 7;
     other.reals[0].gre.key = Some(5);
-    let next = c.compile(&spec(vec![other]), 2, |_| false).unwrap();
+    let next = c.compile(&spec(vec![other]), 2, u64::MAX, |_| false).unwrap();
     assert!(next.new_reals.is_empty() && next.new_services.is_empty());
     let real = next.snapshot.real(RealId(0)).unwrap();
     assert_eq!((real.method, real.tunnel.unwrap().overhead()), (ForwardMethod::Gre, 28));
@@ -125,7 +125,7 @@ fn a_slot_is_reused_only_when_unused_and_never_at_once() {
     // While flows name slot 0 it is given to nobody, not even to the same RIP.
     for n in [3, 1] {
         let two = spec(vec![service(80, &[2, n])]);
-        let next = c.compile(&two, 1, |real| real != RealId(0)).unwrap();
+        let next = c.compile(&two, 1, u64::MAX, |real| real != RealId(0)).unwrap();
         assert_ne!(c.real_id(&key(80), rip(n)), Some(RealId(0)));
         assert!(next.snapshot.real(RealId(0)).is_none());
     }
@@ -138,7 +138,7 @@ fn a_slot_is_reused_only_when_unused_and_never_at_once() {
 
 #[test]
 fn limits_are_named() {
-    let full = |spec: &Spec| match compiler().compile(spec, 1, |_| true) {
+    let full = |spec: &Spec| match compiler().compile(spec, 1, u64::MAX, |_| true) {
         Err(CompileError::Full { what, limit, key }) => (what, limit, key),
         other => panic!("{other:?}"),
     };
@@ -150,7 +150,7 @@ fn limits_are_named() {
     assert_eq!(full(&apart), ("neighbors", 8, "dataplane.max_neighbors"));
     let just =
         spec(vec![service(80, &[1, 2, 3, 4, 5, 6, 7, 8]), service(81, &[1, 2, 3, 4, 5, 6, 7, 8])]);
-    assert!(compiler().compile(&just, 1, |_| true).is_ok());
+    assert!(compiler().compile(&just, 1, u64::MAX, |_| true).is_ok());
 }
 
 #[test]
@@ -170,14 +170,14 @@ fn a_failed_compilation_changes_nothing() {
         vec![service(79, &[7]), service(79, &[8])],
         (0..9).map(|port| service(port, &[])).collect(),
     ] {
-        assert!(c.compile(&spec(bad), 2, |_| true).is_err());
+        assert!(c.compile(&spec(bad), 2, u64::MAX, |_| true).is_err());
         assert_eq!(format!("{c:?}"), before);
     }
 }
 
 #[test]
 fn conflicts_are_told() {
-    let told = |spec: &Spec| match compiler().compile(spec, 1, |_| true) {
+    let told = |spec: &Spec| match compiler().compile(spec, 1, u64::MAX, |_| true) {
         Err(CompileError::Conflict(text)) => text,
         other => panic!("{other:?}"),
     };
@@ -198,7 +198,7 @@ fn conflicts_are_told() {
     let mut three = vec![service(80, &[1]), service(80, &[1]), service(80, &[1])];
     three[1].key.protocol = Protocol::Udp;
     three[2].key.vip = [192, 0, 2, 81].into();
-    assert!(compiler().compile(&spec(three), 1, |_| true).is_ok());
+    assert!(compiler().compile(&spec(three), 1, u64::MAX, |_| true).is_ok());
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn schedulers_are_checked_with_their_service_named() {
     mh.scheduler = SchedulerKind::Mh;
     let mut bad = spec(vec![mh]);
     bad.maglev_size = 10;
-    let error = compiler().compile(&bad, 1, |_| true).unwrap_err();
+    let error = compiler().compile(&bad, 1, u64::MAX, |_| true).unwrap_err();
     assert!(matches!(error, CompileError::Schedule(k, _) if k == key(80)));
     assert!(error.to_string().starts_with("virtual service tcp 192.0.2.80:80: maglev_size 10"));
 }
@@ -219,7 +219,7 @@ fn a_scheduler_is_built_again_only_for_other_members_or_options() {
     mh.scheduler = SchedulerKind::Mh;
     let mut spec = spec(vec![mh]);
     let mut built = |spec: &Spec| {
-        let snapshot = c.compile(spec, 1, |_| true).unwrap().snapshot;
+        let snapshot = c.compile(spec, 1, u64::MAX, |_| true).unwrap().snapshot;
         let id = snapshot.find_service([192, 0, 2, 80].into(), 80, Protocol::Tcp).unwrap();
         Arc::clone(&snapshot.service(id).unwrap().scheduler)
     };
@@ -263,7 +263,7 @@ fn each_real_server_has_its_way() {
     assert_eq!((real.port, real.src_mac), (PortId(0), Mac([2, 0, 0, 0, 0, 1])));
     assert_eq!(hop(real.neighbor), (PortId(0), [192, 0, 2, 1].into()), "the first gateway");
     far.reals[1].method = ForwardMethod::Dr;
-    let error = compiler().compile(&spec(vec![far]), 1, |_| true).unwrap_err();
+    let error = compiler().compile(&spec(vec![far]), 1, u64::MAX, |_| true).unwrap_err();
     assert!(matches!(error, CompileError::Route(k, RouteError::NotOnLink(..)) if k == key(80)));
 }
 
@@ -284,7 +284,7 @@ fn a_learned_path_mtu_is_gone_by_within_bounds() {
     let mut compiler = compiler();
     let mut compile = |learned: &[(IpAddr, u16)]| {
         compiler.set_path_mtus(learned.iter().copied().collect());
-        let snapshot = compiler.compile(&spec, 1, |_| true).unwrap().snapshot;
+        let snapshot = compiler.compile(&spec, 1, u64::MAX, |_| true).unwrap().snapshot;
         assert_eq!(snapshot.path_mtus.len(), learned.len());
         let ids = (0..4).map(RealId);
         // A way of the short way through the pipeline, which is not for IPv6, knows it too.
@@ -313,7 +313,7 @@ fn persistence_is_compiled() {
     let mut spec = spec(services);
     spec.switches.expire_quiescent_template = true;
     let mut compiler = compiler();
-    let snapshot = compiler.compile(&spec, 1, |_| true).unwrap().snapshot;
+    let snapshot = compiler.compile(&spec, 1, u64::MAX, |_| true).unwrap().snapshot;
     let service = |port| snapshot.service(compiler.service_id(&key(port)).unwrap()).unwrap();
     let wanted = super::Persistence { span: 300_000, netmask, expire_quiescent: true };
     assert_eq!((service(80).persistence, service(81).persistence), (Some(wanted), None));
@@ -341,7 +341,7 @@ fn real_servers_with_thresholds_are_counted_whatever_the_scheduler() {
     let mut services = vec![service(80, &[1, 2]), service(81, &[1, 2])];
     let thresholds = Thresholds { upper: 9, lower: 3 };
     services[1].reals[1].thresholds = thresholds;
-    let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
+    let snapshot = compiler().compile(&spec(services), 1, u64::MAX, |_| true).unwrap().snapshot;
     let none = Thresholds::default();
     assert_eq!(snapshot.counted, [(RealId(2), none), (RealId(3), thresholds)]);
     assert!(snapshot.service(ServiceId(0)).unwrap().thresholds.is_empty());
@@ -367,7 +367,7 @@ fn neighbors_are_shared_and_static_ones_kept() {
     // One that is needed, one that is not, one of a port that is not there.
     spec.neighbors = vec![fixed("lan", 2), fixed("lan", 50), fixed("dmz", 3)];
     let mut c = compiler();
-    let compiled = c.compile(&spec, 1, |_| true).unwrap();
+    let compiled = c.compile(&spec, 1, u64::MAX, |_| true).unwrap();
     let neighbors = &compiled.snapshot.links.neighbors;
     let seen: Vec<_> = neighbors.iter().map(|n| (n.port.0, n.address, n.fixed)).collect();
     assert_eq!(
@@ -384,7 +384,7 @@ fn neighbors_are_shared_and_static_ones_kept() {
     // They keep their slots, and a new one gets none that was in use a moment ago.
     let kept = neighbors.iter().find(|n| n.address == rip(2)).unwrap().id;
     spec.services = vec![service(80, &[2, 3])];
-    let next = c.compile(&spec, 2, |_| true).unwrap();
+    let next = c.compile(&spec, 2, u64::MAX, |_| true).unwrap();
     let find = |n| next.snapshot.links.neighbors.iter().find(|x| x.address == rip(n)).unwrap().id;
     assert_eq!(find(2), kept);
     assert!(!ids.contains(&find(3)));
@@ -396,7 +396,7 @@ fn the_slow_path_gets_its_lists() {
     services[0].scheduler = SchedulerKind::Wlc;
     services[2].scheduler = SchedulerKind::Lc;
     services[1].key.vip = [192, 0, 2, 7].into();
-    let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
+    let snapshot = compiler().compile(&spec(services), 1, u64::MAX, |_| true).unwrap().snapshot;
     assert_eq!(snapshot.links.vips, [[192, 0, 2, 7], [192, 0, 2, 80]].map(IpAddr::from));
     assert_eq!(snapshot.links.ports.len(), 2);
     assert_eq!(snapshot.counted, [0, 1, 3].map(|n| (RealId(n), Thresholds::default())));
@@ -414,7 +414,7 @@ fn the_slow_path_gets_each_tunnel_once() {
     services[1].reals[1].address = [198, 51, 100, 9].into();
     services[1].reals[1].method = ForwardMethod::Gre;
     services[2].reals[0].method = ForwardMethod::Gre;
-    let snapshot = compiler().compile(&spec(services), 1, |_| true).unwrap().snapshot;
+    let snapshot = compiler().compile(&spec(services), 1, u64::MAX, |_| true).unwrap().snapshot;
     let tunnel = |real: IpAddr, dip: [u8; 4], gre| TunnelSpec { real, dip: dip.into(), gre };
     let far = [198, 51, 100, 9].into();
     let all = [
@@ -469,7 +469,7 @@ proptest! {
         for (step, (spec, used)) in steps.iter().enumerate() {
             // Flows name some slots.
             let unused = |real: RealId| used >> (real.0 % 16) & 1 == 0;
-            let compiled = match c.compile(spec, step as u64, unused) {
+            let compiled = match c.compile(spec, step as u64, u64::MAX, unused) {
                 Ok(compiled) => compiled,
                 Err(CompileError::Full { .. }) => continue,
                 Err(other) => return Err(TestCaseError::fail(other.to_string())),

@@ -1,5 +1,6 @@
 //! A director of one or several workers, driven by hand.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +103,8 @@ pub(crate) struct Director {
     pub(crate) spec: Spec,
     pub(crate) compiler: Compiler,
     pub(crate) snapshot: Snapshot,
+    /// What workers forward by that are late.
+    late: BTreeMap<usize, Option<Snapshot>>,
     pub(crate) hops: NextHops,
     pub(crate) workers: Vec<Pipeline<Counted>>,
     pub(crate) stats: Vec<Arc<Stats>>,
@@ -226,11 +229,12 @@ impl Director {
         let mut compiler =
             Compiler::new(Limits { services: slots, reals: slots, neighbors: slots });
         let census = Census::default();
-        let snapshot = compiler.compile(&Spec::default(), 0, |_| true).unwrap().snapshot;
+        let snapshot = compiler.compile(&Spec::default(), 0, u64::MAX, |_| true).unwrap().snapshot;
         let mut director = Director {
             spec: spec.clone(),
             compiler,
             snapshot,
+            late: BTreeMap::new(),
             hops: NextHops::new(SLOTS),
             workers,
             stats,
@@ -255,8 +259,15 @@ impl Director {
             stats.iter().filter_map(|s| s.real(real)).map(sum).sum::<u64>()
         };
         let generation = self.snapshot.generation + 1;
+        let acknowledged = self
+            .late
+            .values()
+            .flatten()
+            .map(|late| late.generation)
+            .min()
+            .unwrap_or(generation - 1);
         let Compiled { snapshot, new_services, new_reals, revived } =
-            self.compiler.compile(&spec, generation, |real| flows(real) == 0)?;
+            self.compiler.compile(&spec, generation, acknowledged, |real| flows(real) == 0)?;
         self.templates
             .forget(|service, real| new_services.contains(&service) || new_reals.contains(&real));
         for service in &new_services {
@@ -278,14 +289,31 @@ impl Director {
         for hop in &snapshot.links.neighbors {
             self.hops.set(hop.id, NextHop::Known(hop.fixed.unwrap_or(mac_of(hop.address))));
         }
-        for worker in &mut self.workers {
-            worker.configure(&snapshot);
+        for (at, worker) in self.workers.iter_mut().enumerate() {
+            if !self.late.contains_key(&at) {
+                worker.configure(&snapshot);
+            }
         }
         let unbound = snapshot.unbound_since(&self.snapshot);
         self.templates.forget(|service, _| unbound.contains(&service));
         self.spec = spec;
-        self.snapshot = snapshot;
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        // There is one late worker in a test, at most.
+        if let Some(late) = self.late.values_mut().find(|late| late.is_none()) {
+            *late = Some(before);
+        }
         Ok(())
+    }
+
+    /// From now on this worker takes no configuration up, until it catches up.
+    pub(crate) fn lag(&mut self, worker: usize) {
+        self.late.insert(worker, None);
+    }
+
+    /// A late worker takes up what the others have.
+    pub(crate) fn catch_up(&mut self, worker: usize) {
+        self.late.remove(&worker);
+        self.workers[worker].configure(&self.snapshot);
     }
 
     /// The same configuration, with path MTUs that the slow path has learned.
@@ -364,7 +392,7 @@ impl Director {
         call: impl FnOnce(&mut Pipeline<Counted>, &mut Env<'_, Pool, Wire>) -> R,
     ) -> R {
         let mut env = Env {
-            snapshot: &self.snapshot,
+            snapshot: self.late.get(&worker).and_then(Option::as_ref).unwrap_or(&self.snapshot),
             hops: &self.hops,
             pool: &self.pool,
             out: &mut self.wire,

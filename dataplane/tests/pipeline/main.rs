@@ -32,6 +32,7 @@ mod persistence;
 mod ports;
 mod queries;
 mod random;
+mod slots;
 mod switches;
 mod tags;
 mod thresholds;
