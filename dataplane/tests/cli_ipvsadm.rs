@@ -230,3 +230,77 @@ fn without_a_director_it_says_so() {
     assert_eq!(run(named(directory.path(), &nowhere, "-A -t"), "").0, 255);
     assert_eq!(run(named(directory.path(), &nowhere, "-A"), "").0, 2);
 }
+
+#[test]
+fn a_restore_is_one_change() {
+    let fixture = Fixture::new();
+    let applied = || fixture.plane.applied.lock().unwrap().len();
+    let before = applied();
+    let mut lines = String::from("-C\n");
+    for (n, vip) in (0..40).map(|n| (n, format!("198.18.0.{}:443", n + 1))) {
+        lines += &format!("-A -t {vip} -s wlc\n");
+        for real in 0..10 {
+            let real = format!("192.0.2.{}", 20 + (n * 10 + real) % 200);
+            lines += &format!("-a -t {vip} -r {real}:443 -g -w {}\n", real.len());
+        }
+    }
+    assert_eq!(fixture.fed("-R", &lines), DONE);
+    assert_eq!(applied(), before + 1);
+    let config = fixture.config();
+    assert_eq!(config.services.len(), 40);
+    assert!(config.services.iter().all(|service| service.reals.len() == 10));
+    // What a listing shows is what the lines before it have done.
+    let (status, out, _) =
+        fixture.fed("-R", "-C\n-A -t 198.18.0.9:80 -s rr\n-L -n\n-A -t 198.18.0.8:80 -s rr\n");
+    assert_eq!(status, 0);
+    assert!(out.contains("198.18.0.9:80 rr") && !out.contains("198.18.0.8"), "{out}");
+    assert_eq!(applied(), before + 3);
+    // And what comes before a line that cannot be read.
+    let (status, _, err) = fixture
+        .fed("-R", "-A -t 198.18.0.7:80 -s rr\n-A -t 198.18.0.6:80 -w 3\n-A -t 198.18.0.5:80\n");
+    assert_eq!(status, 2, "{err}");
+    let all: Vec<_> = fixture.config().services.iter().map(|s| s.address.to_string()).collect();
+    assert_eq!(all, ["198.18.0.9:80", "198.18.0.8:80", "198.18.0.7:80"]);
+}
+
+#[test]
+fn what_is_said_of_each_line_is_as_if_it_were_alone() {
+    let lines = [
+        "-A -t 192.0.2.100:80 -s rr",
+        "-A -t 192.0.2.100:80 -s foo",
+        "-E -t 192.0.2.99:80 -s rr",
+        "-D -t 192.0.2.99:80",
+        "-a -t 192.0.2.99:80 -r 192.0.2.22",
+        "-a -t 192.0.2.100:80 -r 192.0.2.21",
+        "-a -t 192.0.2.100:80 -r 10.9.9.9 -g",
+        "-e -t 192.0.2.100:80 -r 10.9.9.9 -g",
+        "-a -t 192.0.2.100:80 -r 192.0.2.22 -i --tun-type gre --tun-csum",
+        "-e -t 192.0.2.100:80 -r 192.0.2.22 -g -w 70000",
+        "-e -t 192.0.2.100:80 -r 192.0.2.22 -g -x 3 -y 5",
+        "-e -t 192.0.2.100:80 -r 192.0.2.22 -i --tun-type gre",
+        "-d -t 192.0.2.100:80 -r 192.0.2.22:81",
+        "-d -t 192.0.2.100:80 -r 192.0.2.23",
+        "-d -t 192.0.2.100:80 -r 192.0.2.22",
+        "-d -t 192.0.2.100:80 -r 192.0.2.22",
+        "-A -t 192.0.2.10:80 -s rr",
+        "-a -t 192.0.2.10:80 -r 192.0.2.22",
+        "-A -u 192.0.2.101:53 -s foo",
+        "-A -f 5",
+        "-a -f 5 -r 192.0.2.22",
+        "-A -t 192.0.2.102:80 -s rr",
+        "-a -t 192.0.2.102:80 -r 192.0.2.22 -m",
+        "-D -t 192.0.2.102:80",
+        "-a -t 192.0.2.102:80 -r 192.0.2.22",
+    ];
+    let (alone, together) = (Fixture::new(), Fixture::new());
+    let expected: String = lines.iter().map(|line| alone.ipvsadm(line).2).collect();
+    let (status, _, err) = together.fed("-R", &(lines.join("\n") + "\n"));
+    assert_eq!(status, 255);
+    let said: String = err
+        .lines()
+        .filter(|line| !line.starts_with("  left out: ") && !line.ends_with("were left out"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_eq!(said, expected);
+    assert_eq!(*alone.config(), *together.config());
+}

@@ -110,7 +110,7 @@ pub(super) struct SelectArg {
 
 impl From<&SelectArg> for ServiceSelect {
     fn from(arg: &SelectArg) -> ServiceSelect {
-        ServiceSelect { protocol: arg.protocol, address: arg.address }
+        ServiceSelect { protocol: arg.protocol, address: arg.address, real: None }
     }
 }
 

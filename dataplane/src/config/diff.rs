@@ -117,26 +117,41 @@ impl Config {
     }
 
     fn diff_services(&self, new: &Config, changes: &mut Vec<Change>) {
-        let index = |config: &Config| -> HashMap<_, _> {
-            config.services.iter().enumerate().map(|(i, s)| (s.key(), i)).collect()
+        let (old, new) = differing(&self.services, &new.services);
+        let index = |services: &[Service]| -> HashMap<_, _> {
+            services.iter().enumerate().map(|(i, s)| (s.key(), i)).collect()
         };
-        let (before, after) = (index(self), index(new));
+        let (before, after) = (index(old), index(new));
         let subject = |service: &Service| format!("service {}", service.key());
-        for old in &self.services {
-            let Some(service) = after.get(&old.key()).map(|i| &new.services[*i]) else {
+        for old in old {
+            let Some(service) = after.get(&old.key()).map(|i| &new[*i]) else {
                 changes.push(change(Action::Remove, subject(old), "", false));
                 continue;
             };
-            thing(&subject(old), &settings(old), &settings(service), false, changes);
+            if old == service {
+                continue;
+            }
+            let (was, is) = (old.without_reals(), service.without_reals());
+            if was != is {
+                thing(&subject(old), &was, &is, false, changes);
+            }
             diff_reals(old, service, changes);
         }
-        for service in &new.services {
+        for service in new {
             if !before.contains_key(&service.key()) {
                 changes.push(change(Action::Add, subject(service), added(service), false));
-                diff_reals(&settings(service), service, changes);
+                diff_reals(&service.without_reals(), service, changes);
             }
         }
     }
+}
+
+/// Two lists without what they begin and end with alike.
+pub(crate) fn differing<'a, T: PartialEq>(old: &'a [T], new: &'a [T]) -> (&'a [T], &'a [T]) {
+    let first = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let (old, new) = (&old[first..], &new[first..]);
+    let last = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
+    (&old[..old.len() - last], &new[..new.len() - last])
 }
 
 /// The settings of a new virtual service that are not as they are by themselves.
@@ -157,25 +172,22 @@ fn added(service: &Service) -> String {
     detail
 }
 
-/// A virtual service without its real servers.
-fn settings(service: &Service) -> Service {
-    Service { reals: Vec::new(), ..service.clone() }
-}
-
 fn diff_reals(old: &Service, new: &Service, changes: &mut Vec<Change>) {
-    let by_address = |service: &Service| -> HashMap<IpAddr, Real> {
-        service.reals.iter().map(|r| (r.address, r.clone())).collect()
+    let by_address = |reals: &[Real]| -> HashMap<IpAddr, Real> {
+        reals.iter().map(|r| (r.address, r.clone())).collect()
     };
+    let key = new.key();
+    let (old, new) = differing(&old.reals, &new.reals);
     let (before, after) = (by_address(old), by_address(new));
-    let subject = |real: &Real| format!("real server {} of {}", real.address, new.key());
-    for real in &old.reals {
+    let subject = |real: &Real| format!("real server {} of {key}", real.address);
+    for real in old {
         match after.get(&real.address) {
             None => changes.push(change(Action::Remove, subject(real), "", false)),
             Some(other) if other == real => {}
             Some(other) => thing(&subject(real), real, other, false, changes),
         }
     }
-    for real in new.reals.iter().filter(|r| !before.contains_key(&r.address)) {
+    for real in new.iter().filter(|r| !before.contains_key(&r.address)) {
         let mut detail = format!("weight {}, forward {}", real.weight, real.forward);
         for (name, threshold) in
             [("upper_threshold", real.upper_threshold), ("lower_threshold", real.lower_threshold)]

@@ -7,6 +7,7 @@ mod buffers;
 mod check;
 mod decode;
 mod diff;
+mod draft;
 mod error;
 mod locate;
 mod model;
@@ -19,7 +20,9 @@ use std::path::Path;
 
 pub use buffers::{DESCRIPTORS, LCORE_CACHE, mbufs_needed};
 pub use check::{MAX_FLOWS, MAX_LCORES, MAX_SOCKET_PATH, MAX_TEXT, MTU_RANGE, TIMEOUT_RANGE};
+pub(crate) use diff::differing;
 pub use diff::{Action, Change};
+pub use draft::Draft;
 pub use error::{ConfigError, Issue};
 pub(crate) use model::is_zero;
 pub use model::{
@@ -81,11 +84,7 @@ impl Config {
 
     /// Checks a configuration that is not from a file.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let issue = |(path, message): (error::Path, String)| {
-            Issue::new(None, &error::dotted(&path), &message)
-        };
-        let issues: Vec<_> = check::all(self).0.into_iter().take(MAX_ISSUES).map(issue).collect();
-        if issues.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { file: None, issues }) }
+        unlocated(check::all(self))
     }
 
     /// What workers and slow path forward by. `ports` has the Ethernet address and the MTU in
@@ -119,6 +118,14 @@ impl Config {
         };
         self.ports.iter().enumerate().map(spec).collect()
     }
+}
+
+/// An error if anything was found, in what is no file.
+fn unlocated(findings: check::Findings) -> Result<(), ConfigError> {
+    let issue =
+        |(path, message): (error::Path, String)| Issue::new(None, &error::dotted(&path), &message);
+    let issues: Vec<_> = findings.0.into_iter().take(MAX_ISSUES).map(issue).collect();
+    if issues.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { file: None, issues }) }
 }
 
 fn real_spec(real: &Real) -> RealSpec {

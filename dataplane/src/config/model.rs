@@ -275,6 +275,22 @@ impl Service {
         }
     }
 
+    /// The same with no real server.
+    pub(super) fn without_reals(&self) -> Service {
+        let Service { protocol, address, scheduler, scheduler_flags, one_packet, .. } = *self;
+        let Service { persistence, persistence_netmask, .. } = *self;
+        Service {
+            protocol,
+            address,
+            scheduler,
+            scheduler_flags,
+            one_packet,
+            persistence,
+            persistence_netmask,
+            reals: Vec::new(),
+        }
+    }
+
     /// Protocol, VIP and L4 ports: what tells it from others.
     pub const fn key(&self) -> ServiceKey {
         let ServiceAddress { vip, ports } = self.address;

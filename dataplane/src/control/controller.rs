@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::edit::{self, no_service};
 use super::file::{self, OwnFile, Turn};
 use super::plane::{ApplyError, Busy, FlowFilter, FlowPage, FlowRow, Plane};
 use super::protocol::{
-    Answer, Applied, Checked, ConfigSource, Done, Error, ErrorCode, FlowList, FlowRef, Flushed,
-    MAX_PAGE, RealRow, Request, SavedFile, ServerAdd, ServerEdit, ServerRef, ServerRow, ServiceAdd,
-    ServiceEdit, ServiceRef, ServiceRow, ServiceSelect, Shown, TimeoutsSet, VERSION, Version,
+    Answer, Applied, Batch, Batched, Checked, ConfigSource, Done, Error, ErrorCode, FlowList,
+    FlowRef, Flushed, MAX_PAGE, RealRow, Refused, Request, SavedFile, ServerRow, ServiceRef,
+    ServiceRow, ServiceSelect, Shown, VERSION, Version,
 };
 use super::tally::{Subject, Tally};
-use crate::config::{self, Change, Config, ConfigError, Real, Service, Timeouts};
+use crate::config::{self, Change, Config, ConfigError, Draft, Real, Service};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Mac, ServiceKey, clip};
+use crate::types::{Mac, ServiceKey, clip};
 
 /// Rows of a page of flows when none are asked for.
 const DEFAULT_PAGE: usize = 100;
@@ -140,24 +141,21 @@ impl Controller {
         Ok(match request {
             Request::Ping(_) => Answer::Done(Done { generation: self.plane.generation() }),
             Request::Version(_) => Answer::Version(self.version()),
-            Request::ServiceAdd(a) => self.change(|c| service_add(c, &a))?,
-            Request::ServiceEdit(a) => self.change(|c| service_edit(c, &a))?,
-            Request::ServiceDel(a) => self.change(|c| service_del(c, &a))?,
-            Request::ServiceClear(_) => self.change(|c| {
-                c.services.clear();
-                Ok(())
-            })?,
+            Request::ServiceAdd(_)
+            | Request::ServiceEdit(_)
+            | Request::ServiceDel(_)
+            | Request::ServiceClear(_)
+            | Request::ServerAdd(_)
+            | Request::ServerEdit(_)
+            | Request::ServerDel(_)
+            | Request::TimeoutsSet(_) => {
+                Answer::Done(self.change(|draft| edit::step(draft, &request))?.1)
+            }
+            Request::Batch(batch) => Answer::Batched(self.batch(&batch)?),
             Request::ServiceZero(select) => Answer::Done(self.zero(&select)?),
             Request::ServiceList(select) => Answer::Services(self.services(&select)),
-            Request::ServerAdd(a) => self.change(|c| server_add(c, &a))?,
-            Request::ServerEdit(a) => self.change(|c| server_edit(c, &a))?,
-            Request::ServerDel(a) => self.change(|c| server_del(c, &a))?,
             Request::ServerList(select) => Answer::Servers(self.servers(&select)),
             Request::TimeoutsShow(_) => Answer::Timeouts(self.config().timeouts.clone()),
-            Request::TimeoutsSet(a) => self.change(|c| {
-                timeouts_set(&mut c.timeouts, &a);
-                Ok(())
-            })?,
             Request::FlowList(list) => Answer::Flows(self.flows(&list)?),
             Request::FlowShow(flow) => Answer::Flow(self.flow(&flow)?),
             Request::FlowFlush(flush) => {
@@ -186,16 +184,42 @@ impl Controller {
         }
     }
 
-    /// One change: a copy is changed, checked, published, and only then becomes the running one.
-    fn change(&self, edit: impl FnOnce(&mut Config) -> Result<(), Error>) -> Result<Answer, Error> {
+    /// One change: a draft is changed, each step of it checked, and published as a whole; only then
+    /// it becomes the running configuration. With what `edit` gives back.
+    fn change<T>(
+        &self,
+        edit: impl FnOnce(&mut Draft) -> Result<T, Error>,
+    ) -> Result<(T, Done), Error> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.config();
-        let mut config = Config::clone(&running);
-        edit(&mut config)?;
-        config.validate()?;
+        let mut draft = Draft::of(&running);
+        let told = edit(&mut draft)?;
+        let config = draft.finish();
         let changes = running.diff(&config);
         let generation = self.publish(config, &changes)?;
-        Ok(Answer::Done(Done { generation }))
+        Ok((told, Done { generation }))
+    }
+
+    /// Many operations as one change.
+    fn batch(&self, batch: &Batch) -> Result<Batched, Error> {
+        let (errors, Done { generation }) = self.change(|draft| {
+            let mut errors = Vec::new();
+            for (op, request) in batch.ops.iter().enumerate() {
+                match edit::step(draft, request) {
+                    Ok(()) => {}
+                    Err(error) if batch.partial => errors.push(Refused { op, error }),
+                    Err(error) => {
+                        let message = format!(
+                            "nothing was changed, for operation {op} ({}) is refused: {error}",
+                            request.op()
+                        );
+                        return Err(Error::new(error.code, message));
+                    }
+                }
+            }
+            Ok(errors)
+        })?;
+        Ok(Batched { generation, done: batch.ops.len() - errors.len(), errors })
     }
 
     fn apply(&self, source: &ConfigSource) -> Result<Applied, Error> {
@@ -235,9 +259,11 @@ impl Controller {
             log::warn!("{warning}");
         }
         let config = Arc::new(config);
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
-        let subjects: HashSet<_> = subjects(&config).collect();
-        self.tally.keep(|subject| subjects.contains(subject));
+        let before = {
+            let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *running, Arc::clone(&config))
+        };
+        self.tally.forget(&gone(&before, &config));
         for change in changes.iter().take(LOGGED) {
             log::info!("generation {generation}: {}", clip(&change.to_string(), MAX_LOGGED));
         }
@@ -308,6 +334,7 @@ impl Controller {
                 reals: service
                     .reals
                     .iter()
+                    .filter(|r| select.matches_real(r.address))
                     .map(|r| self.real_row(service, r, &templates))
                     .collect(),
             }
@@ -320,7 +347,8 @@ impl Controller {
         let templates = self.templates(&config, select);
         let services = config.services.iter().filter(|s| select.matches(&s.key()));
         let rows = services.flat_map(|service| {
-            service.reals.iter().map(|real| ServerRow {
+            let reals = service.reals.iter().filter(|r| select.matches_real(r.address));
+            reals.map(|real| ServerRow {
                 protocol: service.protocol,
                 address: service.address,
                 server: self.real_row(service, real, &templates),
@@ -363,7 +391,11 @@ impl Controller {
     fn zero(&self, select: &ServiceSelect) -> Result<Done, Error> {
         let config = self.config();
         let mut found = false;
-        for subject in subjects(&config).filter(|(key, _)| select.matches(key)) {
+        let matches = |(key, real): &Subject| {
+            select.matches(key)
+                && (select.real.is_none() || real.is_some_and(|r| select.matches_real(r)))
+        };
+        for subject in subjects(&config.services).filter(matches) {
             found = true;
             self.tally.zero(subject, &self.traffic(&subject));
         }
@@ -385,7 +417,7 @@ impl Controller {
     /// Takes up rates, `elapsed` after the last time, and what the data plane has learned.
     pub(super) fn tick(&self, elapsed: Duration) {
         let config = self.config();
-        let now: Vec<_> = subjects(&config).map(|s| (s, self.traffic(&s))).collect();
+        let now: Vec<_> = subjects(&config.services).map(|s| (s, self.traffic(&s))).collect();
         self.tally.tick(&now, elapsed);
         // Last, as it may take its time.
         if self.plane.has_learned() {
@@ -452,102 +484,17 @@ impl Checked {
     }
 }
 
-fn find(config: &mut Config, key: ServiceKey) -> Result<&mut Service, Error> {
-    config.services.iter_mut().find(|s| s.key() == key).ok_or_else(|| no_service(key))
-}
-
-fn no_service(key: ServiceKey) -> Error {
-    Error::new(ErrorCode::NotFound, format!("no virtual service {key}"))
-}
-
 /// Every virtual service, and every real server of each.
-fn subjects(config: &Config) -> impl Iterator<Item = Subject> {
-    config.services.iter().flat_map(|service| {
+fn subjects(services: &[Service]) -> impl Iterator<Item = Subject> {
+    services.iter().flat_map(|service| {
         let reals = service.reals.iter().map(|real| Some(real.address));
         std::iter::once(None).chain(reals).map(|real| (service.key(), real))
     })
 }
 
-fn timeouts_set(timeouts: &mut Timeouts, set: &TimeoutsSet) {
-    timeouts.tcp = set.tcp.unwrap_or(timeouts.tcp);
-    timeouts.tcp_fin = set.tcp_fin.unwrap_or(timeouts.tcp_fin);
-    timeouts.udp = set.udp.unwrap_or(timeouts.udp);
-}
-
-fn no_server(address: IpAddr, key: ServiceKey) -> Error {
-    let message = format!("virtual service {key} has no real server {address}");
-    Error::new(ErrorCode::NotFound, message)
-}
-
-fn service_add(config: &mut Config, add: &ServiceAdd) -> Result<(), Error> {
-    let service = Service {
-        scheduler_flags: add.scheduler_flags,
-        one_packet: add.one_packet,
-        persistence: add.persistence.filter(|time| !time.is_zero()),
-        persistence_netmask: add.persistence_netmask,
-        ..Service::new(add.protocol, add.address, add.scheduler)
-    };
-    if config.services.iter().any(|s| s.key() == service.key()) {
-        let message = format!("virtual service {} exists", service.key());
-        return Err(Error::new(ErrorCode::Exists, message));
-    }
-    config.services.push(service);
-    Ok(())
-}
-
-fn service_edit(config: &mut Config, edit: &ServiceEdit) -> Result<(), Error> {
-    let key = ServiceRef { protocol: edit.protocol, address: edit.address }.key();
-    let service = find(config, key)?;
-    service.scheduler = edit.scheduler.unwrap_or(service.scheduler);
-    let kept = service.scheduler_flags.of(service.scheduler);
-    service.scheduler_flags = edit.scheduler_flags.unwrap_or(kept);
-    service.one_packet = edit.one_packet.unwrap_or(service.one_packet);
-    if let Some(time) = edit.persistence {
-        service.persistence = Some(time).filter(|time| !time.is_zero());
-    }
-    let kept = service.persistence_netmask.filter(|_| service.persistence.is_some());
-    service.persistence_netmask = edit.persistence_netmask.or(kept);
-    Ok(())
-}
-
-fn service_del(config: &mut Config, del: &ServiceRef) -> Result<(), Error> {
-    find(config, del.key())?;
-    config.services.retain(|s| s.key() != del.key());
-    Ok(())
-}
-
-fn server_add(config: &mut Config, add: &ServerAdd) -> Result<(), Error> {
-    let ServerAdd { protocol, address, real, weight, forward, gre, .. } = *add;
-    let service = find(config, ServiceRef { protocol, address }.key())?;
-    if service.reals.iter().any(|r| r.address == real) {
-        let message = format!("virtual service {} has real server {real}", service.key());
-        return Err(Error::new(ErrorCode::Exists, message));
-    }
-    let ServerAdd { upper_threshold, lower_threshold, .. } = *add;
-    let server = Real { address: real, weight, forward, gre, upper_threshold, lower_threshold };
-    service.reals.push(server);
-    Ok(())
-}
-
-fn server_edit(config: &mut Config, edit: &ServerEdit) -> Result<(), Error> {
-    let ServerEdit { protocol, address, real, weight, forward, gre, .. } = *edit;
-    let key = ServiceRef { protocol, address }.key();
-    let service = find(config, key)?;
-    let server = service.reals.iter_mut().find(|r| r.address == real);
-    let server = server.ok_or_else(|| no_server(real, key))?;
-    server.weight = weight.unwrap_or(server.weight);
-    server.forward = forward.unwrap_or(server.forward);
-    server.gre = gre.or(server.gre.filter(|_| server.forward == ForwardMethod::Gre));
-    server.upper_threshold = edit.upper_threshold.unwrap_or(server.upper_threshold);
-    let kept = if server.upper_threshold == 0 { 0 } else { server.lower_threshold };
-    server.lower_threshold = edit.lower_threshold.unwrap_or(kept);
-    Ok(())
-}
-
-fn server_del(config: &mut Config, del: &ServerRef) -> Result<(), Error> {
-    let key = ServiceRef { protocol: del.protocol, address: del.address }.key();
-    let service = find(config, key)?;
-    let before = service.reals.len();
-    service.reals.retain(|r| r.address != del.real);
-    if service.reals.len() == before { Err(no_server(del.real, key)) } else { Ok(()) }
+/// What is no longer configured.
+fn gone(before: &Config, after: &Config) -> Vec<Subject> {
+    let (before, after) = config::differing(&before.services, &after.services);
+    let stays: HashSet<_> = subjects(after).collect();
+    subjects(before).filter(|subject| !stays.contains(subject)).collect()
 }

@@ -3,6 +3,7 @@
 
 mod codec;
 mod controller;
+mod edit;
 mod file;
 mod lines;
 mod peer;

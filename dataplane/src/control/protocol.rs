@@ -108,6 +108,9 @@ pub struct ServiceSelect {
     /// VIP and L4 ports, the same as configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<ServiceAddress>,
+    /// Of these, this real server alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real: Option<IpAddr>,
 }
 
 impl ServiceSelect {
@@ -115,6 +118,11 @@ impl ServiceSelect {
     pub fn matches(&self, key: &ServiceKey) -> bool {
         self.protocol.is_none_or(|p| p == key.protocol)
             && self.address.is_none_or(|a| a == key.address())
+    }
+
+    /// Whether a real server of a virtual service that matches does too.
+    pub fn matches_real(&self, real: IpAddr) -> bool {
+        self.real.is_none_or(|wanted| wanted == real)
     }
 }
 
@@ -204,6 +212,18 @@ pub struct TimeoutsSet {
     /// UDP.
     #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
     pub udp: Option<Duration>,
+}
+
+/// Operations that are one change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Those that change virtual services, real servers and flow timers, in order: each finds what
+    /// those before it have left.
+    pub ops: Vec<Request>,
+    /// Whether those that are refused are left out; if not, one that is refused is the end of all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// One page of flows.
@@ -330,6 +350,8 @@ requests! {
     TimeoutsShow(NoArguments) = "timeouts.show", read;
     /// Changes flow timers. Answer: [`Done`].
     TimeoutsSet(TimeoutsSet) = "timeouts.set", change;
+    /// Several of the operations above as one change. Answer: [`Batched`].
+    Batch(Batch) = "batch", change;
     /// One page of flows. Answer: [`FlowPage`].
     FlowList(FlowList) = "flow.list", read;
     /// One flow. Answer: [`FlowRow`].
@@ -359,6 +381,27 @@ requests! {
 pub struct Done {
     /// Grows with every change.
     pub generation: u64,
+}
+
+/// Answer of `batch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batched {
+    /// Of the configuration.
+    pub generation: u64,
+    /// Operations that were carried out.
+    pub done: usize,
+    /// Those that were refused, in order; only of one that is `partial`.
+    pub errors: Vec<Refused>,
+}
+
+/// An operation of a batch that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its place in the batch, from 0.
+    pub op: usize,
+    /// Why, as it would have been told alone.
+    #[serde(flatten)]
+    pub error: Error,
 }
 
 /// Answer of `version`.
@@ -522,6 +565,7 @@ pub struct SavedFile {
 #[allow(missing_docs, reason = "each is the answer its type documents")]
 pub enum Answer {
     Done(Done),
+    Batched(Batched),
     Version(Version),
     Services(Vec<ServiceRow>),
     Servers(Vec<ServerRow>),

@@ -74,8 +74,11 @@ impl Tally {
     }
 
     /// Forgets what is not configured any more: it counts from zero when it comes back.
-    pub(super) fn keep(&self, configured: impl Fn(&Subject) -> bool) {
-        self.entries().retain(|subject, _| configured(subject));
+    pub(super) fn forget(&self, gone: &[Subject]) {
+        let mut entries = self.entries();
+        for subject in gone {
+            entries.remove(subject);
+        }
     }
 
     /// Takes up what was counted `elapsed` after the last time.
@@ -152,7 +155,7 @@ mod tests {
         assert_eq!((since.connections, since.packets, since.bytes), (0, 4, 400));
         assert_eq!((since.active, since.inactive), (7, 8));
         assert_eq!(rate, Rate::default());
-        tally.keep(|_| false);
+        tally.forget(&[subject()]);
         assert_eq!(tally.since(subject(), traffic(3)).0, traffic(3), "configured anew");
     }
 

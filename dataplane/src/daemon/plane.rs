@@ -190,7 +190,8 @@ impl Plane for LivePlane {
         // Of what had these slots before; nobody forwards by that any more.
         let new_services: HashSet<_> = compiled.new_services.iter().collect();
         let new_reals: HashSet<_> = compiled.new_reals.iter().collect();
-        if !new_services.is_empty() || !new_reals.is_empty() {
+        let new = !new_services.is_empty() || !new_reals.is_empty();
+        if new && !self.templates.is_empty() {
             self.templates.forget(|service, real| {
                 new_services.contains(&service) || new_reals.contains(&real)
             });
@@ -209,7 +210,7 @@ impl Plane for LivePlane {
         let before = std::mem::replace(&mut published.snapshot, Arc::clone(&snapshot));
         let unbound = snapshot.unbound_since(&before);
         published.unbound.extend(unbound.into_iter().map(|service| (generation, service)));
-        for (service, real) in snapshot.departed_since(&before) {
+        for (service, real) in compiled.departed {
             published.accounts.depart(service, real);
         }
         drop(published);

@@ -74,7 +74,7 @@ pub(super) struct SlowThread {
     pub(super) board: Arc<SlowBoard>,
     pub(super) ports: Vec<Port>,
     /// What the slow path was last configured with.
-    pub(super) links: Option<Links>,
+    pub(super) links: Option<Arc<Links>>,
     pub(super) started: Instant,
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -142,10 +142,10 @@ impl SlowThread {
     fn configure(&mut self) {
         // Nearly all changes, a learned path MTU among them, are none to the slow path.
         let links = &self.reader.current().links;
-        if self.links.as_ref() == Some(links) {
+        if self.links.as_ref().is_some_and(|had| Arc::ptr_eq(had, links) || had == links) {
             return;
         }
-        self.links = Some(links.clone());
+        self.links = Some(Arc::clone(links));
         let now = self.now();
         let mut send = sender(&mut self.channels, &self.stats);
         self.slow.configure(&self.reader.current().links, now, &mut send);

@@ -26,7 +26,7 @@ const DF: u32 = 38;
 const _: () = assert!((ipv4::FragmentBits::DF.0.to_be() as u64) << 32 == 1 << DF);
 
 /// How a frame is rewritten for one real server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Front {
     /// The first two bytes of the port's Ethernet address, in the upper end.
     src_head: u64,

@@ -1,22 +1,22 @@
 //! Turns a [`Spec`] into a [`Snapshot`], keeping the slot of everything that stays.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::hot::{LocalFilter, Ways};
+use super::hot::LocalFilter;
 use super::index::{LocalIndex, ServiceIndex};
-use super::neighbors::{Links, NeighborSpec, TunnelSpec};
-use super::route::{Route, RouteError, route, source};
-use super::slots::{Slot, Slots, Spare};
+use super::plan::{Around, Draft, Plan};
+use super::reach::{Counted, Need, Reach};
+use super::route::{Route, RouteError};
+use super::slots::{Slot, Slots};
 use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
+use super::tables::Tables;
 use super::{Absent, PathMtus, Persistence, PortInfo, Real, Service, Snapshot};
 use crate::forward::Labels;
 use crate::packet::ipv6;
-use crate::schedule::{BuildError, HashKey, Member, Options, Scheduler};
-use crate::types::{
-    ForwardMethod, NeighborId, PortId, RealId, SchedulerKind, ServiceId, ServiceKey,
-};
+use crate::schedule::{BuildError, Member, Options, Scheduler};
+use crate::types::{NeighborId, PortId, RealId, ServiceId, ServiceKey};
 
 /// Sizes of the tables that are allocated at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,27 +58,48 @@ pub enum CompileError {
 /// A virtual service, real server or neighbor that stays keeps its slot, so flows that name a
 /// slot keep their real server and counters go on. A slot given up is given to another only once
 /// nobody forwards by a snapshot that names it, and no flow does.
+///
+/// What is as it was in the spec before is not compiled again: a change costs what it touches, and
+/// a copy of the tables.
 #[derive(Debug, Clone)]
 pub struct Compiler {
-    limits: Limits,
+    pub(super) limits: Limits,
     labels: Labels,
-    services: Slots<ServiceKey>,
-    reals: Slots<(ServiceKey, IpAddr)>,
-    neighbors: Slots<(PortId, IpAddr)>,
-    /// Schedulers by what they were built from: a Maglev table takes milliseconds to build, so
-    /// those that stay the same are kept.
-    built: HashMap<ServiceKey, Built>,
+    /// What the present parts were compiled with.
+    pub(super) around: Option<Around>,
+    pub(super) parts: HashMap<ServiceKey, Part>,
+    pub(super) services: Slots<ServiceKey>,
+    pub(super) reals: Slots<(ServiceKey, IpAddr)>,
+    pub(super) reach: Reach,
+    /// Addresses of real servers.
+    pub(super) rips: Counted<IpAddr>,
+    tables: Tables,
+    indices: Option<Indices>,
     /// Removed real servers whose flows wait, by slot.
     absent: BTreeMap<u32, Arc<Absent>>,
-    path_mtus: PathMtus,
+    pub(super) path_mtus: PathMtus,
 }
 
+/// A virtual service as it was compiled last.
 #[derive(Debug, Clone)]
-struct Built {
-    kind: SchedulerKind,
-    members: Arc<[Member]>,
-    options: Options,
-    scheduler: Arc<Scheduler>,
+pub(super) struct Part {
+    pub(super) spec: ServiceSpec,
+    id: ServiceId,
+    /// In the order of the spec.
+    reals: Vec<(RealId, Need)>,
+    /// Whether connections of its real servers are counted over all workers.
+    counted: bool,
+    pub(super) members: Arc<[Member]>,
+    pub(super) options: Options,
+    pub(super) scheduler: Arc<Scheduler>,
+}
+
+/// How packets find their virtual service.
+#[derive(Debug, Clone)]
+struct Indices {
+    services: ServiceIndex,
+    locals: LocalIndex,
+    filter: LocalFilter,
 }
 
 /// A snapshot, and what changed hands for it.
@@ -93,6 +114,19 @@ pub struct Compiled {
     /// Slots that stand again for the real server they stood for last, as flows name it: its
     /// counters start anew, its flows are there.
     pub revived: Vec<RealId>,
+    /// Real servers that are no longer configured, with their virtual services.
+    pub departed: Vec<(ServiceId, RealId)>,
+    /// What had to be done for it.
+    pub work: Work,
+}
+
+/// How much was compiled; the rest was as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Virtual services, those removed included.
+    pub services: usize,
+    /// Real servers, those removed included.
+    pub reals: usize,
 }
 
 impl Compiler {
@@ -101,10 +135,14 @@ impl Compiler {
         Compiler {
             limits,
             labels: Labels::new(0),
+            around: None,
+            parts: HashMap::new(),
             services: Slots::new(limits.services),
             reals: Slots::new(limits.reals),
-            neighbors: Slots::new(limits.neighbors),
-            built: HashMap::new(),
+            reach: Reach::new(limits.neighbors),
+            rips: Counted::new(),
+            tables: Tables::new(),
+            indices: None,
             absent: BTreeMap::new(),
             path_mtus: PathMtus::new(),
         }
@@ -142,66 +180,89 @@ impl Compiler {
         acknowledged: u64,
         unused: impl Fn(RealId) -> bool,
     ) -> Result<Compiled, CompileError> {
-        let mut next = self.clone();
-        let compiled = next.build(spec, generation, acknowledged, unused)?;
-        *self = next;
-        Ok(compiled)
+        let unused = |slot| unused(RealId(slot));
+        let plan = self.plan(spec, acknowledged, &unused)?;
+        self.services.release(acknowledged, |_| true);
+        self.reals.release(acknowledged, unused);
+        self.reach.slots.release(acknowledged, |_| true);
+        Ok(self.carry_out(spec, generation, plan))
     }
 
-    fn build(
-        &mut self,
-        spec: &Spec,
-        generation: u64,
-        acknowledged: u64,
-        unused: impl Fn(RealId) -> bool,
-    ) -> Result<Compiled, CompileError> {
-        let spare = Spare { generation, acknowledged };
-        check_conflicts(spec)?;
-        let services: HashSet<_> = spec.services.iter().map(|s| s.key).collect();
-        self.services.keep(spare, |key| services.contains(key), |_| true);
-        self.built.retain(|key, _| services.contains(key));
-        let reals: HashSet<_> =
-            spec.services.iter().flat_map(|s| s.reals.iter().map(|r| (s.key, r.address))).collect();
-        self.reals.keep(spare, |real| reals.contains(real), |slot| unused(RealId(slot)));
-        let revived = match spec.switches.expire_nodest_conn {
-            true => Vec::new(),
-            false => self.reals.revive(|real| reals.contains(real)),
-        };
+    /// What cannot fail any more.
+    fn carry_out(&mut self, spec: &Spec, generation: u64, plan: Plan<'_>) -> Compiled {
+        let Plan { around, fixed, drafts, removed } = plan;
+        let mut done = Done { generation, ..Done::default() };
+        let reindex = !removed.is_empty()
+            || drafts.iter().any(|draft| !self.parts.contains_key(&draft.spec.key))
+            || self.around.as_ref().is_none_or(|before| before.ports != around.ports);
+        // First what is needed, then what is not any more, so that what stays keeps its slot.
+        self.reach.set_fixed(fixed, generation);
+        for draft in &drafts {
+            for (real, way) in draft.middle() {
+                self.reach.add(&Need::of(&spec.ports, real, way), generation);
+                self.rips.add(real.address);
+            }
+            if !self.parts.contains_key(&draft.spec.key) {
+                self.reach.vips.add(draft.spec.key.vip);
+            }
+        }
+        for key in removed {
+            if let Some(part) = self.parts.remove(&key) {
+                self.remove(&part, &mut done);
+            }
+        }
+        let mut old_parts = Vec::with_capacity(drafts.len());
+        for draft in &drafts {
+            let mut part = self.parts.remove(&draft.spec.key);
+            if let Some(part) = &mut part {
+                self.clear_middle(part, draft, &mut done);
+            }
+            old_parts.push(part);
+        }
+        if !spec.switches.expire_nodest_conn {
+            let wanted: HashSet<_> = drafts
+                .iter()
+                .flat_map(|d| d.middle().map(|(real, _)| (d.spec.key, real.address)))
+                .collect();
+            let revived = self.reals.revive(|real| wanted.contains(real));
+            done.revived = revived.into_iter().map(RealId).collect();
+        }
         self.note_absent(spec);
-        let routes = self.routes(spec)?;
-
-        let mut compiled = Compiled {
-            snapshot: Snapshot {
-                generation,
-                index: ServiceIndex::build(&[]),
+        for (draft, part) in drafts.into_iter().zip(old_parts) {
+            self.set_part(spec, draft, part, &mut done);
+        }
+        self.tables.settle();
+        self.around = Some(around);
+        if reindex {
+            self.indices = None;
+        }
+        let indices = self.indices.get_or_insert_with(|| {
+            let ids: Vec<_> = self.parts.values().map(|part| (part.spec.key, part.id)).collect();
+            Indices {
+                services: ServiceIndex::build(&ids),
                 locals: local_index(spec),
                 filter: local_filter(spec),
-                ways: Ways::default(),
-                services: Vec::new(),
-                reals: Vec::new(),
-                absent: self.absent.iter().map(|(s, a)| (RealId(*s), Arc::clone(a))).collect(),
-                ports: spec.ports.iter().map(PortInfo::of).collect(),
-                labels: self.labels,
-                timeouts: spec.timeouts,
-                switches: spec.switches,
-                links: self.links(spec, &routes, spare)?,
-                counted: Vec::new(),
-                path_mtus: self.path_mtus.clone(),
-            },
-            new_services: Vec::new(),
-            new_reals: Vec::new(),
-            revived: revived.into_iter().map(RealId).collect(),
+            }
+        });
+        let snapshot = Snapshot {
+            generation,
+            index: indices.services.clone(),
+            locals: indices.locals.clone(),
+            filter: indices.filter.clone(),
+            ways: self.tables.ways.ways(),
+            services: self.tables.services.clone(),
+            reals: self.tables.reals.clone(),
+            absent: self.absent.iter().map(|(s, a)| (RealId(*s), Arc::clone(a))).collect(),
+            ports: spec.ports.iter().map(PortInfo::of).collect(),
+            labels: self.labels,
+            timeouts: spec.timeouts,
+            switches: spec.switches,
+            links: self.reach.links(&spec.ports),
+            counted: Arc::clone(&self.tables.counted),
+            path_mtus: self.path_mtus.clone(),
         };
-        let mut ids = Vec::with_capacity(spec.services.len());
-        let mut ways = routes.iter();
-        for service in &spec.services {
-            let id = self.add_service(service, spec, &mut ways, &mut compiled)?;
-            ids.push((service.key, id));
-        }
-        compiled.snapshot.index = ServiceIndex::build(&ids);
-        compiled.snapshot.ways = Ways::build(&compiled.snapshot.reals);
-        compiled.snapshot.counted.sort_unstable_by_key(|(real, _)| *real);
-        Ok(compiled)
+        let Done { new_services, new_reals, revived, departed, work, .. } = done;
+        Compiled { snapshot, new_services, new_reals, revived, departed, work }
     }
 
     /// Keeps account of the real servers that flows wait for.
@@ -216,203 +277,153 @@ impl Compiler {
         }
     }
 
-    /// The way to each real server, in the order of the spec.
-    fn routes(&self, spec: &Spec) -> Result<Vec<Route>, CompileError> {
-        let mut routes = Vec::new();
-        for service in &spec.services {
-            for real in &service.reals {
-                let way = route(&spec.ports, service.key.vip, real)
-                    .map_err(|e| CompileError::Route(service.key, e))?;
-                routes.push(way);
+    /// A virtual service is no longer configured.
+    fn remove(&mut self, part: &Part, done: &mut Done) {
+        let key = part.spec.key;
+        for (real, (id, need)) in part.spec.reals.iter().zip(&part.reals) {
+            self.remove_real(part, real, (*id, need), done);
+        }
+        self.services.retire(&key, done.generation);
+        self.reach.vips.remove(&key.vip);
+        self.tables.remove_service(part.id);
+        done.work.services += 1;
+    }
+
+    fn remove_real(
+        &mut self,
+        part: &Part,
+        real: &RealSpec,
+        (id, need): (RealId, &Need),
+        done: &mut Done,
+    ) {
+        self.reals.retire(&(part.spec.key, real.address), done.generation);
+        self.tables.remove_real(id);
+        if part.counted {
+            self.tables.uncount(id);
+        }
+        self.rips.remove(&real.address);
+        self.reach.remove(need, done.generation);
+        done.departed.push((part.id, id));
+        done.work.reals += 1;
+    }
+
+    /// Takes the real servers away that a draft has others for. Those that stay keep their slots.
+    fn clear_middle(&mut self, part: &mut Part, draft: &Draft<'_>, done: &mut Done) {
+        let stay: HashSet<_> = draft.middle().map(|(real, _)| real.address).collect();
+        let middle = draft.first..part.reals.len() - draft.last;
+        let reals: Vec<_> = part.reals.splice(middle.clone(), []).collect();
+        for (real, (id, need)) in part.spec.reals[middle].iter().zip(&reals) {
+            if !stay.contains(&real.address) {
+                self.remove_real(part, real, (*id, need), done);
+                continue;
             }
+            if part.counted {
+                self.tables.uncount(*id);
+            }
+            self.rips.remove(&real.address);
+            self.reach.remove(need, done.generation);
         }
-        Ok(routes)
     }
 
-    fn links(
-        &mut self,
-        spec: &Spec,
-        routes: &[Route],
-        spare: Spare,
-    ) -> Result<Links, CompileError> {
-        let fixed: HashMap<_, _> = spec
-            .neighbors
-            .iter()
-            .filter_map(|n| {
-                let port = spec.ports.iter().position(|p| p.name == n.port)?;
-                Some(((PortId(port as u16), n.address), n.mac))
-            })
-            .collect();
-        let wanted: BTreeSet<_> = routes
-            .iter()
-            .map(|way| (way.port, way.next_hop))
-            .chain(fixed.keys().copied())
-            .map(|(port, address)| (port.0, address))
-            .collect();
-        // The slow path unsets a next hop that is gone before it acknowledges the snapshot without
-        // it; a worker would else send by the Ethernet address of the neighbor before.
-        self.neighbors.keep(spare, |(port, a)| wanted.contains(&(port.0, *a)), |_| true);
-        let mut links = Links {
-            ports: spec.ports.clone(),
-            vips: spec
-                .services
-                .iter()
-                .map(|s| s.key.vip)
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect(),
-            neighbors: Vec::with_capacity(wanted.len()),
-            tunnels: tunnels(spec, routes),
-        };
-        for (port, address) in wanted {
-            let key = (PortId(port), address);
-            let (slot, _) =
-                self.neighbors.slot(&key, spare.generation).ok_or(CompileError::Full {
-                    what: "neighbors",
-                    limit: self.limits.neighbors,
-                    key: "dataplane.max_neighbors",
-                })?;
-            links.neighbors.push(NeighborSpec {
-                id: NeighborId(slot.number),
-                port: key.0,
-                address,
-                fixed: fixed.get(&key).copied(),
-            });
-        }
-        Ok(links)
-    }
-
-    fn add_service<'a>(
-        &mut self,
-        service: &ServiceSpec,
-        spec: &Spec,
-        ways: &mut impl Iterator<Item = &'a Route>,
-        compiled: &mut Compiled,
-    ) -> Result<ServiceId, CompileError> {
-        let generation = compiled.snapshot.generation;
-        let (slot, new) =
-            self.services.slot(&service.key, generation).ok_or(CompileError::Full {
-                what: "virtual services",
-                limit: self.limits.services,
-                key: "dataplane.max_services",
-            })?;
+    /// Compiles a virtual service; `part` is what is left of it as it was.
+    fn set_part(&mut self, spec: &Spec, draft: Draft<'_>, part: Option<Part>, done: &mut Done) {
+        let service = draft.spec;
+        // There is room: it was looked for before.
+        let Some((slot, new)) = self.services.slot(&service.key, done.generation) else { return };
         let id = ServiceId(slot.number);
         if new {
-            compiled.new_services.push(id);
+            done.new_services.push(id);
         }
-        let scheduler = self.scheduler(service, spec)?;
-        let mut reals = Vec::with_capacity(service.reals.len());
-        for real in &service.reals {
-            let key = (service.key, real.address);
-            let (slot, new) = self.reals.slot(&key, generation).ok_or(CompileError::Full {
-                what: "real servers",
-                limit: self.limits.reals,
-                key: "dataplane.max_real_servers",
-            })?;
-            let Slot { number, since } = slot;
-            if new {
-                compiled.new_reals.push(RealId(number));
-            }
-            // There is one for each: `routes` went the same way.
-            if let Some(way) = ways.next() {
-                let neighbor = self.neighbors.get(&(way.port, way.next_hop));
-                let neighbor = NeighborId(neighbor.unwrap_or(u32::MAX));
-                let compiled_real = compile_real(id, real, &spec.ports, way, neighbor);
-                let mtu = self.mtu(compiled_real.mtu, way, real.address);
-                put(&mut compiled.snapshot.reals, number, Real { mtu, since, ..compiled_real });
-            }
-            reals.push(RealId(number));
-        }
+        done.work.services += 1;
         let limited = service.reals.iter().any(|r| r.thresholds.is_limited());
-        let thresholds: Box<[_]> =
-            service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
-        if limited || service.scheduler.counts_connections() {
-            let thresholds = service.reals.iter().map(|r| r.thresholds);
-            compiled.snapshot.counted.extend(reals.iter().copied().zip(thresholds));
+        let counted = limited || service.scheduler.counts_connections();
+        let (was_counted, mut reals) = part.map_or((false, Vec::new()), |p| (p.counted, p.reals));
+        if was_counted != counted {
+            let after = service.reals.len() - draft.last;
+            let specs = service.reals[..draft.first].iter().chain(&service.reals[after..]);
+            for ((real, _), spec) in reals.iter().zip(specs) {
+                match counted {
+                    true => self.tables.count(*real, spec.thresholds),
+                    false => self.tables.uncount(*real),
+                }
+            }
         }
-        let one_packet = service.options.one_packet;
-        let persistence = service.options.persistence.map(|wanted| Persistence {
-            span: u32::try_from(wanted.timeout.as_millis())
-                .unwrap_or(u32::MAX)
-                .min(i32::MAX as u32),
-            netmask: wanted.netmask,
-            expire_quiescent: spec.switches.expire_quiescent_template,
-        });
-        let first = reals.first().copied();
-        let first = first.filter(|f| (f.0..).zip(&reals).all(|(slot, real)| real.0 == slot));
-        let finds_again =
-            scheduler.kind().is_hash() && thresholds.is_empty() && persistence.is_none();
-        let compiled_service = Service {
-            key: service.key,
-            scheduler,
-            reals,
-            first,
-            one_packet,
-            persistence,
-            thresholds,
-            finds_again,
-        };
-        put(&mut compiled.snapshot.services, id.0, compiled_service);
-        Ok(id)
+        let mut middle = Vec::with_capacity(draft.routes.len());
+        for (real, way) in draft.middle() {
+            let key = (service.key, real.address);
+            let Some((slot, new)) = self.reals.slot(&key, done.generation) else { continue };
+            let Slot { number, since } = slot;
+            let number = RealId(number);
+            if new {
+                done.new_reals.push(number);
+            }
+            let need = Need::of(&spec.ports, real, way);
+            let neighbor = self.reach.neighbor(&need.hop);
+            let compiled = compile_real(id, real, &spec.ports, way, neighbor);
+            let mtu = self.mtu(compiled.mtu, way, real.address);
+            self.tables.set_real(number, Real { mtu, since, ..compiled });
+            if counted {
+                self.tables.count(number, real.thresholds);
+            }
+            middle.push((number, need));
+            done.work.reals += 1;
+        }
+        reals.splice(draft.first..draft.first, middle);
+        let ids: Arc<[_]> = reals.iter().map(|(real, _)| *real).collect();
+        self.tables.set_service(id, compile_service(service, spec, &draft, limited, ids));
+        let Draft { members, options, scheduler, .. } = draft;
+        let spec = service.clone();
+        let part = Part { spec, id, reals, counted, members, options, scheduler };
+        self.parts.insert(service.key, part);
     }
-}
 
-impl Compiler {
     /// The longest packet to a real server behind a port that takes `port` bytes. Below the least
     /// MTU there is nothing to gain: clients cannot be asked to send less.
     fn mtu(&self, port: u16, way: &Route, real: IpAddr) -> u16 {
         let path = self.path_mtus.get(&real).filter(|_| way.tunnel.is_some());
         path.map_or(port, |path| port.min(*path.max(&way.least_mtu)))
     }
-
-    fn scheduler(
-        &mut self,
-        service: &ServiceSpec,
-        spec: &Spec,
-    ) -> Result<Arc<Scheduler>, CompileError> {
-        let members: Arc<[Member]> =
-            service.reals.iter().map(|r| Member { address: r.address, weight: r.weight }).collect();
-        let options = Options {
-            hash_key: HashKey::new(spec.hash_key),
-            hash_ports: service.options.flags.hashes_port(),
-            fallback: service.options.flags.falls_back(),
-            maglev_size: spec.maglev_size,
-        };
-        let kind = service.scheduler;
-        if let Some(built) = self.built.get(&service.key) {
-            if built.kind == kind && built.members == members && built.options == options {
-                return Ok(Arc::clone(&built.scheduler));
-            }
-        }
-        let scheduler = Scheduler::build(kind, &members, &options)
-            .map_err(|e| CompileError::Schedule(service.key, e))?;
-        let scheduler = Arc::new(scheduler);
-        let built = Built { kind, members, options, scheduler: Arc::clone(&scheduler) };
-        self.built.insert(service.key, built);
-        Ok(scheduler)
-    }
 }
 
-/// All tunnels; `routes` are in the order of the spec.
-fn tunnels(spec: &Spec, routes: &[Route]) -> Vec<TunnelSpec> {
-    let reals = spec.services.iter().flat_map(|s| &s.reals);
-    let tunneled = reals.zip(routes).filter(|(_, way)| way.tunnel.is_some());
-    let all: BTreeSet<_> = tunneled
-        .filter_map(|(real, way)| {
-            let dip = source(spec.ports.get(way.port.index())?, way.next_hop)?;
-            let gre = real.method == ForwardMethod::Gre;
-            Some(TunnelSpec { real: real.address, dip, gre })
-        })
-        .collect();
-    all.into_iter().collect()
+/// What has been done so far.
+#[derive(Debug, Default)]
+struct Done {
+    generation: u64,
+    new_services: Vec<ServiceId>,
+    new_reals: Vec<RealId>,
+    revived: Vec<RealId>,
+    departed: Vec<(ServiceId, RealId)>,
+    work: Work,
 }
 
-fn put<T>(slots: &mut Vec<Option<T>>, slot: u32, value: T) {
-    let slot = slot as usize;
-    if slots.len() <= slot {
-        slots.resize_with(slot + 1, || None);
+fn compile_service(
+    service: &ServiceSpec,
+    spec: &Spec,
+    draft: &Draft<'_>,
+    limited: bool,
+    reals: Arc<[RealId]>,
+) -> Service {
+    let thresholds: Arc<[_]> =
+        service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
+    let persistence = service.options.persistence.map(|wanted| Persistence {
+        span: u32::try_from(wanted.timeout.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32),
+        netmask: wanted.netmask,
+        expire_quiescent: spec.switches.expire_quiescent_template,
+    });
+    let first = reals.first().copied();
+    let first = first.filter(|f| (f.0..).zip(reals.iter()).all(|(slot, real)| real.0 == slot));
+    let scheduler = Arc::clone(&draft.scheduler);
+    let finds_again = scheduler.kind().is_hash() && thresholds.is_empty() && persistence.is_none();
+    Service {
+        key: service.key,
+        scheduler,
+        reals,
+        first,
+        one_packet: service.options.one_packet,
+        persistence,
+        thresholds,
+        finds_again,
     }
-    slots[slot] = Some(value);
 }
 
 fn compile_real(
@@ -455,38 +466,4 @@ fn local_filter(spec: &Spec) -> LocalFilter {
     let dips = spec.ports.iter().flat_map(|p| p.addresses.iter().map(|a| a.address));
     let link_local = spec.ports.iter().map(|p| IpAddr::V6(ipv6::link_local(p.mac)));
     LocalFilter::build(vips.chain(dips).chain(link_local))
-}
-
-fn check_conflicts(spec: &Spec) -> Result<(), CompileError> {
-    let mut keys = BTreeSet::new();
-    let vips: HashSet<_> = spec.services.iter().map(|s| s.key.vip).collect();
-    for service in &spec.services {
-        if !keys.insert(service.key) {
-            return Err(CompileError::Conflict(format!(
-                "virtual service {} is configured twice",
-                service.key
-            )));
-        }
-        let dips = spec.ports.iter().flat_map(|p| &p.addresses);
-        if dips.into_iter().any(|d| d.address == service.key.vip) {
-            return Err(CompileError::Conflict(format!(
-                "virtual service {}: the VIP is also a port's own address",
-                service.key
-            )));
-        }
-        let mut rips = BTreeSet::new();
-        if let Some(twice) = service.reals.iter().find(|r| !rips.insert(r.address)) {
-            return Err(CompileError::Conflict(format!(
-                "virtual service {}: real server {} is configured twice",
-                service.key, twice.address
-            )));
-        }
-        if let Some(real) = service.reals.iter().find(|r| vips.contains(&r.address)) {
-            return Err(CompileError::Conflict(format!(
-                "virtual service {}: real server {} is a VIP, which the director answers for",
-                service.key, real.address
-            )));
-        }
-    }
-    Ok(())
 }

@@ -6,7 +6,9 @@
 //! others.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Real, Tunnel};
 use crate::forward::Front;
@@ -14,7 +16,7 @@ use crate::types::{NeighborId, PortId, RealId};
 
 /// A way out: how packets are rewritten, and where to. Real servers with the same address, of
 /// however many virtual services, share one, so that there are as many as machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(align(64))]
 pub struct Way {
     /// How packets are rewritten.
@@ -53,25 +55,6 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    pub(super) fn build(reals: &[Option<Real>]) -> Ways {
-        let mut ways: Vec<Way> = Vec::new();
-        let mut by_address: HashMap<_, Vec<u32>> = HashMap::new();
-        let numbers = reals.iter().map(|real| {
-            let Some(real) = real else { return u32::MAX };
-            let way = Way::of(real);
-            // The same address may be reached by several methods.
-            let there = by_address.entry(real.address).or_default();
-            let number = there.iter().copied().find(|n| ways.get(*n as usize) == Some(&way));
-            number.unwrap_or_else(|| {
-                ways.push(way);
-                there.push(ways.len() as u32 - 1);
-                ways.len() as u32 - 1
-            })
-        });
-        let numbers = numbers.collect();
-        Ways { numbers, ways: ways.into() }
-    }
-
     #[inline(always)]
     pub(super) fn get(&self, id: RealId) -> Option<&Way> {
         self.ways.get(*self.numbers.get(id.index())? as usize)
@@ -83,17 +66,75 @@ impl Ways {
     }
 }
 
+/// What [`Ways`] are copied from; it changes with each real server.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WayTable {
+    numbers: Vec<u32>,
+    ways: Vec<Way>,
+    /// The number of each way that is in use, and how many real servers use it.
+    users: HashMap<Way, (u32, u32)>,
+    /// Numbers of ways that are not. No snapshot but the one they are in knows them, so they may be
+    /// another way's at once.
+    free: Vec<u32>,
+}
+
+impl WayTable {
+    /// No real server.
+    const NONE: u32 = u32::MAX;
+
+    /// Sets the way of a real server.
+    pub(super) fn set(&mut self, id: RealId, real: &Real) {
+        self.remove(id);
+        let way = Way::of(real);
+        let (ways, free) = (&mut self.ways, &mut self.free);
+        let (number, users) = self.users.entry(way).or_insert_with(|| match free.pop() {
+            Some(number) => {
+                ways[number as usize] = way;
+                (number, 0)
+            }
+            None => {
+                ways.push(way);
+                (ways.len() as u32 - 1, 0)
+            }
+        });
+        *users += 1;
+        if self.numbers.len() <= id.index() {
+            self.numbers.resize(id.index() + 1, Self::NONE);
+        }
+        self.numbers[id.index()] = *number;
+    }
+
+    /// A real server is no longer there.
+    pub(super) fn remove(&mut self, id: RealId) {
+        let Some(number) = self.numbers.get_mut(id.index()) else { return };
+        let number = std::mem::replace(number, Self::NONE);
+        let Some(way) = self.ways.get(number as usize) else { return };
+        if let Entry::Occupied(mut entry) = self.users.entry(*way) {
+            entry.get_mut().1 -= 1;
+            if entry.get().1 == 0 {
+                entry.remove();
+                self.free.push(number);
+            }
+        }
+    }
+
+    /// As they are now.
+    pub(super) fn ways(&self) -> Ways {
+        Ways { numbers: self.numbers.as_slice().into(), ways: self.ways.as_slice().into() }
+    }
+}
+
 /// Tells most addresses that are neither VIP nor DIP from those that are: never wrong about the
 /// latter. Of a fixed size, so that a look takes a multiplication and one load.
-#[derive(Debug)]
-pub(super) struct LocalFilter(Box<[u64; 1 << (LocalFilter::BITS - 6)]>);
+#[derive(Debug, Clone)]
+pub(super) struct LocalFilter(Arc<[u64; 1 << (LocalFilter::BITS - 6)]>);
 
 impl LocalFilter {
     /// Sixteen: with 10,000 addresses, one stranger in seven still passes.
     const BITS: u32 = 16;
 
     pub(super) fn build(addresses: impl Iterator<Item = IpAddr>) -> LocalFilter {
-        let mut bits = Box::new([0; 1 << (Self::BITS - 6)]);
+        let mut bits = [0; 1 << (Self::BITS - 6)];
         for address in addresses {
             let (word, bit) = Self::place(match address {
                 IpAddr::V4(address) => u32::from_le_bytes(address.octets()),
@@ -104,7 +145,7 @@ impl LocalFilter {
             });
             bits[word] |= 1 << bit;
         }
-        LocalFilter(bits)
+        LocalFilter(Arc::new(bits))
     }
 
     /// An IPv6 address, as it lies in memory, as if it were one of IPv4.
@@ -187,11 +228,29 @@ mod tests {
         let by_tunnel = real(7, 1).map(|r| Real { tunnel: Some(Tunnel::Narrow(tunnel)), ..r });
         let dual = DualTunnel::ipip4([192, 0, 2, 1].into(), [172, 16, 0, 1].into());
         let wide = real(8, 1).map(|r| Real { tunnel: Some(Tunnel::Dual(dual)), ..r });
-        let ways = Ways::build(&[real(5, 1), None, real(6, 1), real(6, 2), by_tunnel, wide]);
+        let mut table = WayTable::default();
+        let reals = [real(5, 1), None, real(6, 1), real(6, 2), by_tunnel, wide];
+        for (slot, real) in (0..).zip(&reals) {
+            real.iter().for_each(|real| table.set(RealId(slot), real));
+        }
+        let ways = table.ways();
         assert_eq!(*ways.numbers, [0, u32::MAX, 0, 1, 2, 3]);
         assert_eq!(ways.get(RealId(4)).map(|way| way.limit), Some(1480));
         assert_eq!(ways.get(RealId(5)).map(|way| way.limit), Some(0));
         // What is not in use leads nowhere.
         assert!(ways.get(RealId(1)).is_none() && ways.get(RealId(6)).is_none());
+
+        // One that others have stays, one that nobody has is another's.
+        table.remove(RealId(0));
+        table.remove(RealId(3));
+        table.remove(RealId(9));
+        let next = real(6, 9).map(|real| table.set(RealId(0), &real));
+        assert!(next.is_some());
+        table.set(RealId(2), &reals[2].clone().expect("it is there"));
+        let after = table.ways();
+        assert_eq!(*after.numbers, [1, u32::MAX, 0, u32::MAX, 2, 3]);
+        assert_eq!(after.get(RealId(0)).map(|way| way.neighbor), Some(NeighborId(9)));
+        assert_eq!(after.get(RealId(2)), ways.get(RealId(2)));
+        assert_eq!(ways.get(RealId(3)).map(|way| way.neighbor), Some(NeighborId(2)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::types::{PortId, Ports, Protocol, ServiceId, ServiceKey};
 
@@ -46,7 +47,7 @@ impl Key for Wide {
 /// stored keys.
 #[derive(Debug, Clone)]
 struct Index<K> {
-    slots: Box<[(K, u32)]>,
+    slots: Arc<[(K, u32)]>,
     shift: u32,
 }
 
@@ -54,7 +55,7 @@ impl<K: Key> Index<K> {
     fn build(entries: impl ExactSizeIterator<Item = (K, u32)>) -> Index<K> {
         let size = (entries.len() * 2).next_power_of_two().max(8);
         let shift = 64 - size.trailing_zeros();
-        let mut slots = vec![(K::EMPTY, 0); size].into_boxed_slice();
+        let mut slots = vec![(K::EMPTY, 0); size];
         for (key, value) in entries {
             let mut at = Self::home(key, shift);
             while slots[at].0 != K::EMPTY && slots[at].0 != key {
@@ -62,7 +63,7 @@ impl<K: Key> Index<K> {
             }
             slots[at] = (key, value);
         }
-        Index { slots, shift }
+        Index { slots: slots.into(), shift }
     }
 
     #[inline(always)]
@@ -96,7 +97,7 @@ pub(super) struct ServiceIndex {
     narrow: Index<u64>,
     wide: Index<Wide>,
     /// Those of several L4 ports, which are looked at when no other is found.
-    spans: HashMap<(IpAddr, Protocol), Spans>,
+    spans: Arc<HashMap<(IpAddr, Protocol), Spans>>,
 }
 
 /// The virtual services of one VIP and protocol that have several L4 ports.
@@ -156,7 +157,7 @@ impl ServiceIndex {
         ServiceIndex {
             narrow: Index::build(narrow.into_iter()),
             wide: Index::build(wide.into_iter()),
-            spans,
+            spans: Arc::new(spans),
         }
     }
 

@@ -10,10 +10,13 @@ pub mod compile;
 mod hot;
 mod index;
 pub mod neighbors;
+mod plan;
 pub mod publish;
+mod reach;
 pub mod route;
 mod slots;
 pub mod spec;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -55,11 +58,11 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// What LVS has sysctls for.
     pub switches: Switches,
-    /// What the slow path needs.
-    pub links: Links,
+    /// What the slow path needs; the same for every snapshot between which nothing of it changed.
+    pub links: Arc<Links>,
     /// Real servers whose connections are counted over all workers, for their schedulers or their
     /// thresholds; with these, sorted.
-    pub counted: Vec<(RealId, Thresholds)>,
+    pub counted: Arc<[(RealId, Thresholds)]>,
     /// The path MTUs that were known when it was compiled.
     pub path_mtus: PathMtus,
 }
@@ -68,15 +71,15 @@ pub struct Snapshot {
 /// long as the egress port takes are left out.
 pub type PathMtus = BTreeMap<IpAddr, u16>;
 
-/// A virtual service, compiled.
-#[derive(Debug)]
+/// A virtual service, compiled. Snapshots share what it has many of.
+#[derive(Debug, Clone)]
 pub struct Service {
     /// Protocol, VIP, L4 ports.
     pub key: ServiceKey,
     /// Picks an index into `reals`.
     pub scheduler: Arc<Scheduler>,
     /// Its real servers.
-    pub reals: Vec<RealId>,
+    pub reals: Arc<[RealId]>,
     /// The first of them, if their slots follow one another.
     pub first: Option<RealId>,
     /// Whether each of its datagrams is scheduled alone, without a flow.
@@ -84,7 +87,7 @@ pub struct Service {
     /// Whether, and how, clients stay with a real server.
     pub persistence: Option<Persistence>,
     /// How many connections each of them may have; empty when none has a threshold.
-    pub thresholds: Box<[Thresholds]>,
+    pub thresholds: Arc<[Thresholds]>,
     /// Whether a client's packets find the same real server without a flow: by their hash, whoever
     /// is full, and whatever the client was bound to before.
     pub finds_again: bool,
@@ -241,16 +244,6 @@ impl Snapshot {
             was.is_some() && was != self.service(*id).and_then(netmask)
         })
         .collect()
-    }
-
-    /// The real servers of `before` that are no longer configured, with their virtual services.
-    pub fn departed_since<'a>(
-        &'a self,
-        before: &'a Snapshot,
-    ) -> impl Iterator<Item = (ServiceId, RealId)> + 'a {
-        let was = before.reals.iter().enumerate().map(|(slot, real)| (RealId(slot as u32), real));
-        was.filter(|(id, _)| self.real(*id).is_none())
-            .filter_map(|(id, real)| real.as_ref().map(|real| (real.service, id)))
     }
 
     /// A real server by slot; `None` when it is no longer configured.

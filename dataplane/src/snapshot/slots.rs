@@ -3,15 +3,6 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// What is known of snapshots when the next one is compiled.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Spare {
-    /// The one to be compiled.
-    pub(super) generation: u64,
-    /// Everyone forwards by this one, or by a later one.
-    pub(super) acknowledged: u64,
-}
-
 /// A slot that stands for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
@@ -28,6 +19,12 @@ struct Retired<K> {
     slot: Slot,
     /// The first generation without it.
     gone: u64,
+}
+
+impl<K> Retired<K> {
+    fn is_free(&self, acknowledged: u64, unused: impl Fn(u32) -> bool) -> bool {
+        self.gone <= acknowledged && unused(self.slot.number)
+    }
 }
 
 /// Slot numbers of one kind.
@@ -55,27 +52,37 @@ impl<K: Hash + Eq + Clone> Slots<K> {
         self.retired.iter().map(|retired| (&retired.key, retired.slot.number))
     }
 
-    /// Slots whose key is no longer wanted are retired. Those retired earlier are free once everyone
-    /// forwards by a generation without them and nothing uses them: whoever is late may begin to use
-    /// one at any time, whatever is in use now.
-    pub(super) fn keep(
-        &mut self,
-        spare: Spare,
-        wanted: impl Fn(&K) -> bool,
+    /// How many there are for new keys, once [`Slots::release`] was called.
+    pub(super) fn room(&self, acknowledged: u64, unused: impl Fn(u32) -> bool) -> usize {
+        let released = self.retired.iter().filter(|r| r.is_free(acknowledged, &unused)).count();
+        self.free.len() + (self.limit - self.next) as usize + released
+    }
+
+    /// What is gone and may come back, once [`Slots::release`] was called.
+    pub(super) fn waiting(
+        &self,
+        acknowledged: u64,
         unused: impl Fn(u32) -> bool,
-    ) {
+    ) -> impl Iterator<Item = K> {
+        let waiting = self.retired.iter().filter(move |r| !r.is_free(acknowledged, &unused));
+        waiting.map(|r| r.key.clone())
+    }
+
+    /// Slots given up earlier are free once everyone forwards by a generation without them, and
+    /// nothing uses them: whoever is late may begin to use one at any time, whatever is in use now.
+    pub(super) fn release(&mut self, acknowledged: u64, unused: impl Fn(u32) -> bool) {
         let free = &mut self.free;
         self.retired.retain(|retired| {
-            let number = retired.slot.number;
-            let is_free = retired.gone <= spare.acknowledged && unused(number);
-            free.extend(is_free.then_some(number));
+            let is_free = retired.is_free(acknowledged, &unused);
+            free.extend(is_free.then_some(retired.slot.number));
             !is_free
         });
-        let gone: Vec<_> = self.by_key.keys().filter(|k| !wanted(k)).cloned().collect();
-        for key in gone {
-            if let Some(slot) = self.by_key.remove(&key) {
-                self.retired.push(Retired { key, slot, gone: spare.generation });
-            }
+    }
+
+    /// `key` is not wanted from `generation` on: its slot is to be free, but never at once.
+    pub(super) fn retire(&mut self, key: &K, generation: u64) {
+        if let Some((key, slot)) = self.by_key.remove_entry(key) {
+            self.retired.push(Retired { key, slot, gone: generation });
         }
     }
 

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::Local;
-use super::compile::{CompileError, Compiled, Compiler, Limits};
-use super::neighbors::TunnelSpec;
+use super::compile::{CompileError, Compiled, Compiler, Limits, Work};
+use super::neighbors::{Links, TunnelSpec};
+use super::publish::Publisher;
 use super::route::RouteError;
 use super::spec::{Persistence, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
 use crate::schedule::Thresholds;
@@ -137,6 +138,108 @@ fn a_slot_is_reused_only_when_unused_and_never_at_once() {
 }
 
 #[test]
+fn a_slot_is_reused_only_when_everybody_has_acknowledged_its_loss() {
+    let mut c = compiler();
+    let first = Arc::new(compile(&mut c, &[(80, &[1])]).snapshot);
+    let (publisher, mut readers) = Publisher::new(2, 1, &first);
+    let mut late = readers.pop().unwrap();
+    let mut publish = |c: &mut Compiler, generation, reals: &[u8]| {
+        let spec = spec(vec![service(80, reals)]);
+        let compiled = c.compile(&spec, generation, publisher.acknowledged(), |_| true).unwrap();
+        let (service, neighbors) =
+            (c.service_id(&key(80)), compiled.snapshot.links.neighbors.clone());
+        let snapshot = Arc::new(compiled.snapshot);
+        let _ = publisher.publish(generation, &snapshot, std::time::Duration::ZERO);
+        readers[0].refresh();
+        let reals: Vec<_> = reals.iter().map(|n| c.real_id(&key(80), rip(*n)).unwrap()).collect();
+        (service, reals, neighbors.iter().map(|n| n.id).collect::<Vec<_>>())
+    };
+    // The late one forwards by the first snapshot: nothing of that is given away.
+    for (generation, reals) in [(2, &[2][..]), (3, &[2, 3]), (4, &[2, 3, 4])] {
+        let (_, slots, neighbors) = publish(&mut c, generation, reals);
+        assert!(!slots.contains(&RealId(0)), "generation {generation}: {slots:?}");
+        assert!(!neighbors.contains(&NeighborId(0)), "generation {generation}");
+    }
+    assert!(late.refresh());
+    let (_, slots, neighbors) = publish(&mut c, 5, &[2, 3, 4, 5]);
+    assert!(slots.contains(&RealId(0)) && neighbors.contains(&NeighborId(0)));
+}
+
+#[test]
+fn a_service_slot_is_reused_only_when_everybody_has_acknowledged_its_loss() {
+    let mut c = compiler();
+    compile(&mut c, &[(80, &[]), (81, &[])]);
+    let mut of = |generation, acknowledged, ports: &[u16]| {
+        let services = ports.iter().map(|port| service(*port, &[])).collect();
+        c.compile(&spec(services), generation, acknowledged, |_| true).unwrap();
+        ports.iter().map(|port| c.service_id(&key(*port)).unwrap().0).collect::<Vec<_>>()
+    };
+    assert_eq!(of(2, 1, &[81]), [1]);
+    assert_eq!(of(3, 1, &[81, 82]), [1, 2], "generation 1 has slot 0 for another");
+    assert_eq!(of(4, 2, &[81, 82, 83]), [1, 2, 0]);
+}
+
+#[test]
+fn a_name_is_of_a_real_server_and_not_of_its_slot() {
+    let mut c = compiler();
+    let mut at = |generation, reals: &[u8]| {
+        let spec = spec(vec![service(80, reals)]);
+        c.compile(&spec, generation, u64::MAX, |_| true).unwrap().snapshot
+    };
+    let name = at(1, &[1]).name(RealId(0));
+    assert!(at(2, &[1, 2]).real_named(name).is_some());
+    assert!(at(3, &[2]).real_named(name).is_none());
+    let next = at(4, &[2, 3]);
+    assert_eq!(next.real(RealId(0)).map(|real| real.address), Some(rip(3)));
+    assert!(next.real_named(name).is_none(), "another has its slot");
+    assert!(next.real_named(next.name(RealId(0))).is_some());
+}
+
+#[test]
+fn a_change_compiles_what_it_touches() {
+    let limits = Limits { services: 64, reals: 512, neighbors: 64 };
+    let mut c = Compiler::new(limits);
+    let mut services: Vec<_> = (0..50).map(|port| service(port, &[1, 2, 3, 4, 5, 6])).collect();
+    let mut generation = 0;
+    let mut change = |services: &[ServiceSpec], wanted: (usize, usize)| {
+        generation += 1;
+        let compiled = c.compile(&spec(services.to_vec()), generation, u64::MAX, |_| true).unwrap();
+        let work = Work { services: wanted.0, reals: wanted.1 };
+        assert_eq!(compiled.work, work, "generation {generation}");
+        compiled.snapshot
+    };
+    let first = change(&services, (50, 300));
+    let again = change(&services, (0, 0));
+    assert!(Arc::ptr_eq(&first.links, &again.links));
+    services[7].reals[2].weight = 9;
+    let next = change(&services, (1, 1));
+    assert!(Arc::ptr_eq(&first.links, &next.links), "nothing for the slow path to do");
+    let kept = |port| {
+        let of = |s: &super::Snapshot| {
+            Arc::clone(&s.service(s.find(&key(port)).unwrap()).unwrap().reals)
+        };
+        Arc::ptr_eq(&of(&first), &of(&next))
+    };
+    assert!(kept(8) && !kept(7));
+    services[7].reals.remove(0);
+    change(&services, (1, 1));
+    let first = services[8].reals[0].clone();
+    services[7].reals.push(first);
+    change(&services, (1, 1));
+    services[7].reals.swap(0, 4);
+    change(&services, (1, 5));
+    services[9].scheduler = SchedulerKind::Wlc;
+    let counted = change(&services, (1, 0)).counted;
+    assert_eq!(counted.len(), 6, "all of its real servers");
+    services.remove(9);
+    assert!(change(&services, (1, 6)).counted.is_empty());
+    services.push(service(99, &[7]));
+    change(&services, (1, 1));
+    services.reverse();
+    change(&services, (0, 0));
+}
+
+#[test]
 fn limits_are_named() {
     let full = |spec: &Spec| match compiler().compile(spec, 1, u64::MAX, |_| true) {
         Err(CompileError::Full { what, limit, key }) => (what, limit, key),
@@ -249,7 +352,7 @@ fn each_real_server_has_its_way() {
     let mut far = service(80, &[1, 2]);
     far.reals[1].address = [198, 51, 100, 9].into();
     far.reals[1].method = ForwardMethod::Ipip;
-    let compiled = compiler().compile(&spec(vec![far.clone()]), 1, |_| true).unwrap();
+    let compiled = compiler().compile(&spec(vec![far.clone()]), 1, u64::MAX, |_| true).unwrap();
     let links = &compiled.snapshot.links;
     let hop = |id: NeighborId| {
         let found = links.neighbors.iter().find(|n| n.id == id).unwrap();
@@ -343,7 +446,7 @@ fn real_servers_with_thresholds_are_counted_whatever_the_scheduler() {
     services[1].reals[1].thresholds = thresholds;
     let snapshot = compiler().compile(&spec(services), 1, u64::MAX, |_| true).unwrap().snapshot;
     let none = Thresholds::default();
-    assert_eq!(snapshot.counted, [(RealId(2), none), (RealId(3), thresholds)]);
+    assert_eq!(*snapshot.counted, [(RealId(2), none), (RealId(3), thresholds)]);
     assert!(snapshot.service(ServiceId(0)).unwrap().thresholds.is_empty());
     assert_eq!(*snapshot.service(ServiceId(1)).unwrap().thresholds, [none, thresholds]);
 }
@@ -399,7 +502,7 @@ fn the_slow_path_gets_its_lists() {
     let snapshot = compiler().compile(&spec(services), 1, u64::MAX, |_| true).unwrap().snapshot;
     assert_eq!(snapshot.links.vips, [[192, 0, 2, 7], [192, 0, 2, 80]].map(IpAddr::from));
     assert_eq!(snapshot.links.ports.len(), 2);
-    assert_eq!(snapshot.counted, [0, 1, 3].map(|n| (RealId(n), Thresholds::default())));
+    assert_eq!(*snapshot.counted, [0, 1, 3].map(|n| (RealId(n), Thresholds::default())));
     assert_eq!(snapshot.local([192, 0, 2, 7].into()), Some(Local::Vip));
     assert_eq!(snapshot.local([10, 0, 0, 100].into()), Some(Local::Dip(PortId(1))));
     assert_eq!(snapshot.local([10, 0, 0, 1].into()), None);
@@ -507,6 +610,41 @@ proptest! {
                 }
                 tenants.insert(*id, *what);
             }
+            // All that is kept from one to the next is as if compiled afresh.
+            let mut fresh = Compiler::new(limits);
+            let fresh_snapshot = fresh.compile(spec, 1, u64::MAX, |_| true).unwrap().snapshot;
+            let (links, fresh_links) = (&snapshot.links, &fresh_snapshot.links);
+            prop_assert_eq!(&links.ports, &fresh_links.ports);
+            prop_assert_eq!(&links.vips, &fresh_links.vips);
+            prop_assert_eq!(&links.tunnels, &fresh_links.tunnels);
+            let hops = |links: &Links| -> Vec<_> {
+                links.neighbors.iter().map(|n| (n.port, n.address, n.fixed)).collect()
+            };
+            prop_assert_eq!(hops(links), hops(fresh_links));
+            let slots: BTreeSet<_> = links.neighbors.iter().map(|n| n.id).collect();
+            prop_assert_eq!(slots.len(), links.neighbors.len(), "own slots");
+            for ((key, address), id) in &now {
+                let other = fresh.real_id(key, *address).unwrap();
+                let (way, fresh_way) =
+                    (snapshot.way(*id).unwrap(), fresh_snapshot.way(other).unwrap());
+                prop_assert_eq!(way.front, fresh_way.front);
+                prop_assert_eq!((way.port, way.limit), (fresh_way.port, fresh_way.limit));
+                prop_assert_eq!(way.neighbor, snapshot.real(*id).unwrap().neighbor);
+                let IpAddr::V4(vip) = key.vip else { continue };
+                let found = snapshot.find_service(vip, key.ports.first(), key.protocol);
+                prop_assert_eq!(found, c.service_id(key));
+                prop_assert_eq!(snapshot.real(*id).map(|real| real.service), found);
+                prop_assert_eq!(snapshot.local(vip), Some(Local::Vip));
+            }
+            let departed: BTreeSet<_> = compiled.departed.iter().map(|(_, id)| *id).collect();
+            let left: BTreeSet<_> =
+                before.values().filter(|id| !now.values().any(|n| n == *id)).copied().collect();
+            prop_assert_eq!(departed, left);
+            for slot in (0..limits.reals).map(RealId) {
+                prop_assert_eq!(snapshot.way(slot).is_some(), snapshot.real(slot).is_some());
+            }
+            let again = c.clone().compile(spec, step as u64, u64::MAX, unused).unwrap();
+            prop_assert_eq!(again.work, Work::default());
             let gone = |id: &RealId| !now.values().any(|n| n == id);
             prop_assert!(tenants.keys().filter(|id| gone(id)).all(|id| snapshot.real(*id).is_none()));
             let counted: Vec<_> = now

@@ -266,7 +266,7 @@ impl Director {
             .map(|late| late.generation)
             .min()
             .unwrap_or(generation - 1);
-        let Compiled { snapshot, new_services, new_reals, revived } =
+        let Compiled { snapshot, new_services, new_reals, revived, departed, .. } =
             self.compiler.compile(&spec, generation, acknowledged, |real| flows(real) == 0)?;
         self.templates
             .forget(|service, real| new_services.contains(&service) || new_reals.contains(&real));
@@ -283,7 +283,7 @@ impl Director {
             let total = self.real_total(*real);
             self.accounts.open_real(*real, total);
         }
-        for (service, real) in snapshot.departed_since(&self.snapshot) {
+        for (service, real) in departed {
             self.accounts.depart(service, real);
         }
         for hop in &snapshot.links.neighbors {

@@ -20,6 +20,7 @@ mod options;
 mod parse;
 mod popt;
 mod requests;
+mod restore;
 mod run;
 mod save;
 mod text;

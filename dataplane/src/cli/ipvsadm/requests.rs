@@ -6,8 +6,7 @@ use super::options::{Command, Method, Opt};
 use super::parse::{Foreign, Line, Target, Tunnel, Wrong};
 use crate::config::{Gre, default_scheduler, default_weight};
 use crate::control::protocol::{
-    Request, ServerAdd, ServerEdit, ServerRef, ServiceAdd, ServiceEdit, ServiceRef, ServiceRow,
-    TimeoutsSet,
+    Request, ServerAdd, ServerEdit, ServerRef, ServiceAdd, ServiceEdit, ServiceRef, TimeoutsSet,
 };
 use crate::types::{ForwardMethod, Netmask, Ports, SchedulerFlags, SchedulerKind, ServiceAddress};
 
@@ -93,9 +92,16 @@ fn flags(line: &Line, scheduler: SchedulerKind) -> Result<SchedulerFlags, Wrong>
     Ok(flags)
 }
 
-/// `-a`, `-e` and `-d`; `row` is the virtual service as it is.
-pub(super) fn server(line: &Line, row: &ServiceRow) -> Result<Request, Wrong> {
-    let ports = row.address.ports;
+/// What must be known of a real server that may be there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Known {
+    pub(super) gre: Option<Gre>,
+}
+
+/// `-a`, `-e` and `-d`, of a virtual service that is there. Whether the real server is, the director
+/// says.
+pub(super) fn server(line: &Line, of: ServiceRef, known: Known) -> Result<Request, Wrong> {
+    let ports = of.address.ports;
     let (real, port) = match line.real {
         Some((real, port)) => (real, port),
         None => {
@@ -120,15 +126,12 @@ pub(super) fn server(line: &Line, row: &ServiceRow) -> Result<Request, Wrong> {
     if lower > upper {
         return Err(refused("Numerical result out of range"));
     }
-    let there = row.reals.iter().find(|r| r.real == real);
-    let no_such = || refused("No such destination");
-    let (protocol, address) = (row.protocol, row.address);
+    let ServiceRef { protocol, address } = of;
     let weight = line.weight.unwrap_or(default_weight());
     // The original has no GRE keys: one that is set stays.
-    let key = there.and_then(|row| row.gre).and_then(|gre| gre.key);
+    let key = known.gre.and_then(|gre| gre.key);
     let gre = (forward == ForwardMethod::Gre).then_some(Gre { checksum, key });
     match line.command {
-        Command::AddServer if there.is_some() => Err(refused("Destination already exists")),
         // Without masquerading, packets keep their L4 port, so the one given is passed over.
         Command::AddServer => Ok(Request::ServerAdd(ServerAdd {
             protocol,
@@ -136,28 +139,27 @@ pub(super) fn server(line: &Line, row: &ServiceRow) -> Result<Request, Wrong> {
             real,
             weight,
             forward,
-            gre: gre.filter(|gre| *gre != Gre::default()),
+            gre: gre.map(|gre| Gre { key: None, ..gre }).filter(|gre| *gre != Gre::default()),
             upper_threshold: upper,
             lower_threshold: lower,
         })),
-        Command::EditServer => {
-            there.ok_or_else(no_such)?;
-            Ok(Request::ServerEdit(ServerEdit {
-                protocol,
-                address,
-                real,
-                weight: Some(weight),
-                forward: Some(forward),
-                gre,
-                upper_threshold: Some(upper),
-                lower_threshold: Some(lower),
-            }))
-        }
+        Command::EditServer => Ok(Request::ServerEdit(ServerEdit {
+            protocol,
+            address,
+            real,
+            weight: Some(weight),
+            forward: Some(forward),
+            gre,
+            upper_threshold: Some(upper),
+            lower_threshold: Some(lower),
+        })),
         _ => {
             // The original looks for address and L4 port here. A range has no name for its own.
             let meant = port.is_none_or(|port| ports.is_range() || Ports::one(port) == ports);
-            there.filter(|_| meant).ok_or_else(no_such)?;
-            Ok(Request::ServerDel(ServerRef { protocol, address, real }))
+            match meant {
+                true => Ok(Request::ServerDel(ServerRef { protocol, address, real })),
+                false => Err(refused("No such destination")),
+            }
         }
     }
 }

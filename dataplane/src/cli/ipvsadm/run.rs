@@ -1,6 +1,6 @@
 //! Carries out command lines.
 
-use std::io::{self, BufRead};
+use std::io;
 use std::path::Path;
 
 use super::connections;
@@ -8,8 +8,8 @@ use super::help;
 use super::list::View;
 use super::names::Names;
 use super::options::{Command, Opt};
-use super::parse::{Line, Target, Wrong, parse, parse_saved};
-use super::requests::{refused, server, service, target, timeouts, unsupported};
+use super::parse::{Line, Target, Wrong, parse};
+use super::requests::{Known, refused, server, service, target, timeouts, unsupported};
 use super::save::save;
 use crate::cli::Failure;
 use crate::cli::client::{Client, typed};
@@ -63,51 +63,7 @@ impl Session<'_> {
         if line.command == Command::Restore { self.restore() } else { self.execute(&line) }
     }
 
-    /// Carries out the lines of standard input. It goes on after what the director refuses, as the
-    /// original does; but what LVS would have carried out is named, and shows in the exit status.
-    fn restore(&mut self) -> Result<(), Stop> {
-        let mut missed = 0;
-        for (number, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
-            let line = line.map_err(Stop::Io)?;
-            let text = String::from_utf8_lossy(&line);
-            let mut words: Vec<_> = text.split_ascii_whitespace().map(str::to_owned).collect();
-            if words.first().is_some_and(|word| word == "ipvsadm") {
-                words.remove(0);
-            }
-            if words.is_empty() {
-                continue;
-            }
-            let line = parse_saved(&words, self.names).and_then(|line| match line.command {
-                Command::Restore => Err(super::parse::try_help()),
-                _ => Ok(line),
-            });
-            // What cannot be read, the original cannot read either.
-            let read = line.is_ok();
-            let done = line.map_err(Stop::from).and_then(|line| {
-                let ends = matches!(line.command, Command::Help | Command::Version);
-                self.execute(&line).map(|()| ends)
-            });
-            match done {
-                Ok(false) => {}
-                Ok(true) => return Ok(()),
-                Err(Stop::Wrong(wrong)) if !wrong.stops => {
-                    eprintln!("{}", wrong.message);
-                    if read && is_missed(&wrong.message, missed) {
-                        missed += 1;
-                        eprintln!("  left out: line {number}, {}", words.join(" "));
-                    }
-                }
-                Err(stop) => return Err(stop),
-            }
-        }
-        match missed {
-            0 => Ok(()),
-            1 => Err(refused("1 line was left out").into()),
-            _ => Err(refused(format!("{missed} lines were left out")).into()),
-        }
-    }
-
-    fn execute(&mut self, line: &Line) -> Result<(), Stop> {
+    pub(super) fn execute(&mut self, line: &Line) -> Result<(), Stop> {
         match line.command {
             Command::Help => Ok(out(help::TEXT)?),
             Command::Version => Ok(out(&help::version())?),
@@ -147,22 +103,27 @@ impl Session<'_> {
             (None, Some(Target::Foreign(what))) if add => return Err(unsupported(what).into()),
             _ => return Err(refused("No such service").into()),
         };
-        match (add, self.find(of)?) {
-            (true, Some(_)) => return Err(refused("Service already exists").into()),
-            (false, None) => return Err(refused("No such service").into()),
-            _ => {}
-        }
-        let request = service(line, of)?;
+        let request = match service(line, of) {
+            Ok(request) => request,
+            // What is there is said before what is wrong.
+            Err(wrong) => match (add, self.find(of)?) {
+                (true, Some(_)) => return Err(refused("Service already exists").into()),
+                (false, None) => return Err(refused("No such service").into()),
+                _ => return Err(wrong.into()),
+            },
+        };
         self.change(line, &request)
     }
 
     fn server(&mut self, line: &Line) -> Result<(), Stop> {
-        let row = match target(line) {
-            Some(of) => self.find(of)?,
-            None => None,
-        };
-        let row = row.ok_or_else(|| refused("Service not defined"))?;
-        let request = server(line, &row)?;
+        let not_defined = || refused("Service not defined");
+        let of = target(line).ok_or_else(not_defined)?;
+        // Of this real server alone: there may be many.
+        let real = line.real.map(|(real, _)| real);
+        let rows = self.services(ServiceSelect { real, ..one(of) })?;
+        let row = rows.into_iter().next().ok_or_else(not_defined)?;
+        let there = row.reals.iter().find(|row| Some(row.real) == real);
+        let request = server(line, of, Known { gre: there.and_then(|row| row.gre) })?;
         self.change(line, &request)
     }
 
@@ -217,7 +178,7 @@ impl Session<'_> {
         Ok(plane["flows_per_worker"].as_u64().unwrap_or(0).saturating_mul(workers))
     }
 
-    fn services(&mut self, select: ServiceSelect) -> Result<Vec<ServiceRow>, Stop> {
+    pub(super) fn services(&mut self, select: ServiceSelect) -> Result<Vec<ServiceRow>, Stop> {
         Ok(self.client()?.call_for(&Request::ServiceList(select))?)
     }
 
@@ -234,7 +195,7 @@ impl Session<'_> {
         answer.map_err(|error| refused(message(line.command, &error)).into())
     }
 
-    fn client(&mut self) -> Result<&mut Client, Stop> {
+    pub(super) fn client(&mut self) -> Result<&mut Client, Stop> {
         let client = match self.client.take() {
             Some(client) => client,
             None => Client::connect(self.socket).map_err(|failure| match failure {
@@ -246,31 +207,12 @@ impl Session<'_> {
     }
 }
 
-/// Whether a line was refused that LVS would have carried out, when so many have been before.
-fn is_missed(message: &str, before: usize) -> bool {
-    match message {
-        // Its virtual service may be one of those.
-        "Service not defined" => before > 0,
-        _ => !LVS_REFUSES.contains(&message),
-    }
-}
-
-/// What the original says of lines that LVS refuses too.
-const LVS_REFUSES: &[&str] = &[
-    "Service already exists",
-    "No such service",
-    "Destination already exists",
-    "No such destination",
-    "Scheduler or persistence engine not found",
-    "Numerical result out of range",
-];
-
 fn one(of: ServiceRef) -> ServiceSelect {
-    ServiceSelect { protocol: Some(of.protocol), address: Some(of.address) }
+    ServiceSelect { protocol: Some(of.protocol), address: Some(of.address), real: None }
 }
 
 /// What the original says for such an error, or the director's own words on one line.
-fn message(command: Command, error: &Error) -> String {
+pub(super) fn message(command: Command, error: &Error) -> String {
     let own = error.message.replace('\n', "; ");
     let server =
         matches!(command, Command::AddServer | Command::EditServer | Command::DeleteServer);

@@ -10,12 +10,12 @@ use super::names::tests::Few;
 use super::options::{Command, KNOWN};
 use super::parse::{Line, Wrong, parse};
 use super::popt::Takes;
-use super::requests::{server, service, target};
+use super::requests::{self, Known, service, target};
 use super::save::save;
 use super::{connections, names};
 use crate::config::Gre;
 use crate::control::plane::{FlowRow, Reachability};
-use crate::control::protocol::{Rate, RealRow, Request, ServiceRow};
+use crate::control::protocol::{Rate, RealRow, Request, ServiceRef, ServiceRow};
 use crate::stats::Traffic;
 use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind};
 
@@ -25,6 +25,13 @@ fn words(line: &str) -> Vec<String> {
 
 fn read(line: &str) -> Result<Line, Wrong> {
     parse(&words(line), &Few)
+}
+
+/// The request of a line about a real server of this virtual service.
+fn server(line: &Line, row: &ServiceRow) -> Result<Request, Wrong> {
+    let there = line.real.and_then(|(real, _)| row.reals.iter().find(|row| row.real == real));
+    let of = ServiceRef { protocol: row.protocol, address: row.address };
+    requests::server(line, of, Known { gre: there.and_then(|row| row.gre) })
 }
 
 fn real(last: u8, forward: ForwardMethod) -> RealRow {

@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub(super) use services::{Around, members, overlap, real, service, sizes};
+
 use super::MAX_ISSUES;
 use super::buffers::{DESCRIPTORS, mbufs_needed};
 use super::error::{MAX_MESSAGE, Path, at};
@@ -35,7 +37,7 @@ pub const MAX_SOCKET_PATH: usize = 107;
 pub const MAX_TEXT: usize = 1024;
 
 /// What was found, by path.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Findings(pub(super) Vec<(Path, String)>);
 
 impl Findings {
@@ -169,7 +171,7 @@ fn control(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn timeouts(config: &Config, findings: &mut Findings) {
+pub(super) fn timeouts(config: &Config, findings: &mut Findings) {
     let t = &config.timeouts;
     let (low, high) = TIMEOUT_RANGE;
     for (key, value) in [("tcp", t.tcp), ("tcp_fin", t.tcp_fin), ("udp", t.udp)] {

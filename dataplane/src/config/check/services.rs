@@ -1,10 +1,11 @@
 //! Checks of virtual services and their real servers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter::repeat;
 use std::net::IpAddr;
 
 use super::super::error::at;
-use super::super::model::{Config, Real, Service};
+use super::super::model::{Config, Port, Real, Service};
 use super::super::real_spec;
 use super::{Findings, TIMEOUT_RANGE, not_a_far_host};
 use crate::schedule::{MAX_MEMBERS, MAX_WEIGHT};
@@ -12,71 +13,103 @@ use crate::snapshot::route::route;
 use crate::snapshot::spec::PortSpec;
 use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, ServiceKey};
 
-/// What all services are checked against.
-struct Context<'c> {
+/// What is around virtual services: they are checked against it.
+#[derive(Debug)]
+pub(in crate::config) struct Around {
     ports: Vec<PortSpec>,
-    vips: BTreeMap<IpAddr, ServiceKey>,
-    gateways: HashMap<IpAddr, &'c str>,
+    /// With the port's name.
+    gateways: HashMap<IpAddr, String>,
+    maglev_size: usize,
+}
+
+impl Around {
+    pub(in crate::config) fn of(config: &Config) -> Around {
+        let gateways =
+            |port: &Port| port.gateway.clone().into_iter().zip(repeat(port.name.clone()));
+        Around {
+            ports: config.port_specs(&[]),
+            gateways: config.ports.iter().flat_map(gateways).collect(),
+            maglev_size: config.scheduling.maglev_size as usize,
+        }
+    }
 }
 
 pub(super) fn services(config: &Config, findings: &mut Findings) {
-    let context = Context {
-        ports: config.port_specs(&[]),
-        vips: config.services.iter().rev().map(|s| (s.address.vip, s.key())).collect(),
-        gateways: config
-            .ports
-            .iter()
-            .flat_map(|p| p.gateway.iter().map(|g| (*g, p.name.as_str())))
-            .collect(),
-    };
+    let around = Around::of(config);
+    let vips: BTreeMap<_, _> =
+        config.services.iter().rev().map(|s| (s.address.vip, s.key())).collect();
     let mut keys = BTreeSet::new();
-    for (i, service) in config.services.iter().enumerate() {
-        if !keys.insert(service.key()) {
+    for (i, one) in config.services.iter().enumerate() {
+        if !keys.insert(one.key()) {
             findings.add(
                 at!["service", i, "address"],
-                format!("virtual service {} is configured twice", service.key()),
+                format!("virtual service {} is configured twice", one.key()),
             );
         }
-        vip(service, i, &context, findings);
-        options(service, i, findings);
+        vip(one, i, &around, findings);
+        options(one, i, findings);
         let mut rips = BTreeSet::new();
-        for (j, server) in service.reals.iter().enumerate() {
+        for (j, server) in one.reals.iter().enumerate() {
             if !rips.insert(server.address) {
                 findings.add(
                     at!["service", i, "real", j, "address"],
                     format!(
                         "real server {} is configured twice in virtual service {}",
                         server.address,
-                        service.key()
+                        one.key()
                     ),
                 );
             }
-            real(server, service, (i, j), &context, findings);
+            let vip = vips.get(&server.address).copied();
+            real(server, (one, i, j), (vip, &around), findings);
         }
-        if service.reals.len() > MAX_MEMBERS {
-            findings.add(
-                at!["service", i, "real"],
-                format!(
-                    "virtual service {} has {} real servers, at most {MAX_MEMBERS} are allowed",
-                    service.key(),
-                    service.reals.len()
-                ),
-            );
-        }
-        let slots = config.scheduling.maglev_size as usize;
-        if service.scheduler.is_hash() && service.reals.len() > slots {
-            findings.add(
-                at!["service", i, "scheduler"],
-                format!(
-                    "virtual service {} has {} real servers, but scheduling.maglev_size is {slots}",
-                    service.key(),
-                    service.reals.len()
-                ),
-            );
-        }
+        members(one, one.reals.len(), (i, &around), findings);
     }
     overlaps(config, findings);
-    sizes(config, findings);
+    let reals = config.services.iter().map(|s| s.reals.len()).sum();
+    sizes(config, config.services.len(), reals, findings);
+}
+
+/// A virtual service, the `i`th of the configuration, for all but its real servers, of which it has
+/// so many.
+pub(in crate::config) fn service(
+    service: &Service,
+    members: usize,
+    (i, around): (usize, &Around),
+    findings: &mut Findings,
+) {
+    vip(service, i, around, findings);
+    options(service, i, findings);
+    self::members(service, members, (i, around), findings);
+}
+
+/// Whether a virtual service may have so many real servers.
+pub(in crate::config) fn members(
+    service: &Service,
+    members: usize,
+    (i, around): (usize, &Around),
+    findings: &mut Findings,
+) {
+    let key = service.key();
+    if members > MAX_MEMBERS {
+        findings.add(
+            at!["service", i, "real"],
+            format!(
+                "virtual service {key} has {members} real servers, at most {MAX_MEMBERS} are \
+                 allowed"
+            ),
+        );
+    }
+    let slots = around.maglev_size;
+    if service.scheduler.is_hash() && members > slots {
+        findings.add(
+            at!["service", i, "scheduler"],
+            format!(
+                "virtual service {key} has {members} real servers, but scheduling.maglev_size is \
+                 {slots}"
+            ),
+        );
+    }
 }
 
 /// Ranges of L4 ports that share some. One that is single or all is told apart from the others by
@@ -96,15 +129,8 @@ fn overlaps(config: &Config, findings: &mut Findings) {
     for (key, i) in ranges.into_iter().skip(1) {
         let before = widest.filter(|(b, _)| (b.protocol, b.vip) == (key.protocol, key.vip));
         if let Some((other, j)) = before.filter(|(b, _)| b.ports.overlaps(key.ports)) {
-            let (later, earlier) = if i > j { ((key, i), other) } else { ((other, j), key) };
-            findings.add(
-                at!["service", later.1, "address"],
-                format!(
-                    "virtual service {} overlaps virtual service {earlier}; ranges of L4 ports \
-                     must not",
-                    later.0
-                ),
-            );
+            let (later, earlier, i) = if i > j { (key, other, i) } else { (other, key, j) };
+            overlap(later, earlier, i, findings);
         }
         if before.is_none_or(|(b, _)| b.ports.last() < key.ports.last()) {
             widest = Some((key, i));
@@ -112,8 +138,28 @@ fn overlaps(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn sizes(config: &Config, findings: &mut Findings) {
-    let services = config.services.len();
+/// A virtual service, the `i`th, that shares L4 ports with an earlier one.
+pub(in crate::config) fn overlap(
+    key: ServiceKey,
+    earlier: ServiceKey,
+    i: usize,
+    findings: &mut Findings,
+) {
+    findings.add(
+        at!["service", i, "address"],
+        format!(
+            "virtual service {key} overlaps virtual service {earlier}; ranges of L4 ports must not"
+        ),
+    );
+}
+
+/// Whether there is room for so many virtual services and real servers.
+pub(in crate::config) fn sizes(
+    config: &Config,
+    services: usize,
+    reals: usize,
+    findings: &mut Findings,
+) {
     if services > config.dataplane.max_services as usize {
         findings.add(
             at!["dataplane", "max_services"],
@@ -123,7 +169,6 @@ fn sizes(config: &Config, findings: &mut Findings) {
             ),
         );
     }
-    let reals: usize = config.services.iter().map(|s| s.reals.len()).sum();
     if reals > config.dataplane.max_real_servers as usize {
         findings.add(
             at!["dataplane", "max_real_servers"],
@@ -194,10 +239,10 @@ fn no_netmask(netmask: Netmask, vip: IpAddr) -> Option<&'static str> {
     }
 }
 
-fn vip(service: &Service, i: usize, context: &Context<'_>, findings: &mut Findings) {
+fn vip(service: &Service, i: usize, around: &Around, findings: &mut Findings) {
     let path = at!["service", i, "address"];
     let vip = service.address.vip;
-    let nets = || context.ports.iter().flat_map(|p| p.addresses.iter().map(move |a| (p, a)));
+    let nets = || around.ports.iter().flat_map(|p| p.addresses.iter().map(move |a| (p, a)));
     if let Some(what) = not_a_far_host(vip) {
         findings.add(path, format!("VIP {vip} is {what}; expected a host's"));
     } else if let Some((port, _)) = nets().find(|(_, net)| net.address == vip) {
@@ -210,16 +255,16 @@ fn vip(service: &Service, i: usize, context: &Context<'_>, findings: &mut Findin
         );
     } else if let Some((net, what)) = nets().find_map(|(_, net)| Some((net, net.reserved(vip)?))) {
         findings.add(path, format!("VIP {vip} is {what} of {net}"));
-    } else if let Some(port) = context.gateways.get(&vip) {
+    } else if let Some(port) = around.gateways.get(&vip) {
         findings.add(path, format!("VIP {vip} is a gateway of port {port:?}"));
     }
 }
 
-fn real(
+/// A real server, the `j`th of the `i`th virtual service; `vip` is one that has its address as VIP.
+pub(in crate::config) fn real(
     real: &Real,
-    service: &Service,
-    (i, j): (usize, usize),
-    context: &Context<'_>,
+    (service, i, j): (&Service, usize, usize),
+    (vip, around): (Option<ServiceKey>, &Around),
     findings: &mut Findings,
 ) {
     let Real { address, weight, forward, gre, upper_threshold, lower_threshold } = *real;
@@ -227,14 +272,14 @@ fn real(
     let of = format!("real server {address} of virtual service {}", service.key());
     if let Some(what) = not_a_far_host(address) {
         findings.add(path, format!("{of}: this is {what}; expected a host's"));
-    } else if let Some(other) = context.vips.get(&address) {
+    } else if let Some(other) = vip {
         findings.add(
             path,
             format!(
                 "{of}: this is the VIP of virtual service {other}; a real server needs its own"
             ),
         );
-    } else if let Err(error) = route(&context.ports, service.address.vip, &real_spec(real)) {
+    } else if let Err(error) = route(&around.ports, service.address.vip, &real_spec(real)) {
         findings.add(path, format!("virtual service {}: {error}", service.key()));
     }
     if weight > MAX_WEIGHT {

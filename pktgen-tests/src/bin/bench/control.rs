@@ -6,6 +6,7 @@
 //! worker's longest round, beside the longest while nothing was asked of it, and what the machine
 //! itself does to a loop on that processor.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ const SERVICES: usize = 1000;
 const REALS: usize = 100;
 /// Flows in one page of a listing: as many as there may be.
 const PAGE: usize = 4096;
+/// The VIP of a virtual service that is not there.
+const NEW: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
+/// What one change is made in: virtual services, real servers of each, and the scheduler.
+const MANY: [(usize, usize, &str); 3] = [(2000, 10, "wlc"), (1, 20_000, "wlc"), (1, 20_000, "mh")];
 /// Time between two additions of a real server.
 const CHANGE: Duration = Duration::from_millis(10);
 /// How often the worker's longest round is read; it is kept for a second.
@@ -76,6 +81,10 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measured>> {
     }
     bench.list(times)?;
     bench.change(span)?;
+    for (services, reals, scheduler) in MANY {
+        let scheduler = scheduler.into();
+        bench.among(&small, &Config { services, reals, scheduler, ..small.clone() }, times)?;
+    }
     let Bench { shuntd, mut results, .. } = bench;
     shuntd.process().pause()?;
     let noise = cpu::longest_gap(cpu::WORKER, span)?;
@@ -247,6 +256,83 @@ impl Bench {
         };
         self.results.push(row.of(&[more as f64]));
         Ok(mpps)
+    }
+
+    /// One real server of many is added, edited and removed, in turn; then all are restored as one
+    /// batch.
+    fn among(&mut self, small: &Config, large: &Config, times: usize) -> Result<()> {
+        let (services, reals) = (large.services, large.reals);
+        let apply = |shuntd: &Shuntd, config: &Config| {
+            let text = shuntd.text(config);
+            let request = serde_json::json!({"op": "config.apply", "text": text, "name": "bench"});
+            shuntd.connect()?.ask(&request.to_string()).map(drop)
+        };
+        let about = |what: &str| Measured {
+            services: Some(services as u64),
+            reals: Some(reals as u64),
+            ..row(&format!("{what}, {}", large.scheduler), "")
+        };
+        apply(&self.shuntd, large)?;
+        let of =
+            |vip: Ipv4Addr| serde_json::json!({"protocol": "udp", "address": format!("{vip}:443")});
+        let op = |op: &str, vip: Ipv4Addr, more: Value| {
+            let mut request = of(vip);
+            request["op"] = op.into();
+            if let (Some(request), Value::Object(more)) = (request.as_object_mut(), more) {
+                request.extend(more);
+            }
+            request
+        };
+        let real = serde_json::json!({"real": "100.64.200.1", "forward": "ipip"});
+        for (what, steps) in [
+            (
+                "add, edit and remove a real server",
+                [
+                    op("server.add", VIP, real.clone()),
+                    op(
+                        "server.edit",
+                        VIP,
+                        serde_json::json!({"real": "100.64.200.1", "weight": 7}),
+                    ),
+                    op("server.del", VIP, serde_json::json!({"real": "100.64.200.1"})),
+                ],
+            ),
+            (
+                "add, edit and remove a service",
+                [
+                    op("service.add", NEW, serde_json::json!({"scheduler": large.scheduler})),
+                    op("service.edit", NEW, serde_json::json!({"scheduler": "rr"})),
+                    op("service.del", NEW, serde_json::json!({})),
+                ],
+            ),
+        ] {
+            self.measure(&about(what), |shuntd| {
+                let mut control = shuntd.connect()?;
+                let mut answers = Vec::new();
+                for step in std::iter::repeat_n(&steps, 10 * times).flatten() {
+                    let request = step.to_string();
+                    answers.push(milliseconds(|| control.ask(&request))?);
+                }
+                Ok(answers)
+            })?;
+        }
+        let mut ops = vec![serde_json::json!({"op": "service.clear"})];
+        for service in 0..services as u32 {
+            let vip = Ipv4Addr::from(VIP.to_bits() + service);
+            ops.push(op("service.add", vip, serde_json::json!({"scheduler": large.scheduler})));
+            let real = |n: usize| {
+                let address = format!("100.64.{}.{}", 1 + n / 250, 1 + n % 250);
+                op("server.add", vip, serde_json::json!({"real": address, "forward": "ipip"}))
+            };
+            ops.extend((0..reals).map(real));
+        }
+        let batch = serde_json::json!({"op": "batch", "ops": ops}).to_string();
+        self.measure(&about("restore as one batch"), |shuntd| {
+            let mut control = shuntd.connect()?;
+            let restore = || milliseconds(|| control.ask(&batch));
+            std::iter::repeat_with(restore).take(times.div_ceil(3)).collect()
+        })?;
+        apply(&self.shuntd, small)
     }
 
     /// Adds a real server and removes it, a hundred times a second.

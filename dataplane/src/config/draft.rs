@@ -1,0 +1,278 @@
+//! A configuration that is being changed, step by step.
+//!
+//! A whole configuration is checked as a whole ([`Config::validate`]). A step from one that is right
+//! is checked by what it touches: it takes the same time however much else is configured, so that
+//! thousands of them can be one change.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use super::check::{self, Around, Findings};
+use super::error::ConfigError;
+use super::model::{Config, Real, Service, Timeouts};
+use super::unlocated;
+use crate::types::ServiceKey;
+
+/// A right configuration, and what it takes to say so of the next step.
+#[derive(Debug)]
+pub struct Draft {
+    /// All but virtual services.
+    rest: Config,
+    /// In the order of the configuration; `None` was removed.
+    services: Vec<Option<Entry>>,
+    places: HashMap<ServiceKey, usize>,
+    by_vip: BTreeMap<IpAddr, BTreeSet<ServiceKey>>,
+    around: Around,
+    reals: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Without its real servers once they are open.
+    service: Service,
+    open: Option<Open>,
+}
+
+/// The real servers of a virtual service that a step has touched.
+#[derive(Debug)]
+struct Open {
+    /// In the order of the configuration; `None` was removed.
+    reals: Vec<Option<Real>>,
+    places: HashMap<IpAddr, usize>,
+}
+
+impl Entry {
+    fn open(&mut self) -> (&Service, &mut Open) {
+        let reals = &mut self.service.reals;
+        let open = self.open.get_or_insert_with(|| {
+            let reals = std::mem::take(reals);
+            let places = reals.iter().enumerate().map(|(at, real)| (real.address, at)).collect();
+            Open { reals: reals.into_iter().map(Some).collect(), places }
+        });
+        (&self.service, open)
+    }
+
+    fn len(&self) -> usize {
+        self.open.as_ref().map_or(self.service.reals.len(), |open| open.places.len())
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &Real> {
+        let open = self.open.iter().flat_map(|open| open.reals.iter().flatten());
+        self.service.reals.iter().chain(open)
+    }
+
+    fn close(self) -> Service {
+        match self.open {
+            None => self.service,
+            Some(open) => {
+                Service { reals: open.reals.into_iter().flatten().collect(), ..self.service }
+            }
+        }
+    }
+}
+
+impl Draft {
+    /// Begins with a configuration that is right.
+    pub fn of(config: &Config) -> Draft {
+        let rest = Config {
+            dataplane: config.dataplane.clone(),
+            control: config.control.clone(),
+            timeouts: config.timeouts.clone(),
+            scheduling: config.scheduling.clone(),
+            ports: config.ports.clone(),
+            neighbors: config.neighbors.clone(),
+            services: Vec::new(),
+        };
+        let mut draft = Draft {
+            around: Around::of(&rest),
+            rest,
+            services: Vec::with_capacity(config.services.len() + 1),
+            places: HashMap::with_capacity(config.services.len() + 1),
+            by_vip: BTreeMap::new(),
+            reals: 0,
+        };
+        for service in &config.services {
+            draft.insert(service.clone());
+        }
+        draft
+    }
+
+    /// What has come of it.
+    pub fn finish(self) -> Config {
+        let services = self.services.into_iter().flatten().map(Entry::close).collect();
+        Config { services, ..self.rest }
+    }
+
+    /// Whether there is a virtual service.
+    pub fn has(&self, key: &ServiceKey) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// A real server of a virtual service; `None` when either is not there.
+    pub fn real(&mut self, key: &ServiceKey, address: IpAddr) -> Option<&Real> {
+        let (_, open) = self.entry(key)?.open();
+        open.reals.get(*open.places.get(&address)?)?.as_ref()
+    }
+
+    /// Adds a virtual service that is not there, without real servers.
+    pub fn add_service(&mut self, service: Service) -> Result<(), ConfigError> {
+        let mut findings = Findings::default();
+        let key = service.key();
+        check::service(&service, 0, (0, &self.around), &mut findings);
+        // Real servers may be where the new VIP is.
+        let vip = key.vip;
+        if !self.by_vip.contains_key(&vip) {
+            for entry in self.services.iter().flatten() {
+                for real in entry.addresses().filter(|real| real.address == vip) {
+                    let of = (&entry.service, 0, 0);
+                    check::real(real, of, (Some(key), &self.around), &mut findings);
+                }
+            }
+        }
+        let others = self.by_vip.get(&vip).into_iter().flatten();
+        let overlapping = others.filter(|other| {
+            key.ports.is_range()
+                && other.ports.is_range()
+                && other.protocol == key.protocol
+                && other.ports.overlaps(key.ports)
+        });
+        for other in overlapping {
+            check::overlap(key, *other, 0, &mut findings);
+        }
+        check::sizes(&self.rest, self.places.len() + 1, self.reals, &mut findings);
+        unlocated(findings)?;
+        self.insert(service);
+        Ok(())
+    }
+
+    /// Changes the settings of a virtual service; `false` when it is not there. Its key and its real
+    /// servers stay.
+    pub fn edit_service(
+        &mut self,
+        key: &ServiceKey,
+        edit: impl FnOnce(&mut Service),
+    ) -> Result<bool, ConfigError> {
+        let Some(entry) = self.places.get(key).and_then(|at| self.services.get_mut(*at)?.as_mut())
+        else {
+            return Ok(false);
+        };
+        let members = entry.len();
+        let before = entry.service.without_reals();
+        let mut service = before.clone();
+        edit(&mut service);
+        let mut findings = Findings::default();
+        check::service(&service, members, (0, &self.around), &mut findings);
+        unlocated(findings)?;
+        service.reals = std::mem::take(&mut entry.service.reals);
+        service.address = before.address;
+        service.protocol = before.protocol;
+        entry.service = service;
+        Ok(true)
+    }
+
+    /// Removes a virtual service; `false` when it is not there.
+    pub fn remove_service(&mut self, key: &ServiceKey) -> bool {
+        let Some(entry) = self.places.remove(key).and_then(|at| self.services.get_mut(at)?.take())
+        else {
+            return false;
+        };
+        self.reals -= entry.len();
+        if let Some(keys) = self.by_vip.get_mut(&key.vip) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_vip.remove(&key.vip);
+            }
+        }
+        true
+    }
+
+    /// Removes all virtual services.
+    pub fn clear(&mut self) {
+        self.services.clear();
+        self.places.clear();
+        self.by_vip.clear();
+        self.reals = 0;
+    }
+
+    /// Adds a real server to a virtual service that is there and has none with this address.
+    pub fn add_real(&mut self, key: &ServiceKey, real: Real) -> Result<(), ConfigError> {
+        let mut findings = Findings::default();
+        let vip = self.service_at(real.address);
+        let Some(at) = self.places.get(key).copied() else { return Ok(()) };
+        let Some(entry) = self.services.get_mut(at).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        let members = entry.len() + 1;
+        let (service, open) = entry.open();
+        check::real(&real, (service, 0, 0), (vip, &self.around), &mut findings);
+        check::members(service, members, (0, &self.around), &mut findings);
+        check::sizes(&self.rest, self.places.len(), self.reals + 1, &mut findings);
+        unlocated(findings)?;
+        open.places.insert(real.address, open.reals.len());
+        open.reals.push(Some(real));
+        self.reals += 1;
+        Ok(())
+    }
+
+    /// Changes a real server; `false` when it is not there. Its address stays.
+    pub fn edit_real(
+        &mut self,
+        key: &ServiceKey,
+        address: IpAddr,
+        edit: impl FnOnce(&mut Real),
+    ) -> Result<bool, ConfigError> {
+        let mut findings = Findings::default();
+        let vip = self.service_at(address);
+        let Some(at) = self.places.get(key).copied() else { return Ok(false) };
+        let Some(entry) = self.services.get_mut(at).and_then(Option::as_mut) else {
+            return Ok(false);
+        };
+        let (service, open) = entry.open();
+        let place = open.places.get(&address).copied();
+        let Some(old) = place.and_then(|at| open.reals.get_mut(at)?.as_mut()) else {
+            return Ok(false);
+        };
+        let mut real = old.clone();
+        edit(&mut real);
+        real.address = address;
+        check::real(&real, (service, 0, 0), (vip, &self.around), &mut findings);
+        unlocated(findings)?;
+        *old = real;
+        Ok(true)
+    }
+
+    /// Removes a real server; `false` when it is not there.
+    pub fn remove_real(&mut self, key: &ServiceKey, address: IpAddr) -> bool {
+        let Some(entry) = self.entry(key) else { return false };
+        let (_, open) = entry.open();
+        let gone = open.places.remove(&address).and_then(|at| open.reals.get_mut(at)?.take());
+        self.reals -= usize::from(gone.is_some());
+        gone.is_some()
+    }
+
+    /// Changes flow timers.
+    pub fn edit_timeouts(&mut self, edit: impl FnOnce(&mut Timeouts)) -> Result<(), ConfigError> {
+        let before = self.rest.timeouts.clone();
+        edit(&mut self.rest.timeouts);
+        let mut findings = Findings::default();
+        check::timeouts(&self.rest, &mut findings);
+        unlocated(findings).inspect_err(|_| self.rest.timeouts = before)
+    }
+
+    fn entry(&mut self, key: &ServiceKey) -> Option<&mut Entry> {
+        self.services.get_mut(*self.places.get(key)?)?.as_mut()
+    }
+
+    /// A virtual service that has this address as its VIP.
+    fn service_at(&self, address: IpAddr) -> Option<ServiceKey> {
+        self.by_vip.get(&address)?.first().copied()
+    }
+
+    fn insert(&mut self, service: Service) {
+        let key = service.key();
+        self.places.insert(key, self.services.len());
+        self.by_vip.entry(key.vip).or_default().insert(key);
+        self.reals += service.reals.len();
+        self.services.push(Some(Entry { service, open: None }));
+    }
+}

@@ -1,0 +1,182 @@
+//! What the slow path needs, kept from one snapshot to the next: next hops, tunnels and VIPs, each
+//! with how many need it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::neighbors::{Links, NeighborSpec, TunnelSpec};
+use super::route::{Route, source};
+use super::slots::Slots;
+use super::spec::{PortSpec, RealSpec, Spec};
+use crate::types::{ForwardMethod, Mac, NeighborId, PortId};
+
+/// A next hop: the port it is behind, by number, and its address.
+pub(super) type Hop = (PortId, IpAddr);
+
+/// What one real server needs of the slow path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) hop: Hop,
+    pub(super) tunnel: Option<TunnelSpec>,
+}
+
+impl Need {
+    pub(super) fn of(ports: &[PortSpec], real: &RealSpec, way: &Route) -> Need {
+        let tunnel = || {
+            let dip = source(ports.get(way.port.index())?, way.next_hop)?;
+            let gre = real.method == ForwardMethod::Gre;
+            Some(TunnelSpec { real: real.address, dip, gre })
+        };
+        let tunnel = way.tunnel.and_then(|_| tunnel());
+        Need { hop: (way.port, way.next_hop), tunnel }
+    }
+}
+
+/// Things in order, with how many need each.
+#[derive(Debug, Clone)]
+pub(super) struct Counted<K> {
+    users: BTreeMap<K, u32>,
+    /// Whether there are others than when it was last asked.
+    changed: bool,
+}
+
+impl<K: Ord> Counted<K> {
+    pub(super) const fn new() -> Counted<K> {
+        Counted { users: BTreeMap::new(), changed: false }
+    }
+
+    /// One more needs it.
+    pub(super) fn add(&mut self, key: K) {
+        let users = self.users.entry(key).or_default();
+        self.changed |= *users == 0;
+        *users += 1;
+    }
+
+    /// One fewer needs it; true when nobody does any more.
+    pub(super) fn remove(&mut self, key: &K) -> bool {
+        let Some(users) = self.users.get_mut(key) else { return false };
+        *users -= 1;
+        let gone = *users == 0;
+        if gone {
+            self.users.remove(key);
+            self.changed = true;
+        }
+        gone
+    }
+
+    pub(super) fn has(&self, key: &K) -> bool {
+        self.users.contains_key(key)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.users.keys()
+    }
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub(super) struct Reach {
+    /// Next hops by port and address.
+    pub(super) hops: Counted<(u16, IpAddr)>,
+    pub(super) tunnels: Counted<TunnelSpec>,
+    pub(super) vips: Counted<IpAddr>,
+    pub(super) slots: Slots<Hop>,
+    /// Configured Ethernet addresses.
+    fixed: HashMap<Hop, Mac>,
+    links: Arc<Links>,
+}
+
+impl Reach {
+    pub(super) fn new(limit: u32) -> Reach {
+        Reach {
+            hops: Counted::new(),
+            tunnels: Counted::new(),
+            vips: Counted::new(),
+            slots: Slots::new(limit),
+            fixed: HashMap::new(),
+            links: Arc::default(),
+        }
+    }
+
+    /// The configured neighbors of ports that are there.
+    pub(super) fn fixed_of(spec: &Spec) -> HashMap<Hop, Mac> {
+        let of = |n: &super::spec::StaticNeighbor| {
+            let port = spec.ports.iter().position(|p| p.name == n.port)?;
+            Some(((PortId(port as u16), n.address), n.mac))
+        };
+        spec.neighbors.iter().filter_map(of).collect()
+    }
+
+    /// Takes up other configured neighbors, which are next hops whether or not they are needed.
+    pub(super) fn set_fixed(&mut self, fixed: HashMap<Hop, Mac>, generation: u64) {
+        if fixed == self.fixed {
+            return;
+        }
+        for hop in fixed.keys() {
+            self.need(*hop, generation);
+        }
+        let before = std::mem::replace(&mut self.fixed, fixed);
+        for hop in before.keys() {
+            self.leave(*hop, generation);
+        }
+        self.hops.changed = true;
+    }
+
+    /// One more real server needs this.
+    pub(super) fn add(&mut self, need: &Need, generation: u64) {
+        self.need(need.hop, generation);
+        if let Some(tunnel) = need.tunnel {
+            self.tunnels.add(tunnel);
+        }
+    }
+
+    /// One fewer does.
+    pub(super) fn remove(&mut self, need: &Need, generation: u64) {
+        self.leave(need.hop, generation);
+        if let Some(tunnel) = &need.tunnel {
+            self.tunnels.remove(tunnel);
+        }
+    }
+
+    fn need(&mut self, hop: Hop, generation: u64) {
+        self.hops.add((hop.0.0, hop.1));
+        // There is room: it was looked for before.
+        let _ = self.slots.slot(&hop, generation);
+    }
+
+    fn leave(&mut self, hop: Hop, generation: u64) {
+        if self.hops.remove(&(hop.0.0, hop.1)) {
+            self.slots.retire(&hop, generation);
+        }
+    }
+
+    /// Its number as a neighbor.
+    pub(super) fn neighbor(&self, hop: &Hop) -> NeighborId {
+        NeighborId(self.slots.get(hop).unwrap_or(u32::MAX))
+    }
+
+    /// For the slow path; the same as before when nothing of it has changed.
+    pub(super) fn links(&mut self, ports: &[PortSpec]) -> Arc<Links> {
+        let changed = [
+            std::mem::take(&mut self.hops.changed),
+            std::mem::take(&mut self.tunnels.changed),
+            std::mem::take(&mut self.vips.changed),
+            self.links.ports != ports,
+        ];
+        if changed.contains(&true) {
+            let neighbor = |&(port, address): &(u16, IpAddr)| {
+                let hop = (PortId(port), address);
+                let fixed = self.fixed.get(&hop).copied();
+                NeighborSpec { id: self.neighbor(&hop), port: hop.0, address, fixed }
+            };
+            self.links = Arc::new(Links {
+                ports: ports.to_vec(),
+                vips: self.vips.keys().copied().collect(),
+                neighbors: self.hops.keys().map(neighbor).collect(),
+                tunnels: self.tunnels.keys().copied().collect(),
+            });
+        }
+        Arc::clone(&self.links)
+    }
+}

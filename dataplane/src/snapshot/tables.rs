@@ -1,0 +1,99 @@
+//! The tables of a snapshot by slot, kept from one to the next: a snapshot has a copy of them, and
+//! what stays is not made again.
+
+use std::sync::Arc;
+
+use super::hot::WayTable;
+use super::{Real, Service};
+use crate::schedule::Thresholds;
+use crate::types::{RealId, ServiceId};
+
+/// Real servers whose connections are counted, with their thresholds; sorted.
+pub(super) type CountedReals = Arc<[(RealId, Thresholds)]>;
+
+/// Virtual services and real servers by slot, and what follows from them.
+#[derive(Debug, Clone)]
+pub(super) struct Tables {
+    pub(super) services: Vec<Option<Service>>,
+    pub(super) reals: Vec<Option<Real>>,
+    pub(super) ways: WayTable,
+    pub(super) counted: CountedReals,
+    /// Changes of `counted` that are still to be made.
+    uncount: Vec<RealId>,
+    count: Vec<(RealId, Thresholds)>,
+}
+
+impl Tables {
+    pub(super) fn new() -> Tables {
+        Tables {
+            services: Vec::new(),
+            reals: Vec::new(),
+            ways: WayTable::default(),
+            counted: Arc::default(),
+            uncount: Vec::new(),
+            count: Vec::new(),
+        }
+    }
+
+    pub(super) fn set_service(&mut self, id: ServiceId, service: Service) {
+        put(&mut self.services, id.index(), Some(service));
+    }
+
+    pub(super) fn remove_service(&mut self, id: ServiceId) {
+        put(&mut self.services, id.index(), None);
+    }
+
+    pub(super) fn set_real(&mut self, id: RealId, real: Real) {
+        self.ways.set(id, &real);
+        put(&mut self.reals, id.index(), Some(real));
+    }
+
+    pub(super) fn remove_real(&mut self, id: RealId) {
+        self.ways.remove(id);
+        put(&mut self.reals, id.index(), None);
+    }
+
+    /// A real server's connections are counted.
+    pub(super) fn count(&mut self, id: RealId, thresholds: Thresholds) {
+        self.count.push((id, thresholds));
+    }
+
+    /// They are not any more, or with other thresholds.
+    pub(super) fn uncount(&mut self, id: RealId) {
+        self.uncount.push(id);
+    }
+
+    /// Makes the changes of `counted`.
+    pub(super) fn settle(&mut self) {
+        if self.count.is_empty() && self.uncount.is_empty() {
+            return;
+        }
+        self.uncount.sort_unstable();
+        self.count.sort_unstable_by_key(|(real, _)| *real);
+        let gone = |real: &RealId| self.uncount.binary_search(real).is_ok();
+        let mut stay = self.counted.iter().filter(|(real, _)| !gone(real)).copied().peekable();
+        let mut more = self.count.iter().copied().peekable();
+        let mut counted = Vec::with_capacity(self.counted.len() + self.count.len());
+        loop {
+            let next = match (stay.peek(), more.peek()) {
+                (Some((a, _)), Some((b, _))) if a < b => stay.next(),
+                (_, Some(_)) => more.next(),
+                (_, None) => stay.next(),
+            };
+            let Some(next) = next else { break };
+            counted.push(next);
+        }
+        if counted[..] != self.counted[..] {
+            self.counted = counted.into();
+        }
+        self.uncount.clear();
+        self.count.clear();
+    }
+}
+
+fn put<T>(slots: &mut Vec<Option<T>>, slot: usize, value: Option<T>) {
+    if slots.len() <= slot {
+        slots.resize_with(slot + 1, || None);
+    }
+    slots[slot] = value;
+}
