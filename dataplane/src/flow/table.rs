@@ -214,7 +214,7 @@ impl<K: Key, const N: usize> Table<K, N> {
 
     /// Stage two for nearly every packet: the flow of this key is in its first bucket, has not
     /// expired, and the packet leaves it in its state. Restarts its timer; its real server.
-    /// `signal` is [`Event::of_signal`]'s, of a packet of the key's protocol.
+    /// `signal` is [`Event::of_signal`](super::Event::of_signal)'s, of a packet of the key's protocol.
     ///
     /// [`Passed::Unknown`] says nothing: [`lookup`](Table::lookup) decides.
     #[inline(always)]
