@@ -15,7 +15,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen, socket,
 };
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, stat, umask};
 use nix::unistd::{Gid, UnlinkatFlags, fchownat, geteuid, unlinkat};
@@ -158,14 +158,16 @@ impl Place {
     }
 
     /// Locks a file beside the socket, and writes the process's number into it. The file stays:
-    /// two daemons may hold two locks on one name if it is ever removed.
+    /// two daemons may hold two locks on one name if it is ever removed. Only its owner may open it,
+    /// for who can read a file can lock it, and would keep the daemon from starting.
     fn lock(&self) -> Result<Lock, ServerError> {
         let mut name = self.name.clone().into_os_string();
         name.push(".lock");
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file =
-            openat(&self.directory, name.as_os_str(), flags, Mode::from_bits_truncate(0o644))
-                .map_err(failed(&self.path, "open the lock beside it"))?;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let file = openat(&self.directory, name.as_os_str(), flags, mode)
+            .map_err(failed(&self.path, "open the lock beside it"))?;
+        fchmod(&file, mode).map_err(failed(&self.path, "set the mode of the lock beside it"))?;
         match Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 let written = file
@@ -202,16 +204,25 @@ impl Place {
         if found.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFSOCK.bits() {
             return Err(ServerError::NotASocket(path.clone()));
         }
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+            .map_err(failed(path, "make it"))?;
+        let in_use = |pid| Err(ServerError::InUse { path: path.clone(), pid });
+        match connect(probe.as_raw_fd(), &self.address()?) {
+            Err(Errno::ECONNREFUSED) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            // Whoever listens takes no connection now. It is not waited for: it may hang.
+            Err(Errno::EAGAIN) => in_use(None),
             Err(error) => Err(failed(path, "tell whether another shuntd uses it")(error)),
-            Ok(stream) => {
-                let peer = getsockopt(&stream, PeerCredentials).ok();
-                let pid = peer.and_then(|peer| u32::try_from(peer.pid()).ok()).filter(|p| *p != 0);
-                Err(ServerError::InUse { path: path.clone(), pid })
+            Ok(()) => {
+                let peer = getsockopt(&probe, PeerCredentials).ok();
+                in_use(peer.and_then(|peer| u32::try_from(peer.pid()).ok()).filter(|p| *p != 0))
             }
         }
+    }
+
+    fn address(&self) -> Result<UnixAddr, ServerError> {
+        UnixAddr::new(self.path.as_os_str().as_bytes()).map_err(failed(&self.path, "use its path"))
     }
 
     /// Binds a socket that has its mode from the first moment, and gives it to the group.
@@ -220,8 +231,7 @@ impl Place {
         let kind = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
         let made =
             socket(AddressFamily::Unix, kind.0, kind.1, None).map_err(failed(path, "make it"))?;
-        let address =
-            UnixAddr::new(path.as_os_str().as_bytes()).map_err(failed(path, "use its path"))?;
+        let address = self.address()?;
         // Linux gives the file the mode of the unbound socket, less the umask.
         fchmod(&made, MODE).map_err(failed(path, "set its mode"))?;
         let before = umask(Mode::S_IRWXO);
@@ -244,6 +254,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::net::UnixStream;
 
     use super::*;
     use crate::config::Control;
@@ -267,6 +278,18 @@ mod tests {
     }
 
     #[test]
+    fn nobody_else_can_hold_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, lock) = (dir.path().join("control.sock"), dir.path().join("control.sock.lock"));
+        let mode = || fs::metadata(&lock).unwrap().mode() & 0o7777;
+        drop(Socket::open(&settings(&path)).unwrap());
+        assert_eq!(mode(), 0o600, "who can read it can lock it");
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+        drop(Socket::open(&settings(&path)).unwrap());
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
     fn the_second_is_told_who_the_first_is_for_as_long_as_the_lock_is_held() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
@@ -280,6 +303,19 @@ mod tests {
         assert!(Socket::open(&settings(&path)).is_err(), "the first one has not ended yet");
         drop(lock);
         Socket::open(&settings(&path)).unwrap();
+    }
+
+    #[test]
+    fn one_that_listens_and_answers_nobody_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let hung = Place::open(&path).unwrap().bind(None).unwrap().0;
+        listen(&hung, Backlog::new(0).unwrap()).unwrap();
+        // Its queue is full with this one.
+        let _waiting = UnixStream::connect(&path).unwrap();
+        let error = Socket::open(&settings(&path)).unwrap_err().to_string();
+        assert!(error.contains("another shuntd has the control socket"), "{error}");
+        assert!(path.exists());
     }
 
     #[test]
