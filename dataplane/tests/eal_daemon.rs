@@ -169,6 +169,24 @@ fn a_worker_without_a_processor_is_an_error_of_the_configuration() {
     assert_eq!(log.lines().count(), 1, "{log}");
 }
 
+/// The socket is being taken, and nobody looks for signals yet.
+#[test]
+fn a_signal_in_the_first_moments_ends_the_start() {
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let control = format!("socket = {:?}", dir.path().join("control.sock"));
+        let daemon = start_large(dir.path(), "[1]", &["net_null0"], &control, 1 << 20);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !dir.path().join("control.sock.lock").exists() {
+            assert!(Instant::now() < deadline, "no lock after a minute");
+        }
+        kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).unwrap();
+        let (code, log) = end(dir.path(), daemon);
+        assert_eq!(code, Some(0), "{log}");
+        assert!(!log.contains("ready") && log.contains("stopping"), "{log}");
+    }
+}
+
 #[test]
 fn a_start_that_takes_long_heeds_a_signal() {
     // Nearly 4 GB, of which little is touched before the signal comes.

@@ -45,7 +45,9 @@ use crate::worker::{Channels, Clock, Queues, Worker};
 
 /// Runs the daemon by the configuration file at `path` until SIGTERM or SIGINT.
 pub fn run(path: &Path, config: Config) -> Result<()> {
-    // Signals first: one that comes while ports start must not be lost.
+    // Signals first: one that comes while the daemon starts must not be lost, and must end the start.
+    // A thread that heeds them comes later, for while there is one thread rights are given up.
+    let heeded = starting::heeded()?;
     let mut signals =
         Signals::new([SIGHUP, SIGTERM, SIGINT]).context("cannot watch for signals")?;
     let settings = ServerSettings::new(&config.control);
@@ -54,7 +56,7 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     let socket = Socket::open(&settings)?;
     let _lock = socket.lock();
     privileges::confine();
-    let starting = Starting::watch()?;
+    let starting = Starting::watch(heeded)?;
     let eal = Eal::init(&args::eal_arguments(&config)?)?;
     let running = match Running::start(&config, eal.main_lcore(), &starting) {
         Err(error) if error.is::<ToldToStop>() => {

@@ -62,6 +62,12 @@ impl Shared {
     }
 }
 
+/// Signals that end the start, from now on: to be called before anything that takes time. Another
+/// who asks for the same signals gets them too.
+pub(super) fn heeded() -> Result<Signals> {
+    Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")
+}
+
 /// The start, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Starting {
@@ -74,9 +80,8 @@ pub(super) struct Starting {
 pub(super) struct Progress(Arc<Shared>);
 
 impl Starting {
-    /// Watches from now on. Another who watches for the same signals gets them too.
-    pub(super) fn watch() -> Result<Starting> {
-        let signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
+    /// Watches from now on, with the signals that have come since [`heeded`].
+    pub(super) fn watch(signals: Signals) -> Result<Starting> {
         let shared = Arc::new(Shared {
             step: Mutex::new(Step::Waits("DPDK's environment")),
             touched: AtomicU64::new(0),
