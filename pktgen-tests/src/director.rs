@@ -22,6 +22,8 @@ pub struct Config {
     services: String,
     extra: String,
     ipv6: bool,
+    /// What is done in the director's namespace once it runs.
+    plug: Option<&'static str>,
 }
 
 impl Default for Config {
@@ -33,6 +35,7 @@ impl Default for Config {
             services: String::new(),
             extra: String::new(),
             ipv6: false,
+            plug: None,
         }
     }
 }
@@ -81,15 +84,14 @@ impl Config {
             sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
             ip link set lan0 master br0 && ip link set br0 up";
         lab.exec("director", &["sh", "-c", bridge]).ok();
-        // It appears when shuntd starts.
+        // Its own Ethernet address must not be the director's, else the bridge takes frames for the
+        // director as its own. The driver sets that when the port starts, which is a while after
+        // the device has appeared.
         let plug = "
-            until ip link show dtap0; do sleep 0.05; done
             sysctl -qw net.ipv6.conf.dtap0.disable_ipv6=1
-            # Else the bridge takes frames for the director as its own.
             ip link set dtap0 address 02:00:00:00:00:78 && ip link set dtap0 master br0 up";
-        lab.script("spawn", &["plug", "director", "sh", "-c", plug]).ok();
         let vdev = format!("net_tap0,iface=dtap0,mac={}", crate::DIRECTOR_MAC);
-        Config { vdev, ..Config::default() }
+        Config { vdev, plug: Some(plug), ..Config::default() }
     }
 
     /// Adds a virtual service with real servers: address, weight, forwarding method.
@@ -121,7 +123,7 @@ impl Config {
 
     /// The file.
     pub fn text(&self, socket: &str) -> String {
-        let Config { workers, vdev, eal, services, extra, ipv6 } = self;
+        let Config { workers, vdev, eal, services, extra, ipv6, .. } = self;
         let eal: Vec<&str> =
             ["--no-pci", "--no-huge", "-m", "256", "--no-shconf", "--no-telemetry"]
                 .into_iter()
@@ -193,6 +195,9 @@ impl<'a> Director<'a> {
             }
             assert!(Instant::now() < deadline, "shuntd does not answer:\n{}", director.log());
             std::thread::sleep(Duration::from_millis(50));
+        }
+        if let Some(plug) = config.plug {
+            lab.exec("director", &["sh", "-c", plug]).ok();
         }
         director.wait_for("neighbors", || {
             let rows = director.json(&["neighbor", "list"]);
