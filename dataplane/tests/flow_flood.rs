@@ -39,11 +39,13 @@ enum Flood {
     Ack,
     SynAndAck,
     Fin,
+    Whole,
     Udp,
 }
 
 impl Flood {
-    const ALL: [Flood; 5] = [Flood::Syn, Flood::Ack, Flood::SynAndAck, Flood::Fin, Flood::Udp];
+    const ALL: [Flood; 6] =
+        [Flood::Syn, Flood::Ack, Flood::SynAndAck, Flood::Fin, Flood::Whole, Flood::Udp];
 
     fn events(self) -> &'static [Event] {
         match self {
@@ -51,6 +53,7 @@ impl Flood {
             Flood::Ack => &[Event::Ack],
             Flood::SynAndAck => &[Event::Syn, Event::Ack],
             Flood::Fin => &[Event::Fin],
+            Flood::Whole => &[Event::Syn, Event::Ack, Event::Fin],
             Flood::Udp => &[Event::Datagram],
         }
     }
@@ -219,9 +222,9 @@ fn others_newcomers<K: Client, const N: usize>(flood: Flood) {
         send(&mut table, n, &[Event::Datagram], OTHER, NOW);
     }
     for n in 10_000..100_000 {
-        send(&mut table, 1 << 24 | n, flood.events(), ATTACKED, NOW.after(n / 100));
+        send(&mut table, 1 << 24 | n, flood.events(), ATTACKED, NOW.after(n / 10));
     }
-    let late = NOW.after(1000);
+    let late = NOW.after(10_000);
     for n in 0..100 {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             assert!(is_there(&table, n, protocol, late), "{flood:?} {n} {protocol}");
@@ -341,5 +344,29 @@ fn a_copy_is_worth_least() {
         let one = send(&mut shard, n, &[Event::Datagram], OTHER, now).unwrap().evicted.unwrap();
         let two = send(&mut shard6, n, &[Event::Datagram], OTHER, now).unwrap().evicted.unwrap();
         assert!(one.flags.has(Flags::REPLICA) && two.flags.has(Flags::REPLICA));
+    }
+}
+
+/// Newcomers of an owner below its share, so many in a thousand, among what another has proven.
+fn never_overfull<K: Client, const N: usize>(capacity: usize, newcomers: usize, spread: u32) {
+    let mut table = table::<K, N>(capacity);
+    let proven = (capacity - capacity * newcomers / 1000) as u32 / 2;
+    let start = settle(&mut table, proven, OTHER);
+    for n in 0..10 * capacity as u32 {
+        let now = start.after(1 + n / spread);
+        let events = [&[Event::Ack][..], &[Event::Datagram]][n as usize / 7 % 2];
+        let _ = table.is_flooded(events[0], now);
+        send(&mut table, 1 << 24 | n, events, ATTACKED, now);
+        assert!(table.len() <= capacity, "{} of {capacity} after {n}", table.len());
+    }
+}
+
+#[test]
+fn a_full_table_always_finds_one_that_leaves() {
+    for newcomers in [0, 10, 18, 25, 40, 80] {
+        for spread in [1, 100] {
+            never_overfull::<FlowKey, 3>(3000, newcomers, spread);
+            never_overfull::<FlowKey6, 2>(3000, newcomers, spread);
+        }
     }
 }

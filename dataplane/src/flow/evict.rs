@@ -189,31 +189,46 @@ impl<K: Key, const N: usize> Table<K, N> {
         if self.capacity() <= SMALL {
             return Some((Source::Survey, self.survey(now)?));
         }
-        if let Some((kind, place)) = self.oldest_newcomer(now, true) {
+        let mut newcomer = self.oldest_newcomer(now, true);
+        if let Some((kind, place)) = newcomer.filter(|(kind, _)| self.is_flooding(*kind)) {
             return Some((Source::Ring(kind), place));
         }
-        if self.next_victim(now).is_none() {
+        let victim = self.next_victim(now, true).or_else(|| {
             self.look_around(now);
-        }
-        let victim = self.next_victim(now)?;
+            self.next_victim(now, false)
+        });
+        let least = victim.map_or(u64::MAX, class);
         // What a search has missed is no reason to lose what has proven itself.
-        if class(victim) >= PROVEN_UDP {
-            if let Some((kind, place)) = self.oldest_newcomer(now, false) {
-                return Some((Source::Ring(kind), place));
-            }
+        if newcomer.is_none() && least >= PROVEN_UDP {
+            newcomer = self.oldest_newcomer(now, false);
         }
-        Some((Source::Search, place(victim)))
+        match newcomer {
+            // Of equals the oldest.
+            Some((kind, place)) if self.class_at(place, now) <= least => {
+                Some((Source::Ring(kind), place))
+            }
+            _ => victim.map(|victim| (Source::Search, place(victim))),
+        }
     }
 
-    /// The next victim of the last search, unless a packet has come for it meanwhile.
+    /// The class of the flow at a place that has had its time to prove itself.
+    fn class_at(&self, place: u32, now: Tick) -> Worth {
+        self.at(place).map_or(0, |(bucket, slot)| {
+            let (mark, deadline) = (bucket.marks[slot], bucket.deadlines[slot]);
+            self.worth(mark, bucket.real(slot), deadline, now) >> LEFT
+        })
+    }
+
+    /// The next victim of the last search, unless a packet has come for it meanwhile. Of an `old`
+    /// search what has proven itself is no victim while newcomers flood: there was no flood then.
     #[inline(always)]
-    fn next_victim(&mut self, now: Tick) -> Option<Victim> {
+    fn next_victim(&mut self, now: Tick, old: bool) -> Option<Victim> {
         while let Some(&victim) = self.victims.0.last() {
             if let Some((bucket, slot)) = self.at(place(victim)) {
                 let (mark, deadline) = (bucket.marks[slot], bucket.deadlines[slot]);
                 let worth = self.worth_in_a_crowd(mark, bucket.real(slot), deadline, now);
-                // What has proven itself was found when no newcomers were.
-                let late = class(victim) >= PROVEN_UDP
+                let late = old
+                    && class(victim) >= PROVEN_UDP
                     && (self.is_flooding(Kind::Udp) || self.is_flooding(Kind::Tcp));
                 if mark.live() && worth >> 1 <= victim >> PLACE && !late {
                     return Some(victim);

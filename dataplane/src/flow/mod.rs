@@ -55,8 +55,8 @@
 //!
 //! # Limits
 //!
-//! Size is fixed at construction: 64 bytes a flow, 128 for IPv6 ([`Shard6`]), and four for each real
-//! server and owner.
+//! Size is fixed at construction: 64 bytes a flow, 128 for IPv6 ([`Shard6`]), eight for each real
+//! server and four for each owner.
 //! No call but the constructor allocates, none blocks, panics, logs or reads a clock.
 #![forbid(unsafe_code)]
 

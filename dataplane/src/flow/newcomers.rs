@@ -220,8 +220,8 @@ impl<K: Key, const N: usize> Table<K, N> {
     }
 
     /// The kind of newcomers whose ring has one for which it is time to go, and where that is: the
-    /// first in its ring now. It has had its time, or there are so many that somebody floods; then
-    /// one whose owner has less than its share does not go if those are spared.
+    /// first in its ring now. It has had its time, or there are so many that somebody floods; one
+    /// whose owner has less than its share does not go if those are spared.
     #[inline(always)]
     pub(super) fn oldest_newcomer(&mut self, now: Tick, spares: bool) -> Option<(Kind, u32)> {
         for kind in Kind::ALL {
@@ -255,7 +255,10 @@ impl<K: Key, const N: usize> Table<K, N> {
             if !flood && self.is_young(place, flow.deadline, now) {
                 return None;
             }
-            if flood && spares && self.shares.has_room(flow.real) {
+            if spares && self.shares.has_room(flow.real) {
+                if !flood {
+                    return None;
+                }
                 self.advance(kind);
                 self.newcomers.0[kind as usize].push(first);
                 continue;

@@ -2,11 +2,18 @@
 
 use crate::types::RealId;
 
+/// A real server's owner, and its flows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Owned {
+    owner: u32,
+    flows: u32,
+}
+
 /// Flows by owner. A table that was told of no owners has one for all.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
-    /// The owner of each real server.
-    owners: Vec<u32>,
+    /// By real server.
+    reals: Vec<Owned>,
     /// Flows of each owner.
     flows: Vec<u32>,
     /// How many owners have flows.
@@ -16,36 +23,49 @@ pub(super) struct Shares {
 
 impl Shares {
     pub(super) fn new(reals: usize, owners: usize, capacity: usize) -> Shares {
-        Shares { owners: vec![0; reals], flows: vec![0; owners], present: 0, capacity }
+        let reals = vec![Owned::default(); reals];
+        Shares { reals, flows: vec![0; owners], present: 0, capacity }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        (self.owners.len() + self.flows.len()) * size_of::<u32>()
+        self.reals.len() * size_of::<Owned>() + self.flows.len() * size_of::<u32>()
     }
 
-    /// Flows of this real server are this owner's from now on. While there are any, it stays so.
+    /// Flows of this real server are this owner's from now on, those that are there too.
     #[inline(always)]
     pub(super) fn assign(&mut self, real: RealId, owner: u32) {
-        if let Some(of) = self.owners.get_mut(real.index()) {
-            *of = owner;
+        let Some(of) = self.reals.get_mut(real.index()) else { return };
+        if of.owner != owner {
+            let Owned { owner: before, flows } = *of;
+            of.owner = owner;
+            self.change(before, flows, u32::saturating_sub);
+            self.change(owner, flows, u32::saturating_add);
         }
     }
 
     #[inline(always)]
     pub(super) fn add(&mut self, real: RealId) {
-        let Some(owner) = self.owners.get(real.index()) else { return };
-        if let Some(flows) = self.flows.get_mut(*owner as usize) {
-            self.present += usize::from(*flows == 0);
-            *flows += 1;
-        }
+        let Some(of) = self.reals.get_mut(real.index()) else { return };
+        of.flows += 1;
+        let owner = of.owner;
+        self.change(owner, 1, u32::saturating_add);
     }
 
     #[inline(always)]
     pub(super) fn sub(&mut self, real: RealId) {
-        let Some(owner) = self.owners.get(real.index()) else { return };
-        if let Some(flows) = self.flows.get_mut(*owner as usize).filter(|flows| **flows > 0) {
-            *flows -= 1;
-            self.present -= usize::from(*flows == 0);
+        let Some(of) = self.reals.get_mut(real.index()).filter(|of| of.flows > 0) else { return };
+        of.flows -= 1;
+        let owner = of.owner;
+        self.change(owner, 1, u32::saturating_sub);
+    }
+
+    #[inline(always)]
+    fn change(&mut self, owner: u32, by: u32, how: impl Fn(u32, u32) -> u32) {
+        if let Some(flows) = self.flows.get_mut(owner as usize) {
+            let before = *flows;
+            *flows = how(before, by);
+            self.present += usize::from(*flows > 0);
+            self.present -= usize::from(before > 0);
         }
     }
 
@@ -53,8 +73,8 @@ impl Shares {
     /// each, where all that have flows get the same.
     #[inline(always)]
     pub(super) fn has_room(&self, real: RealId) -> bool {
-        let Some(owner) = self.owners.get(real.index()) else { return false };
-        let flows = self.flows.get(*owner as usize).copied().unwrap_or(u32::MAX);
+        let Some(of) = self.reals.get(real.index()) else { return false };
+        let flows = self.flows.get(of.owner as usize).copied().unwrap_or(u32::MAX);
         flows as usize * self.present < self.capacity
     }
 }
@@ -100,5 +120,27 @@ mod tests {
         shares.add(RealId(4));
         assert_eq!((shares.present, shares.has_room(RealId(4))), (1, false));
         assert!(!Shares::default().has_room(RealId(0)));
+    }
+
+    #[test]
+    fn flows_go_with_their_real_server_to_another_owner() {
+        let mut shares = Shares::new(3, 3, 100);
+        shares.assign(RealId(1), 1);
+        shares.assign(RealId(2), 2);
+        for _ in 0..5 {
+            shares.add(RealId(1));
+            shares.add(RealId(2));
+        }
+        // Its virtual service was removed, and is there again in another slot.
+        shares.assign(RealId(1), 0);
+        assert_eq!(shares.counts().collect::<Vec<_>>(), [5, 0, 5]);
+        shares.add(RealId(1));
+        shares.assign(RealId(2), 0);
+        assert_eq!(shares.counts().collect::<Vec<_>>(), [11, 0, 0]);
+        for _ in 0..6 {
+            shares.sub(RealId(1));
+            shares.sub(RealId(2));
+        }
+        assert_eq!((shares.counts().sum::<u32>(), shares.present), (0, 0));
     }
 }

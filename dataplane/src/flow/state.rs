@@ -13,7 +13,9 @@
 //! | Closing | *new connection* | same | same | Closed |
 //! | Closed | *new connection* | same | same | same |
 //!
-//! Every cell but *new connection* restarts the timer of the state it leads to, as LVS does.
+//! Every cell but *new connection* restarts the timer of the state it leads to, as LVS does. That of
+//! a flow that stays as it is runs on, though, until the flow has proven itself, a second at most
+//! ([`touch`](super::Table::touch)).
 //!
 //! - A SYN on an established flow changes nothing. A client that lost its state and reuses the
 //!   L4 port must meet the real server that still has the old connection: its challenge ACK

@@ -134,7 +134,7 @@ impl<K: Key, const N: usize> Table<K, N> {
         self.shares = Shares::new(reals, owners, self.capacity);
     }
 
-    /// Tells whose flows those of a real server are. It may change while there are none only.
+    /// Tells whose flows those of a real server are, those that are there too.
     #[inline(always)]
     pub fn assign(&mut self, real: RealId, owner: u32) {
         self.shares.assign(real, owner);
@@ -301,7 +301,8 @@ impl<K: Key, const N: usize> Table<K, N> {
     ///
     /// Where all buckets of the key are full the policy chooses among their 24 flows. In a full
     /// table of up to 128 flows it chooses among all. In a larger one a newcomer has a second to
-    /// prove itself; after that the oldest leaves, wherever it is. When more than one flow in 64 is
+    /// prove itself; after that the oldest leaves, wherever it is, if a search finds nothing that is
+    /// worth less. When more than one flow in 64 is
     /// a newcomer of its kind (SynReceived, UDP, TCP), one of these leaves however young it is.
     /// While they are less than one flow in 48 the oldest is known, else it is searched: those of
     /// the least class in the next 32 buckets leave, eight at most, one for each new flow, before
