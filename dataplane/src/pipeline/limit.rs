@@ -5,8 +5,9 @@
 //! out what others ask for by the same. So workers ask for no more than this, before the lane.
 //!
 //! # Fairness
-//! Each lane has limits of its own. Within a lane each of [`GROUPS`] groups of source networks (/24, /64 of IPv6) has a share of its own, and
-//! what it wants beyond that it takes out of what all have in common. So a flood from some networks
+//! Each lane has limits of its own. Within a lane each of [`GROUPS`] groups of source networks (24
+//! bits of an IPv4 address, 48 of an IPv6 one, for who is given a site may send from all of it) has a
+//! share of its own, and what it wants beyond that it takes out of what all have in common. So a flood from some networks
 //! takes no more than the common part, and whoever is not in a group with one of them is answered
 //! as long as it wants no more than its share. Which networks are in one group is a secret.
 //! A flood from everywhere takes all.
@@ -127,12 +128,13 @@ impl AnswerLimits {
     }
 }
 
-/// The network a packet comes from: 24 bits of an IPv4 address, 64 of an IPv6 one.
+/// The network a packet comes from: 24 bits of an IPv4 address, 48 of an IPv6 one (what a site is
+/// given, RFC 6177).
 fn source_network(frame: &[u8]) -> u64 {
     let Ok(frame) = Frame::new(frame) else { return 0 };
     let (at, bits) = match frame.ethertype() {
         EtherType::IPV4 => (12, 24),
-        EtherType::IPV6 => (8, 64),
+        EtherType::IPV6 => (8, 48),
         _ => return 0,
     };
     let source = frame.payload().get(at..).and_then(|bytes| bytes.first_chunk());
@@ -157,7 +159,8 @@ mod tests {
     }
 
     fn from6(network: u16, host: u16) -> Vec<u8> {
-        let src = [0x2001, 0xdb8, 0, network, 0, 0, 0, host].into();
+        // From any of a site's links.
+        let src = [0x2001, 0xdb8, network, host, 0, 0, 0, host].into();
         let dst = [0x2001, 0xdb8, 9, 0, 0, 0, 0, 1].into();
         Build::eth(Mac::ZERO, Mac::ZERO).ipv6(src, dst).icmp6(128, 0, 1).finish()
     }

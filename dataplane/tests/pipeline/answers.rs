@@ -22,8 +22,9 @@ fn from_network(n: u8, host: u8) -> Build {
     Build::eth(ROUTER_MAC, WAN_MAC).ipv4(Ipv4Addr::new(198, 18, n, host), VIP)
 }
 
+/// Each host of a site is on a link of its own: it takes no more by that.
 fn from_network6(n: u16, host: u16) -> Build {
-    let src = [0x2001, 0xdb8, 0xeeee, n, 0, 0, 0, host].into();
+    let src = [0x2001, 0xdb8, 0xee00 | n, host, 0, 0, 0, 1].into();
     Build::eth(ROUTER_MAC, WAN_MAC).ipv6(src, VIP6)
 }
 
