@@ -26,7 +26,8 @@ use crate::types::{PortId, Punt, WorkerId};
 const VITAL_LANE: usize = 512;
 /// Packets waiting for the slow path in each of the other lanes, from all workers.
 const LANE: usize = 256;
-/// Messages waiting for one worker, from all others.
+/// Messages waiting for one worker: from the one before it, which hands over all packets that look
+/// for a flow, and as many from all others.
 const PEER_MESSAGES: usize = 512;
 /// Room in a ring at least, however many workers share what there is in all.
 const LEAST: usize = 32;
@@ -143,7 +144,9 @@ impl Channels {
         for (from, posts) in posts.iter_mut().enumerate() {
             for (to, bell) in bells.iter().enumerate() {
                 posts.push((from != to).then(|| {
-                    let (messages, inbox) = RingBuffer::new(share(PEER_MESSAGES, workers - 1));
+                    let is_next = to == (from + 1) % workers;
+                    let of = if is_next { 1 } else { workers - 2 };
+                    let (messages, inbox) = RingBuffer::new(share(PEER_MESSAGES, of));
                     boxes[to].push(inbox);
                     Post { bell: Arc::clone(bell), messages }
                 }));
