@@ -83,7 +83,7 @@ mod tests {
         let nic = features(true, Spread::FirstQueue, true);
         let copies = features(true, Spread::OtherSide, false);
         // Two ports of 1536 descriptors a pair, four pairs, six caches, four pairs of hands.
-        let needed = 2 * 4 * 1536 + 6 * 384 + 4 * 512;
+        let needed = 2 * 4 * 1536 + 6 * 384 + 4 * 1344;
         let check = |mbufs| check_mbufs(mbufs, 4, [&nic, &copies, &nic].into_iter());
         check(needed).unwrap();
         let error = check(needed - 1).unwrap_err().to_string();

@@ -197,9 +197,9 @@ const CASES: &[(&str, &str, &str)] = &[
     ("[1, 2]", "[1, 2]\nidle = \"nap\"", "3:8: dataplane.idle: unknown value `nap`"),
     (
         "[1, 2]",
-        "[1, 2]\nmbufs = 3711",
-        "3:1: dataplane.mbufs: found 3711, but a NIC with 1 queue pair(s), each of 1024 RX and \
-         1024 TX descriptors, and what the lcores keep need 3712 at least",
+        "[1, 2]\nmbufs = 4543",
+        "3:1: dataplane.mbufs: found 4543, but a NIC with 1 queue pair(s), each of 1024 RX and \
+         1024 TX descriptors, and what the lcores keep need 4544 at least",
     ),
     ("[1, 2]", "[1, 2]\nmbufs = 10", "3:1: dataplane.mbufs: found 10, allowed are 1024 to"),
     ("[1, 2]", "[1, 2]\nmax_services = 1", "found 1, but 2 virtual services are configured"),
