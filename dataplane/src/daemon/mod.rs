@@ -146,7 +146,7 @@ impl Running {
 
         let lcores = &plane.workers[..served];
         let owns = memory::allocate(plane, lcores, ports.len(), starting)?;
-        starting.waits_for("threads are started");
+        starting.waits_for("templates, and tables that all workers share, are allocated");
         let stats: Vec<_> = owns.iter().map(|own| Arc::clone(&own.stats)).collect();
         let slow_stats = Arc::new(Stats::new(0, 0, 0));
         let hops = Arc::new(NextHops::new(plane.max_neighbors as usize));
@@ -176,6 +176,7 @@ impl Running {
             started: started_at,
             stop: Arc::clone(&stop_slow),
         };
+        starting.ends();
         let slow = std::thread::Builder::new()
             .name("shunt-slow".into())
             .spawn(move || slow.run())

@@ -35,12 +35,15 @@ enum Step {
     Waits(&'static str),
     /// So many bytes of memory are touched, for what.
     Touches(&'static str, u64),
+    /// Threads are started, which have to be stopped again: whoever waits for signals next does it.
+    Ends,
 }
 
 impl Step {
     fn describe(self, touched: u64) -> String {
         match self {
             Step::Waits(what) => format!("starting: {what}"),
+            Step::Ends => "starting: threads".to_owned(),
             Step::Touches(what, bytes) => {
                 format!("starting: {} of {} MiB of {what}", touched >> 20, bytes.div_ceil(1 << 20))
             }
@@ -99,6 +102,11 @@ impl Starting {
     /// What follows is this, and cannot be interrupted.
     pub(super) fn waits_for(&self, what: &'static str) {
         self.set(Step::Waits(what));
+    }
+
+    /// What follows takes no time, and is not ended here any more: others may hear of the VIPs now.
+    pub(super) fn ends(&self) {
+        self.set(Step::Ends);
     }
 
     /// What follows is to touch so much memory, in bytes, for `what`.
@@ -164,5 +172,6 @@ mod tests {
         let step = Step::Touches("flow tables", 3 << 30);
         assert_eq!(step.describe(5 << 20), "starting: 5 of 3072 MiB of flow tables");
         assert_eq!(Step::Waits("port wan").describe(7), "starting: port wan");
+        assert_eq!(Step::Ends.describe(7), "starting: threads");
     }
 }
