@@ -88,9 +88,10 @@ pub enum ServerError {
     #[error(
         "control socket {}: its directory {} may be written by others (uid {owner}, mode \
          {mode:04o}), who could put something else in its place; set control.socket to a path in \
-         a directory of its own, such as {}, which is created, or let only root write there \
-         (chown root, chmod go-w)",
-        path.display(), directory.display(), directory.join("shunt/control.sock").display()
+         a directory of its own, such as {}, which is created{}",
+        path.display(), directory.display(), directory.join("shunt/control.sock").display(),
+        // One with the sticky bit is everybody's, and is to stay so.
+        if mode & 0o1000 == 0 { ", or let only root write there (chown root, chmod go-w)" } else { "" }
     )]
     OpenDirectory {
         /// The socket.

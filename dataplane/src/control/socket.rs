@@ -328,6 +328,8 @@ mod tests {
             let error = Socket::open(&settings(&public.join("control.sock"))).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(&format!("mode {mode:04o}")), "{text}");
+            // Nobody shall take /tmp from all others.
+            assert_eq!(text.contains("chmod go-w"), mode & 0o1000 == 0, "{text}");
             assert_eq!(fs::read_dir(&public).unwrap().count(), 0, "nothing was created");
         }
         // Its own directory below is created, and is good.
