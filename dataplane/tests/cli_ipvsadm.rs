@@ -264,6 +264,27 @@ fn a_restore_is_one_change() {
 }
 
 #[test]
+fn what_there_is_room_for_is_restored() {
+    let fixture = Fixture::new();
+    fixture.plane.room.store(5, Ordering::SeqCst);
+    let mut lines = String::from("-C\n-A -t 198.18.0.1:80 -s rr\n");
+    for real in 21..=28 {
+        lines += &format!("-a -t 198.18.0.1:80 -r 192.0.2.{real} -g\n");
+    }
+    lines += "-A -t 198.18.0.2:80 -s rr\n";
+    let (status, _, err) = fixture.fed("-R", &lines);
+    assert_eq!(status, 255, "{err}");
+    assert_eq!(err.matches("Memory allocation problem: no room").count(), 3, "{err}");
+    assert!(
+        err.contains("left out: line 10, ") && err.ends_with("3 lines were left out\n"),
+        "{err}"
+    );
+    let config = fixture.config();
+    let reals: Vec<_> = config.services.iter().map(|service| service.reals.len()).collect();
+    assert_eq!(reals, [5, 0]);
+}
+
+#[test]
 fn what_is_said_of_each_line_is_as_if_it_were_alone() {
     let lines = [
         "-A -t 192.0.2.100:80 -s rr",

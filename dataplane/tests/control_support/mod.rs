@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ weight = 2
 pub(crate) struct FakePlane {
     pub(crate) applied: Mutex<Vec<Spec>>,
     pub(crate) refuse: Mutex<Option<ApplyError>>,
+    /// Real servers there is room for; 0 is any number.
+    pub(crate) room: AtomicUsize,
     pub(crate) apply_time: Mutex<Duration>,
     pub(crate) applying: AtomicBool,
     pub(crate) learned: AtomicBool,
@@ -84,7 +86,10 @@ impl Plane for FakePlane {
         assert!(!self.applying.swap(true, Ordering::SeqCst), "two changes at once");
         let time = *self.apply_time.lock().unwrap();
         std::thread::sleep(time);
-        let refused = self.refuse.lock().unwrap().clone();
+        let reals: usize = spec.services.iter().map(|service| service.reals.len()).sum();
+        let room = self.room.load(Ordering::SeqCst);
+        let full = (room > 0 && reals > room).then(|| ApplyError::Full("no room".to_owned()));
+        let refused = self.refuse.lock().unwrap().clone().or(full);
         self.applying.store(false, Ordering::SeqCst);
         match refused {
             Some(error) => Err(error),

@@ -14,7 +14,7 @@ use super::requests::{Known, refused, server, service, target, timeouts, unsuppo
 use super::run::{Session, Stop, message};
 use crate::config::Gre;
 use crate::control::protocol::{
-    Batch, Batched, Error, NoArguments, Request, ServiceRef, ServiceRow, ServiceSelect,
+    Batch, Batched, Error, ErrorCode, NoArguments, Request, ServiceRef, ServiceRow, ServiceSelect,
 };
 use crate::types::ServiceKey;
 
@@ -197,24 +197,15 @@ impl Gatherer {
         }
         let ops: Vec<_> = lines.iter().filter_map(|l| l.request.clone().ok()).collect();
         let mut errors = HashMap::new();
-        let mut all = None;
         if !ops.is_empty() {
-            let batch = Request::Batch(Batch { ops, partial: true });
-            match session.client()?.ask(&batch)? {
-                Ok(answer) => {
-                    let Batched { errors: refused, .. } = crate::cli::client::typed(answer)?;
-                    errors = refused.into_iter().map(|r| (r.op, r.error)).collect();
-                }
-                // The change as a whole.
-                Err(error) => all = Some(error),
-            }
+            send(session, &ops, 0, &mut errors)?;
         }
         let mut op = 0;
         for gathered in lines {
             let Gathered { number, text, line, request } = gathered;
             let refused = request.is_ok().then(|| {
                 op += 1;
-                errors.remove(&(op - 1)).or_else(|| all.clone())
+                errors.remove(&(op - 1))
             });
             match verdict(&self.before, &line, request, refused.flatten()) {
                 Ok(request) => self.before.done(&request),
@@ -236,6 +227,33 @@ impl Gatherer {
             eprintln!("  left out: line {number}, {text}");
         }
     }
+}
+
+/// Carries out operations as one change, and takes note of those that are refused, the first of them
+/// being number `first`.
+///
+/// A change that a table has no room for is refused as a whole. Then its halves are tried, so that
+/// what there is room for is done, as it would be line by line.
+fn send(
+    session: &mut Session<'_>,
+    ops: &[Request],
+    first: usize,
+    errors: &mut HashMap<usize, Error>,
+) -> Result<(), Stop> {
+    let batch = Request::Batch(Batch { ops: ops.to_vec(), partial: true });
+    match session.client()?.ask(&batch)? {
+        Ok(answer) => {
+            let Batched { errors: refused, .. } = crate::cli::client::typed(answer)?;
+            errors.extend(refused.into_iter().map(|r| (first + r.op, r.error)));
+        }
+        Err(error) if error.code == ErrorCode::TooLarge && ops.len() > 1 => {
+            let (before, after) = ops.split_at(ops.len() / 2);
+            send(session, before, first, errors)?;
+            send(session, after, first + before.len(), errors)?;
+        }
+        Err(error) => errors.extend((first..first + ops.len()).map(|op| (op, error.clone()))),
+    }
+    Ok(())
 }
 
 /// The request of a line, whatever is there: whether that is right is for the director to say.
