@@ -167,6 +167,8 @@ mod tests {
     #[test]
     fn a_client_that_drips_is_cut_off_all_the_same() {
         let (mut client, server) = UnixStream::pair().unwrap();
+        // The line has begun, however late the thread.
+        client.write_all(b"x").unwrap();
         let dripping = std::thread::spawn(move || {
             while client.write_all(b"x").is_ok() {
                 std::thread::sleep(Duration::from_millis(10));
