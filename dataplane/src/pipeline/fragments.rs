@@ -252,8 +252,8 @@ impl<B: PacketBuf> Pipeline<B> {
         // One that goes where it would go anyway need not be asked about, when too many are.
         let alone = service.is_some_and(|s| s.finds_again || s.is_one_packet(flow.event));
         let what = if ip.is_fragment() { Seeking::Fragment } else { Seeking::Packet };
-        let packet = Handoff { ingress, origin: self.me, buf };
-        match self.seek(env, packet, what, ip.source(&self.seed), alone) {
+        let packet = Handoff { ingress, origin: self.me, what, buf };
+        match self.seek(env, packet, ip.source(&self.seed), alone) {
             Ok(()) if ip.is_fragment() => self.expect_rest::<I>(ip.fragment(), env.now),
             Ok(()) => {}
             Err(packet) if alone || self.workers == 1 => {

@@ -55,10 +55,10 @@ impl<B: PacketBuf> Pipeline<B> {
         }
         let (mut buf, mut reason) = (buf, DropReason::IcmpUnknownFlow);
         if (self.me.0 + 1) % self.workers != origin.0 {
-            let packet = Handoff { ingress, origin, buf };
+            let packet = Handoff { ingress, origin, what: Seeking::Error, buf };
             let alone = env.snapshot.service(service).is_some_and(|s| s.finds_again);
             let left = match origin == self.me {
-                true => self.seek(env, packet, Seeking::Error, ip.source(&self.seed), alone),
+                true => self.seek(env, packet, ip.source(&self.seed), alone),
                 false => self.hand_over(env, packet),
             };
             let Err(packet) = left else { return };

@@ -24,6 +24,8 @@ pub struct Handoff<B> {
     pub(super) ingress: PortId,
     /// Worker that received it.
     pub(super) origin: WorkerId,
+    /// What it is.
+    pub(super) what: Seeking,
     /// The packet, as received.
     pub(super) buf: B,
 }
@@ -49,6 +51,23 @@ pub enum PeerMessage<B> {
         /// Its real server.
         real: Named,
     },
+}
+
+impl<B> PeerMessage<B> {
+    /// How many places of a ring with so many are not for this message: they are for kinds that
+    /// wait for an answer, or that nothing else can help. A worker that loses its processor for a
+    /// while finds its rings full of what comes most often; fragments, and answers about them, have
+    /// room even then.
+    #[must_use]
+    pub const fn leaves(&self, places: usize) -> usize {
+        match self {
+            PeerMessage::FragmentOwner { .. } => 0,
+            PeerMessage::Seek(Handoff { what: Seeking::Fragment, .. }) => places / 8,
+            PeerMessage::Replica { .. }
+            | PeerMessage::Seek(Handoff { what: Seeking::Packet, .. }) => places / 4,
+            PeerMessage::Seek(Handoff { what: Seeking::Error, .. }) => places / 2,
+        }
+    }
 }
 
 /// What looks for its flow at other workers. What one kind takes is not another's.
@@ -100,11 +119,10 @@ impl<B: PacketBuf> Pipeline<B> {
         &mut self,
         env: &mut Env<'_, P, O>,
         packet: Handoff<B>,
-        what: Seeking,
         network: SourceNetwork,
         alone: bool,
     ) -> Result<(), Handoff<B>> {
-        if self.workers == 1 || !self.quotas.take(what, network, alone, env.now) {
+        if self.workers == 1 || !self.quotas.take(packet.what, network, alone, env.now) {
             return Err(packet);
         }
         self.hand_over(env, packet)
@@ -182,5 +200,21 @@ impl<B: PacketBuf> Pipeline<B> {
         if let Err(packet) = left.or_else(|packet| self.hand_over(env, packet)) {
             self.drop_packet(DropReason::HandoffFull, packet.buf);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_ring_each_kind_leaves_room_to_those_that_matter_more() {
+        let seek = |what| {
+            let (ingress, origin) = (PortId(0), WorkerId(0));
+            PeerMessage::Seek(Handoff { ingress, origin, what, buf: () }).leaves(512)
+        };
+        let [fragment, packet, error] =
+            [Seeking::Fragment, Seeking::Packet, Seeking::Error].map(seek);
+        assert!(0 < fragment && fragment < packet && packet < error && error < 512);
     }
 }

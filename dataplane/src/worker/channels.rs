@@ -209,14 +209,19 @@ impl WorkerEnd {
         }
     }
 
-    /// To another worker; back when the ring between the two is full.
+    /// To another worker; back when the ring between the two is full, or has room only for what
+    /// [matters more](PeerMessage::leaves).
     pub fn tell(
         &mut self,
         to: WorkerId,
         message: PeerMessage<Mbuf>,
     ) -> Result<(), PeerMessage<Mbuf>> {
         let Some(Some(post)) = self.to_peers.get_mut(to.index()) else { return Err(message) };
-        let told = taken_back(post.messages.push(message));
+        let kept = message.leaves(post.messages.buffer().capacity());
+        let told = match post.messages.slots() > kept {
+            true => taken_back(post.messages.push(message)),
+            false => Err(message),
+        };
         post.bell.ring();
         told
     }

@@ -117,4 +117,6 @@ floods! { 2, two_workers:
     first_fragments FirstFragments,
     later_fragments LaterFragments,
     few_later_fragments FewLaterFragments,
+    icmp_errors IcmpErrors,
+    extension_headers Options,
 }
