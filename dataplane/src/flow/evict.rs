@@ -94,7 +94,8 @@ impl<K: Key, const N: usize> Table<K, N> {
     ///
     /// A SYN's flow would while more than one flow in 64 is half-open. One of an ACK or a datagram
     /// would while as many are newcomers of its kind and the one that had to leave for it has not
-    /// lasted ten seconds. One of a FIN would in any full table.
+    /// lasted ten seconds; found once, that holds for the rest of the millisecond. One of a FIN
+    /// would in any full table.
     #[inline(always)]
     pub fn is_flooded(&mut self, event: Event, now: Tick) -> bool {
         if self.len() < self.capacity() {
@@ -109,8 +110,21 @@ impl<K: Key, const N: usize> Table<K, N> {
         }
     }
 
-    #[inline(never)]
+    /// A flood asks for each packet, and must not have a victim searched for each.
+    #[inline(always)]
     fn is_pushing(&mut self, kind: Kind, now: Tick) -> bool {
+        if self.pushing[kind as usize] == Some(now) {
+            return true;
+        }
+        let pushing = self.would_push(kind, now);
+        if pushing {
+            self.pushing[kind as usize] = Some(now);
+        }
+        pushing
+    }
+
+    #[inline(never)]
+    fn would_push(&mut self, kind: Kind, now: Tick) -> bool {
         let victim = self.choose(now).and_then(|(_, place)| self.at(place));
         let Some((bucket, slot)) = victim else { return false };
         let (mark, deadline) = (bucket.marks[slot], bucket.deadlines[slot]);

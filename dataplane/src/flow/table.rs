@@ -64,6 +64,8 @@ pub struct Table<K: Key, const N: usize = 3> {
     pub(super) victims: Victims,
     /// Flows that have not proven themselves, the oldest first.
     pub(super) newcomers: Newcomers,
+    /// When a newcomer of each kind was last found to push out what is worth as much.
+    pub(super) pushing: [Option<Tick>; 3],
     pub(super) shares: Shares,
     pub(super) seed: Seed,
     pub(super) spans: Spans,
@@ -111,6 +113,7 @@ impl<K: Key, const N: usize> Table<K, N> {
             hand: 0,
             victims: Victims::default(),
             newcomers: Newcomers::new(capacity).map_err(out_of_memory)?,
+            pushing: [None; 3],
             shares: Shares::default(),
             seed,
             spans: Spans::new(&Timeouts::default()),
