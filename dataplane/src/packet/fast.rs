@@ -109,10 +109,6 @@ impl Head {
     #[inline(always)]
     pub fn read(&mut self, headers: &Headers, frame_len: usize, rx: RxChecksum) -> bool {
         let total_len = two::<16, HEADERS>(headers).swap_bytes();
-        self.total_len = total_len;
-        self.addresses = eight::<26, HEADERS>(headers);
-        self.ports = u64::from(four::<34, HEADERS>(headers)) | u64::from(headers[23]) << 32;
-
         if headers[20] & FRAGMENT | headers[21] != 0 || usize::from(total_len) + 14 > frame_len {
             return false;
         }
@@ -121,6 +117,10 @@ impl Head {
             RxChecksum::Good => {}
             RxChecksum::Unknown | RxChecksum::Bad => return false,
         }
+        // Written last: what lives across the checksum finds no register.
+        self.total_len = total_len;
+        self.addresses = eight::<26, HEADERS>(headers);
+        self.ports = u64::from(four::<34, HEADERS>(headers)) | u64::from(headers[23]) << 32;
         // Negative when the total length does not even hold the header.
         let l4_len = i32::from(total_len) - 20;
         match headers[23] {
