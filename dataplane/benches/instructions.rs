@@ -8,7 +8,7 @@ mod support;
 
 use dataplane::types::{ForwardMethod, SchedulerKind};
 use support::rig::{BATCH, Rig};
-use support::scenario::{FORWARDED, MIXED, Scenario};
+use support::scenario::{FORWARDED, MIXED, PINGS, Scenario};
 
 /// Batches that are counted. New flows come in all of them.
 const BATCHES: usize = 64;
@@ -16,7 +16,7 @@ const BATCHES: usize = 64;
 /// What a packet of a flow that is there costs, for the other forwarding methods.
 const BY_METHOD: &[&str] = &["tcp-v4-lru-hit", "udp-v4-lru-diverse", "tcp-v6-lru-hit"];
 const EXITS: &[&str] =
-    &["pass-v4-no-vip", "pass-v6-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip"];
+    &["pass-v4-no-vip", "pass-v6-no-vip", "pass-v4-icmp", PINGS, "pass-non-ip", "drop-non-ip"];
 
 const FLOODS: &[&str] = &["syn-flood", "syn-flood-wrr", "udp-flood-wrr"];
 

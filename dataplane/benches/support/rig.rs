@@ -248,9 +248,9 @@ impl Rig {
         }
     }
 
-    /// Time goes on, so that the next packet of a flow proves it.
-    pub fn later(&mut self) {
-        self.now = self.now.after(2000);
+    /// Time goes on by so many milliseconds.
+    pub fn after(&mut self, ms: u32) {
+        self.now = self.now.after(ms);
     }
 
     /// Removes the flows that match.

@@ -52,6 +52,8 @@ pub struct Scenario {
     pub expect: Expect,
     /// After so many batches the flows that match are removed, outside of what is measured.
     pub reset: Option<(usize, FlowMatch)>,
+    /// How far time goes on between two batches, milliseconds.
+    pub pace: u32,
 }
 
 /// A scenario of the kernel's list that cannot be run.
@@ -92,8 +94,21 @@ pub const FORWARDED: &[&str] = &[
 pub const MIXED: &str = "tcp-v4v6-lru-hit";
 
 /// Those whose packets leave the pipeline early: no forwarding method applies.
-pub const EXITS: &[&str] =
-    &["pass-v4-no-vip", "pass-v6-no-vip", "pass-v4-icmp", "pass-non-ip", "drop-non-ip", "empty"];
+pub const EXITS: &[&str] = &[
+    "pass-v4-no-vip",
+    "pass-v6-no-vip",
+    "pass-v4-icmp",
+    PINGS,
+    "pass-non-ip",
+    "drop-non-ip",
+    "empty",
+];
+
+/// Not one of the kernel's: pings that are more than the slow path is asked to answer.
+pub const PINGS: &str = "drop-v4-icmp";
+
+/// Milliseconds between two batches of pings, in which as many may come again.
+const PING_PACE: u32 = 20;
 
 /// How full the table is, in per cent, when new flows come.
 pub const FULLNESS: &[usize] = &[10, 50, 90];
@@ -110,6 +125,7 @@ impl Scenario {
             flows: Flows::NONE,
             expect,
             reset: None,
+            pace: 0,
         }
     }
 
@@ -197,7 +213,17 @@ impl Scenario {
                 scenario.order = Order::NoVip;
                 scenario
             }
-            "pass-v4-icmp" => new(Template::echo(), Expect::Punted),
+            "pass-v4-icmp" => {
+                let mut scenario = new(Template::echo(), Expect::Punted);
+                scenario.pace = PING_PACE;
+                scenario
+            }
+            PINGS => {
+                let mut scenario = new(Template::echo(), Expect::Dropped(DropReason::RateLimited));
+                // All at once, and many enough that none is left of what may come at once.
+                scenario.ahead = Some(4);
+                scenario
+            }
             "pass-non-ip" => new(Template::ethertype(0x0806), Expect::Punted),
             "drop-non-ip" => {
                 new(Template::ethertype(0x88cc), Expect::Dropped(DropReason::EtherType))
@@ -309,7 +335,7 @@ impl Scenario {
         }
         // What is there has proven itself.
         if let Some(template) = self.before.last() {
-            rig.later();
+            rig.after(2000);
             rig.send(template, &mut Order::Round(self.flows).visits());
         }
         let ahead = self.ahead.map_or(0, |share| (self.setup.capacity / share).div_ceil(BATCH));
@@ -334,7 +360,8 @@ impl Running {
     /// One batch, measured.
     #[inline(always)]
     fn batch(&mut self) -> Duration {
-        let Scenario { template, expect, reset, .. } = &self.scenario;
+        let Scenario { template, expect, reset, pace, .. } = &self.scenario;
+        self.rig.after(*pace);
         self.rig.load(template, &mut self.visits);
         let time = match expect {
             Expect::Nothing => self.rig.timed_empty(),
@@ -351,6 +378,7 @@ impl Running {
 
     /// One batch handled by `run`.
     pub fn batch_by(&mut self, run: impl FnOnce(&mut Rig)) {
+        self.rig.after(self.scenario.pace);
         self.rig.load(&self.scenario.template, &mut self.visits);
         run(&mut self.rig);
     }
