@@ -242,35 +242,51 @@ impl<B: PacketBuf> Pipeline<B> {
                 discarded.push(buf);
                 continue;
             }
-            let kept = match odd >> n & 1 {
-                0 => Some((buf, infos[n])),
+            let (buf, info) = match odd >> n & 1 {
+                0 => (buf, infos[n]),
                 _ => match self.look6(env, mac, buf) {
+                    None => continue,
                     Some(buf) if is_foreign(buf.data(), mac) => {
                         self.stats.dropped(DropReason::EtherType).add(1);
                         discarded.push(buf);
                         continue;
                     }
-                    Some(buf) => match self.classify(env, ingress, mac, buf) {
-                        Some(Classified::Plain(buf, info)) => Some((buf, info)),
-                        Some(Classified::Exception(buf, ip, flow)) => {
-                            if may_go_on(&ip) {
-                                self.go_before(env, ingress, burst, infos);
-                            }
-                            self.exception(env, ingress, buf, &ip, flow);
-                            None
-                        }
-                        None => None,
+                    Some(buf) => match self.sort_one(env, ingress, mac, buf, burst, infos) {
+                        Some(plain) => plain,
+                        None => continue,
                     },
-                    None => None,
                 },
             };
-            if let Some((buf, info)) = kept {
-                infos[burst.len()] = info;
-                burst.push(buf);
-            }
+            infos[burst.len()] = info;
+            burst.push(buf);
         }
         self.pass6(env, ingress, mac);
         env.out.discard(&mut discarded);
+    }
+
+    /// An odd frame that is no plain IPv6 packet: a whole packet to a virtual service comes back,
+    /// all others are dealt with. Before one that may go to a real server goes what is in front of
+    /// it, in `before`.
+    #[inline(never)]
+    fn sort_one<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        mac: Mac,
+        buf: B,
+        before: &mut ArrayVec<B, BURST>,
+        infos: &mut [Info; BURST],
+    ) -> Option<(B, Info)> {
+        match self.classify(env, ingress, mac, buf)? {
+            Classified::Plain(buf, info) => Some((buf, info)),
+            Classified::Exception(buf, ip, flow) => {
+                if may_go_on(&ip) {
+                    self.go_before(env, ingress, before, infos);
+                }
+                self.exception(env, ingress, buf, &ip, flow);
+                None
+            }
+        }
     }
 
     /// Steps two to four for a part of a burst, before what is behind it.
