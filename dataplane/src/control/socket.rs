@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -58,6 +58,10 @@ impl Socket {
     /// dead one has left, and binds. To be called before anything is started that another daemon
     /// may be doing already, and best while there is one thread: for a moment it sets the umask.
     pub fn open(settings: &ServerSettings) -> Result<Socket, ServerError> {
+        // The umask is the whole process's: another one that opens must not make its directory
+        // under it.
+        static UMASK: Mutex<()> = Mutex::new(());
+        let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
         let path = settings.socket.as_path();
         let access =
             Access::new(settings.group.as_deref()).map_err(failed(path, "use its group"))?;
