@@ -95,9 +95,13 @@ impl SlowThread {
             if self.reader.take() {
                 // Next hops that are no longer configured are unset before their slots may be
                 // given to others.
-                self.configure();
+                let changed = self.configure();
                 self.reader.acknowledge();
-                list_at = self.started;
+                // A listing names all neighbors, so one that nothing has changed can wait: the next
+                // change of many in a row would wait for it.
+                if changed {
+                    list_at = self.started;
+                }
             }
             let handled = self.punts();
             let now = Instant::now();
@@ -139,16 +143,18 @@ impl SlowThread {
         Millis(self.started.elapsed().as_millis() as u64)
     }
 
-    fn configure(&mut self) {
+    /// Takes up addresses, ports and next hops; whether any has changed.
+    fn configure(&mut self) -> bool {
         // Nearly all changes, a learned path MTU among them, are none to the slow path.
         let links = &self.reader.current().links;
         if self.links.as_ref().is_some_and(|had| Arc::ptr_eq(had, links) || had == links) {
-            return;
+            return false;
         }
         self.links = Some(Arc::clone(links));
         let now = self.now();
         let mut send = sender(&mut self.channels, &self.stats);
         self.slow.configure(&self.reader.current().links, now, &mut send);
+        true
     }
 
     fn timers(&mut self) {
