@@ -4,6 +4,7 @@
 mod codec;
 mod controller;
 mod edit;
+mod error;
 mod file;
 mod lines;
 mod peer;
