@@ -50,14 +50,13 @@ mod neighbors;
 mod output;
 mod own;
 mod path_mtu;
-mod time;
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
+pub use crate::types::Millis;
 pub use neighbors::{MAX_WAIT, MAX_WAITING, NeighborView};
 pub use path_mtu::{MAX_AGE, MIN_MTU4, PathMtu};
-pub use time::Millis;
 
 use announce::Announcer;
 use dad::Dad;

@@ -1,9 +1,9 @@
-//! Time on the slow path.
+//! Time where there is no packet entry to squeeze it into.
 
 use std::fmt;
 
-/// Milliseconds since the daemon started. Does not wrap, unlike [`crate::types::Tick`]: the slow
-/// path has no packet entry to squeeze it into, and plain order is what its timers are sorted by.
+/// Milliseconds since the daemon started. Does not wrap, unlike [`crate::types::Tick`]: plain order
+/// is what the timers of the slow path and of health checks are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(transparent)]
 pub struct Millis(pub u64);
