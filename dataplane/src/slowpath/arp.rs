@@ -10,9 +10,9 @@
 
 use std::net::IpAddr;
 
-use super::announce::Announcer;
-use super::neighbor::Heard;
+use super::addresses::Addresses;
 use super::neighbors::Neighbors;
+use super::neighbors::state::Heard;
 use super::output::{Context, arp_frame};
 use crate::packet::arp::{Operation, Packet};
 use crate::packet::buf::{BufPool, PacketBuf};
@@ -24,7 +24,7 @@ use crate::types::PortId;
 /// One message. A request that is answered counts as answered, whatever else it taught.
 pub(super) fn receive<B: PacketBuf, P: BufPool<B>>(
     neighbors: &mut Neighbors<B>,
-    announcer: &mut Announcer,
+    addresses: &mut Addresses,
     port: PortId,
     buf: B,
     cx: &mut Context<'_, B, P>,
@@ -35,8 +35,7 @@ pub(super) fn receive<B: PacketBuf, P: BufPool<B>>(
         return Err(DropReason::ArpIgnored);
     };
     let spa = IpAddr::V4(packet.spa);
-    if cx.own.answers_for(port, spa) {
-        announcer.claimed(port, spa, packet.sha, |port, mac| neighbors.with_mac(port, mac), cx);
+    if addresses.used_too(port, spa, packet.sha, |port, mac| neighbors.with_mac(port, mac), cx) {
         return Err(DropReason::ArpConflict);
     }
     let for_us = cx.own.answers_for(port, packet.tpa.into());

@@ -3,7 +3,7 @@
 //! Each takes the time as a parameter. A clock that stands still or goes backwards gives nothing
 //! and takes nothing.
 
-use super::Millis;
+use crate::types::Millis;
 
 /// A token bucket: `per_second` on average, `burst` at once.
 #[derive(Debug)]

@@ -11,7 +11,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv6Addr;
 
-use super::Millis;
 use super::limit::Pace;
 use super::output::Context;
 use crate::packet::buf::{BufPool, PacketBuf};
@@ -19,7 +18,7 @@ use crate::packet::mld::{self, Record};
 use crate::packet::parse6::{self, Ipv6Packet};
 use crate::packet::{ethernet, ipv6};
 use crate::stats::{DropReason, Event};
-use crate::types::{Mac, PortId, Random};
+use crate::types::{Mac, Millis, PortId, Random};
 
 /// How often a change is reported: RFC 3810 9.1, Robustness Variable.
 const ROBUSTNESS: u8 = 2;

@@ -35,21 +35,17 @@
 //! (ICMPv6); 9293 (TCP resets).
 #![forbid(unsafe_code)]
 
-mod announce;
-mod answer;
+mod addresses;
+mod answers;
 mod arp;
-mod conflict;
-mod dad;
-mod icmp;
-mod icmp6;
 mod limit;
 mod mld;
 mod ndp;
-mod neighbor;
 mod neighbors;
 mod output;
 mod own;
 mod path_mtu;
+mod timers;
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -58,10 +54,8 @@ pub use crate::types::Millis;
 pub use neighbors::{MAX_WAIT, MAX_WAITING, NeighborView};
 pub use path_mtu::{MAX_AGE, MIN_MTU4, PathMtu};
 
-use announce::Announcer;
-use dad::Dad;
-use icmp::Icmp;
-use icmp6::Icmp6;
+use addresses::Addresses;
+use answers::{Answers, Problem};
 use mld::Listener;
 use neighbors::Neighbors;
 use output::{Context, Outcome};
@@ -69,8 +63,6 @@ use own::{NotReady, Own};
 use path_mtu::PathMtus;
 
 use crate::packet::buf::{BufPool, PacketBuf};
-use crate::packet::ethernet::{EtherType, Frame};
-use crate::packet::{icmpv4, icmpv6};
 use crate::snapshot::neighbors::{Links, NextHops};
 use crate::stats::{Counts, DropReason, Event, Stats};
 use crate::types::{AddressState, PortId, Punt, PuntReason, Random};
@@ -95,11 +87,9 @@ pub struct SlowPath<B: PacketBuf, P: BufPool<B>> {
     stats: Arc<Stats>,
     own: Own,
     neighbors: Neighbors<B>,
-    announcer: Announcer,
-    dad: Dad,
+    addresses: Addresses,
     listener: Listener,
-    icmp: Icmp,
-    icmp6: Icmp6,
+    answers: Answers,
     path_mtus: PathMtus,
 }
 
@@ -115,18 +105,16 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     /// timers. It is the one writer of `next_hops` and `stats`.
     pub fn new(pool: P, next_hops: Arc<NextHops>, stats: Arc<Stats>, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let icmp = Icmp::new(&mut random);
+        let answers = Answers::new(&mut random);
         let listener = Listener::new(Random::new(random.between(0, u64::MAX)));
         SlowPath {
             pool,
             stats,
             own: Own::default(),
             neighbors: Neighbors::new(next_hops, random),
-            announcer: Announcer::new(),
-            dad: Dad::new(),
+            addresses: Addresses::new(),
             listener,
-            icmp,
-            icmp6: Icmp6::new(),
+            answers,
             path_mtus: PathMtus::default(),
         }
     }
@@ -137,13 +125,12 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     pub fn configure(&mut self, links: &Links, now: Millis, out: &mut impl FnMut(PortId, B)) {
         self.own = Own::of(links, NotReady::new());
         self.path_mtus.configure(&self.own);
-        self.dad.configure(self.own.probed(), now);
-        self.own.set_not_ready(self.dad.not_ready());
+        self.addresses.configure(&mut self.own, now);
         let mut cx = context!(self, now, out);
         // Before the probes, which are answered to a group (RFC 4862 5.4.2).
         self.listener.configure(&cx);
         self.listener.poll(&mut cx);
-        self.announcer.configure(&cx);
+        self.addresses.announce(&cx);
         self.neighbors.configure(&links.neighbors, &mut cx);
         self.poll(now, out);
     }
@@ -151,13 +138,11 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     /// The link of a port came up: probes its IPv6 addresses again, announces the others, tells its
     /// groups, and asks its neighbors.
     pub fn link_up(&mut self, port: PortId, now: Millis, out: &mut impl FnMut(PortId, B)) {
-        self.dad.link_up(port, now);
-        self.own.set_not_ready(self.dad.not_ready());
+        self.addresses.probe_again(port, &mut self.own, now);
         self.listener.report_again(port, now);
         let mut cx = context!(self, now, out);
         self.listener.poll(&mut cx);
-        self.announcer.configure(&cx);
-        self.announcer.link_up(port, now);
+        self.addresses.announce_again(port, &cx);
         self.neighbors.link_up(port, &mut cx);
         self.poll(now, out);
     }
@@ -168,22 +153,19 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.stats.event(Event::SlowPathTaken).add(1);
         let mut cx = context!(self, now, out);
         let cx = &mut cx;
-        let ipv6 = is_ipv6(&buf);
         let outcome = match reason {
             PuntReason::Arp => {
-                arp::receive(&mut self.neighbors, &mut self.announcer, ingress, buf, cx).into()
+                arp::receive(&mut self.neighbors, &mut self.addresses, ingress, buf, cx).into()
             }
             PuntReason::Ndp => {
-                let (neighbors, announcer) = (&mut self.neighbors, &mut self.announcer);
-                let mut parts = ndp::Parts { neighbors, announcer, dad: &mut self.dad };
+                let (neighbors, addresses) = (&mut self.neighbors, &mut self.addresses);
+                let mut parts = ndp::Parts { neighbors, addresses };
                 ndp::receive(&mut parts, ingress, buf, cx).into()
             }
             PuntReason::Mld => self.listener.receive(ingress, &buf, cx).into(),
-            PuntReason::Echo if ipv6 => self.icmp6.echo(ingress, buf, cx).into(),
-            PuntReason::Echo => self.icmp.echo(ingress, buf, cx).into(),
+            PuntReason::Echo => self.answers.echo(ingress, buf, cx).into(),
             PuntReason::IcmpToDirector => {
-                let read = if ipv6 { icmp6::read_message } else { icmp::read_message };
-                let told = read(&buf, &self.own);
+                let told = answers::read_message(&buf, cx.own);
                 if let Ok(Some(found)) = told {
                     self.path_mtus.note(found, now);
                 }
@@ -192,28 +174,16 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
             PuntReason::Resolve { neighbor, port } => {
                 self.neighbors.resolve(neighbor, port, buf, cx)
             }
-            PuntReason::TtlExceeded if ipv6 => {
-                self.icmp6.error(icmpv6::Error::TimeExceeded, ingress, buf, cx).into()
-            }
             PuntReason::TtlExceeded => {
-                self.icmp.error(icmpv4::Error::TimeExceeded, ingress, buf, cx).into()
-            }
-            PuntReason::FragmentationNeeded { mtu } if ipv6 => {
-                let error = icmpv6::Error::PacketTooBig { mtu: mtu.into() };
-                self.icmp6.error(error, ingress, buf, cx).into()
+                self.answers.error(Problem::TimeExceeded, ingress, buf, cx).into()
             }
             PuntReason::FragmentationNeeded { mtu } => {
-                let error = icmpv4::Error::FragmentationNeeded { mtu };
-                self.icmp.error(error, ingress, buf, cx).into()
-            }
-            PuntReason::NoRealServer if ipv6 => {
-                self.icmp6.error(icmpv6::Error::PortUnreachable, ingress, buf, cx).into()
+                self.answers.error(Problem::TooLong { mtu }, ingress, buf, cx).into()
             }
             PuntReason::NoRealServer => {
-                self.icmp.error(icmpv4::Error::PortUnreachable, ingress, buf, cx).into()
+                self.answers.error(Problem::Unserved, ingress, buf, cx).into()
             }
-            PuntReason::TcpReset if ipv6 => self.icmp6.reset(ingress, buf, cx).into(),
-            PuntReason::TcpReset => self.icmp.reset(ingress, buf, cx).into(),
+            PuntReason::TcpReset => self.answers.reset(ingress, buf, cx).into(),
         };
         match outcome {
             Outcome::Done(event) => self.stats.event(event).add(1),
@@ -223,7 +193,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         self.neighbors.poll(cx);
         if reason == PuntReason::Ndp {
             // An address may be another's by now.
-            self.own.set_not_ready(self.dad.not_ready());
+            self.addresses.tell(&mut self.own);
         }
         self.count_waiting();
     }
@@ -232,13 +202,13 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     /// MTUs. To be called at [`SlowPath::next_deadline`]; early or late does no harm.
     pub fn poll(&mut self, now: Millis, out: &mut impl FnMut(PortId, B)) {
         let mut cx = context!(self, now, out);
-        if self.dad.poll(&mut cx) {
+        if self.addresses.poll_probes(&mut cx) {
             self.addresses_ready(now, out);
         }
         let mut cx = context!(self, now, out);
         self.listener.poll(&mut cx);
         self.neighbors.poll(&mut cx);
-        self.announcer.poll(&mut cx);
+        self.addresses.poll_announcements(&mut cx);
         self.path_mtus.poll(now);
         self.count_waiting();
     }
@@ -247,11 +217,11 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     /// that had no address to tell them from, and neighbors asked that could not be.
     fn addresses_ready(&mut self, now: Millis, out: &mut impl FnMut(PortId, B)) {
         let had = self.own.link_locals();
-        self.own.set_not_ready(self.dad.not_ready());
+        self.addresses.tell(&mut self.own);
         for port in self.own.link_locals().difference(&had) {
             self.listener.report_again(*port, now);
         }
-        self.announcer.configure(&context!(self, now, out));
+        self.addresses.announce(&context!(self, now, out));
         self.neighbors.addresses_ready(&mut context!(self, now, out));
     }
 
@@ -259,8 +229,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     pub fn next_deadline(&self) -> Option<Millis> {
         let parts = [
             self.neighbors.next_deadline(),
-            self.announcer.next_deadline(),
-            self.dad.next_deadline(),
+            self.addresses.next_deadline(),
             self.listener.next_deadline(),
             self.path_mtus.next_deadline(),
         ];
@@ -270,7 +239,7 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     /// The IPv6 addresses of all ports, by port.
     pub fn addresses(&self) -> Vec<AddressView> {
         let view = |((port, address), state)| AddressView { port, address, state };
-        self.dad.all().map(view).collect()
+        self.addresses.all().map(view).collect()
     }
 
     /// All neighbors, by slot.
@@ -298,10 +267,6 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
     fn count_waiting(&self) {
         self.stats.event(Event::NeighborWaiting).set(self.neighbors.waiting() as u64);
     }
-}
-
-fn is_ipv6(buf: &impl PacketBuf) -> bool {
-    Frame::new(buf.data()).is_ok_and(|frame| frame.ethertype() == EtherType::IPV6)
 }
 
 /// Whether every punted packet has exactly one outcome: the module's invariant, for the slow

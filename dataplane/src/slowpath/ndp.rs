@@ -13,10 +13,9 @@
 
 use std::net::IpAddr;
 
-use super::announce::Announcer;
-use super::dad::Dad;
-use super::neighbor::{Advertised, Heard};
+use super::addresses::Addresses;
 use super::neighbors::Neighbors;
+use super::neighbors::state::{Advertised, Heard};
 use super::output::Context;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{EtherType, Frame};
@@ -28,8 +27,7 @@ use crate::types::{Mac, PortId};
 /// The parts that a message may concern.
 pub(super) struct Parts<'a, B> {
     pub(super) neighbors: &'a mut Neighbors<B>,
-    pub(super) announcer: &'a mut Announcer,
-    pub(super) dad: &'a mut Dad,
+    pub(super) addresses: &'a mut Addresses,
 }
 
 /// One message. A solicitation that is answered counts as answered, whatever else it taught.
@@ -70,13 +68,13 @@ fn solicited<B: PacketBuf, P: BufPool<B>>(
     let target = IpAddr::V6(message.target);
     if message.is_duplicate_probe() {
         // RFC 4862 5.4.3: two want the address, and neither is to have it.
-        if parts.dad.conflict(port, message.target, sender, cx) {
+        if parts.addresses.probed_too(port, message.target, sender, cx) {
             return Err(DropReason::NdpConflict);
         }
     } else {
         let src = IpAddr::V6(message.src);
-        if cx.own.is_vip(src) || cx.own.is_ports(port, src) {
-            return Err(used_by_another(parts, port, src, sender, cx));
+        if used_too(parts, port, src, sender, cx) {
+            return Err(DropReason::NdpConflict);
         }
         // RFC 4861 7.2.3: the sender's address is taken for what it says, by the one that is asked.
         if let Some(told) = told.filter(|_| cx.own.answers_for(port, target)) {
@@ -104,32 +102,28 @@ fn advertised<B: PacketBuf, P: BufPool<B>>(
     cx: &mut Context<'_, B, P>,
 ) -> Result<Event, DropReason> {
     // RFC 4862 5.4.4: it has what we are about to take.
-    if parts.dad.conflict(port, message.target, sender, cx) {
+    if parts.addresses.probed_too(port, message.target, sender, cx) {
         return Err(DropReason::NdpConflict);
     }
     for address in [message.target, message.src].map(IpAddr::V6) {
-        if cx.own.is_vip(address) || cx.own.is_ports(port, address) {
-            return Err(used_by_another(parts, port, address, sender, cx));
+        if used_too(parts, port, address, sender, cx) {
+            return Err(DropReason::NdpConflict);
         }
     }
     let taught = parts.neighbors.advertised(port, message.target, what, cx);
     if taught { Ok(Event::NdpLearned) } else { Err(DropReason::NdpIgnored) }
 }
 
-/// Another station uses `address`, which is ours: defended if it is in use here.
-fn used_by_another<B: PacketBuf, P: BufPool<B>>(
+/// Whether `address`, which another station uses, is ours.
+fn used_too<B: PacketBuf, P: BufPool<B>>(
     parts: &mut Parts<'_, B>,
     port: PortId,
     address: IpAddr,
     mac: Mac,
     cx: &mut Context<'_, B, P>,
-) -> DropReason {
-    if cx.own.answers_for(port, address) {
-        let neighbors = &*parts.neighbors;
-        let neighbor = |port, mac| neighbors.with_mac(port, mac);
-        parts.announcer.claimed(port, address, mac, neighbor, cx);
-    }
-    DropReason::NdpConflict
+) -> bool {
+    let neighbors = &*parts.neighbors;
+    parts.addresses.used_too(port, address, mac, |port, mac| neighbors.with_mac(port, mac), cx)
 }
 
 /// The message in a frame, with the frame's source, when it is one that a station may send.

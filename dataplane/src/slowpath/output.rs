@@ -1,12 +1,11 @@
 //! What every part of the slow path works with during one call: the time, the buffers, the exit.
 
-use super::Millis;
 use super::own::Own;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::MIN_FRAME_LEN;
 use crate::packet::{arp, ndp};
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{Mac, PortId};
+use crate::types::{Mac, Millis, PortId};
 
 /// The end of one punted packet. [`super::SlowPath::punt`] counts it, and nobody else does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

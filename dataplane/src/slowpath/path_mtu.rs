@@ -15,9 +15,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::Millis;
 use super::own::Own;
 use crate::packet::ipv6::{self, next};
+use crate::types::Millis;
 
 /// How long a path MTU is gone by after it was last told, in milliseconds (RFC 1191 6.3, RFC 8201
 /// 4: ten minutes), up to the next whole minute: what was told in one minute is forgotten at once,

@@ -7,9 +7,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Millis;
-use super::limit::{Gate, TokenBucket};
-use crate::types::Mac;
+use crate::slowpath::limit::{Gate, TokenBucket};
+use crate::types::{Mac, Millis};
 
 /// Between two warnings about one address, in milliseconds.
 const WARN_INTERVAL: u64 = 60_000;

@@ -1,10 +1,10 @@
-//! What answers to IPv4 and IPv6 packets have in common: where they go, and how many there may be.
+//! How an answer leaves: where it goes, and how many there may be.
 
-use super::limit::TokenBucket;
-use super::output::Context;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::checksum;
 use crate::packet::ethernet::{self, EtherType};
+use crate::slowpath::limit::TokenBucket;
+use crate::slowpath::output::Context;
 use crate::stats::DropReason;
 use crate::types::{Mac, PortId};
 

@@ -12,18 +12,18 @@
 //! - Link-local addresses are probed as others are. One that is another station's is not used, but
 //!   IPv6 goes on (RFC 4862 5.4.5 "SHOULD" disable it): configured addresses may do without.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
-use super::Millis;
-use super::limit::Pace;
-use super::neighbor::RETRANS_TIMER;
-use super::output::Context;
-use super::own::NotReady;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ndp::Message;
+use crate::slowpath::limit::Pace;
+use crate::slowpath::neighbors::state::RETRANS_TIMER;
+use crate::slowpath::output::Context;
+use crate::slowpath::own::NotReady;
+use crate::slowpath::timers::Timers;
 use crate::stats::Event;
-use crate::types::{AddressState, Mac, PortId};
+use crate::types::{AddressState, Mac, Millis, PortId};
 
 /// RFC 4862 5.1, DupAddrDetectTransmits.
 const TRANSMITS: u8 = 1;
@@ -39,24 +39,23 @@ struct Probed {
     mac: Mac,
     state: AddressState,
     left: u8,
-    due: Option<Millis>,
 }
 
 /// The IPv6 addresses of ports. Their number is bounded by the configuration.
 #[derive(Debug)]
 pub(super) struct Dad {
     known: BTreeMap<Key, Probed>,
-    due: BTreeSet<(Millis, Key)>,
+    timers: Timers<Key>,
     pace: Pace,
 }
 
 impl Dad {
     pub(super) fn new() -> Dad {
-        Dad { known: BTreeMap::new(), due: BTreeSet::new(), pace: Pace::new() }
+        Dad { known: BTreeMap::new(), timers: Timers::new(), pace: Pace::new() }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        self.due.first().map(|(due, _)| self.pace.opens(*due))
+        self.timers.first().map(|due| self.pace.opens(due))
     }
 
     /// All addresses with their states.
@@ -74,9 +73,8 @@ impl Dad {
     pub(super) fn configure(&mut self, wanted: BTreeMap<Key, Mac>, now: Millis) {
         let gone: Vec<_> = self.known.keys().filter(|k| !wanted.contains_key(k)).copied().collect();
         for key in gone {
-            if let Some(old) = self.known.remove(&key) {
-                self.disarm(old.due, key);
-            }
+            self.known.remove(&key);
+            self.timers.set(key, None);
         }
         for (key, mac) in wanted {
             let stays = |old: &Probed| old.mac == mac && old.state != AddressState::Duplicate;
@@ -96,33 +94,20 @@ impl Dad {
     }
 
     fn start(&mut self, key: Key, mac: Mac, now: Millis) {
-        let due = Some(now);
-        let new = Probed { mac, state: AddressState::Tentative, left: TRANSMITS, due };
-        if let Some(old) = self.known.insert(key, new) {
-            self.disarm(old.due, key);
-        }
-        self.due.insert((now, key));
-    }
-
-    fn disarm(&mut self, due: Option<Millis>, key: Key) {
-        if let Some(due) = due {
-            self.due.remove(&(due, key));
-        }
+        self.known.insert(key, Probed { mac, state: AddressState::Tentative, left: TRANSMITS });
+        self.timers.set(key, Some(now));
     }
 
     /// Sends the probes that are due. Whether an address became ready.
     pub(super) fn poll<B: PacketBuf, P: BufPool<B>>(&mut self, cx: &mut Context<'_, B, P>) -> bool {
         let mut changed = false;
-        while let Some(&(due, key)) = self.due.first() {
-            if due > cx.now || !self.pace.is_open(cx.now) {
-                break;
-            }
-            self.due.remove(&(due, key));
+        while self.pace.is_open(cx.now) {
+            let Some(key) = self.timers.take_due(cx.now) else { break };
             let Some(probed) = self.known.get_mut(&key) else { continue };
             if probed.state == AddressState::Duplicate {
                 (probed.state, probed.left) = (AddressState::Tentative, TRANSMITS);
             }
-            probed.due = if probed.left == 0 {
+            let due = if probed.left == 0 {
                 probed.state = AddressState::Ready;
                 changed = true;
                 None
@@ -133,7 +118,7 @@ impl Dad {
             } else {
                 Some(cx.now.after(NO_BUFFER_RETRY))
             };
-            self.due.extend(probed.due.map(|due| (due, key)));
+            self.timers.set(key, due);
         }
         changed
     }
@@ -151,10 +136,7 @@ impl Dad {
         let tentative = |probed: &&mut Probed| probed.state == AddressState::Tentative;
         let Some(probed) = self.known.get_mut(&key).filter(tentative) else { return false };
         probed.state = AddressState::Duplicate;
-        let retry = cx.now.after(DUPLICATE_RETRY);
-        let due = probed.due.replace(retry);
-        self.disarm(due, key);
-        self.due.insert((retry, key));
+        self.timers.set(key, Some(cx.now.after(DUPLICATE_RETRY)));
         cx.stats.event(Event::DadConflicts).add(1);
         log::error!(
             "address {address} of port {} is in use by {mac}: it is not used until that one is gone",
@@ -184,9 +166,8 @@ mod tests {
             (AddressState::Ready, Mac([4; 6]), true),
         ] {
             let probed = dad.known.get_mut(&KEY).unwrap();
-            let due = probed.due.take();
             probed.state = state;
-            dad.disarm(due, KEY);
+            dad.timers.set(KEY, None);
             dad.configure(wanted(mac), Millis(9));
             assert_eq!(dad.next_deadline(), restarts.then_some(Millis(9)), "{state}");
         }

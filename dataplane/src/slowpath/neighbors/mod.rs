@@ -3,22 +3,25 @@
 //! The table holds what the configuration needs and nothing else: no message from the wire adds
 //! an entry, so it cannot be filled from outside.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+pub(super) mod state;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::Millis;
 use super::limit::{Gate, News, Pace};
-use super::neighbor::{Advertised, Ask, Heard, Neighbor};
 use super::output::{Context, Outcome};
 use super::own::Source;
+use super::timers::Timers;
+use state::{Advertised, Ask, Heard, Neighbor};
+
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::{arp, ethernet, ndp};
 use crate::snapshot::neighbors::{NeighborSpec, NextHop, NextHops};
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{Mac, NeighborId, NeighborState, PortId, Random};
+use crate::types::{Mac, Millis, NeighborId, NeighborState, PortId, Random};
 
 /// Packets that wait for one neighbor at most. RFC 1122 2.3.2.2 asks for one, the latest.
 pub const MAX_WAITING: usize = 3;
@@ -61,7 +64,6 @@ struct Entry<B> {
     published: Option<NextHop>,
     /// The last address that worked, to tell a change.
     last_mac: Option<Mac>,
-    armed: Option<Millis>,
 }
 
 impl<B> Entry<B> {
@@ -73,7 +75,6 @@ impl<B> Entry<B> {
             waiting: ArrayVec::new(),
             published: None,
             last_mac: None,
-            armed: None,
         }
     }
 
@@ -91,7 +92,7 @@ impl<B> Entry<B> {
 pub(super) struct Neighbors<B> {
     entries: BTreeMap<NeighborId, Entry<B>>,
     by_address: HashMap<(PortId, IpAddr), NeighborId>,
-    timers: BTreeSet<(Millis, NeighborId)>,
+    timers: Timers<NeighborId>,
     next_hops: Arc<NextHops>,
     random: Random,
     pace: Pace,
@@ -105,7 +106,7 @@ impl<B: PacketBuf> Neighbors<B> {
         Neighbors {
             entries: BTreeMap::new(),
             by_address: HashMap::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::new(),
             next_hops,
             random,
             pace: Pace::new(),
@@ -140,7 +141,7 @@ impl<B: PacketBuf> Neighbors<B> {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        self.timers.first().map(|(due, _)| self.pace.opens(*due))
+        self.timers.first().map(|due| self.pace.opens(due))
     }
 
     /// Takes up a new set of next hops. Those that stay keep their state.
@@ -182,9 +183,7 @@ impl<B: PacketBuf> Neighbors<B> {
         if self.by_address.get(&(entry.port, entry.address)) == Some(&id) {
             self.by_address.remove(&(entry.port, entry.address));
         }
-        if let Some(armed) = entry.armed {
-            self.timers.remove(&(armed, id));
-        }
+        self.timers.set(id, None);
         self.waiting -= drop_all(&mut entry, DropReason::NeighborUnresolved, cx.stats);
         // The slot may come to stand for another neighbor.
         self.next_hops.set(id, NextHop::Unknown);
@@ -302,10 +301,8 @@ impl<B: PacketBuf> Neighbors<B> {
 
     /// Takes the steps that are due.
     pub(super) fn poll<P: BufPool<B>>(&mut self, cx: &mut Context<'_, B, P>) {
-        while let Some(&(due, id)) = self.timers.first() {
-            if due > cx.now || !self.pace.is_open(cx.now) {
-                return;
-            }
+        while self.pace.is_open(cx.now) {
+            let Some(id) = self.timers.take_due(cx.now) else { return };
             self.fire(id, cx);
             self.settle(id, cx);
         }
@@ -359,14 +356,7 @@ impl<B: PacketBuf> Neighbors<B> {
         }
         self.waiting -= before - entry.waiting.len();
 
-        let deadline = entry.deadline();
-        if entry.armed != deadline {
-            if let Some(armed) = entry.armed {
-                self.timers.remove(&(armed, id));
-            }
-            self.timers.extend(deadline.map(|due| (due, id)));
-            entry.armed = deadline;
-        }
+        self.timers.set(id, entry.deadline());
     }
 
     /// Drops every waiting packet.

@@ -8,16 +8,16 @@
 //! (MAX_NEIGHBOR_ADVERTISEMENT), RETRANS_TIMER apart, to all nodes. The advertisement's source is
 //! the address itself: a real server may not know any other of the director's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::Millis;
 use super::conflict::{Conflict, Station, Warnings};
-use super::limit::{Gate, Pace};
-use super::output::Context;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::{arp, ndp};
-use crate::types::{Mac, PortId};
+use crate::slowpath::limit::{Gate, Pace};
+use crate::slowpath::output::Context;
+use crate::slowpath::timers::Timers;
+use crate::types::{Mac, Millis, PortId};
 
 /// How often an address is announced.
 const ANNOUNCE_NUM: u8 = 3;
@@ -32,7 +32,6 @@ type Key = (PortId, IpAddr);
 struct Announced {
     mac: Mac,
     left: u8,
-    due: Millis,
 }
 
 #[derive(Debug)]
@@ -46,7 +45,7 @@ struct Claim {
 #[derive(Debug)]
 pub(super) struct Announcer {
     known: BTreeMap<Key, Announced>,
-    due: BTreeSet<(Millis, Key)>,
+    timers: Timers<Key>,
     claims: BTreeMap<Key, Claim>,
     warnings: Warnings,
     pace: Pace,
@@ -56,7 +55,7 @@ impl Announcer {
     pub(super) fn new() -> Announcer {
         Announcer {
             known: BTreeMap::new(),
-            due: BTreeSet::new(),
+            timers: Timers::new(),
             claims: BTreeMap::new(),
             warnings: Warnings::new(),
             pace: Pace::new(),
@@ -64,7 +63,7 @@ impl Announcer {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        self.due.first().map(|(due, _)| self.pace.opens(*due))
+        self.timers.first().map(|due| self.pace.opens(due))
     }
 
     /// Takes up what `cx.own` announces; new addresses, and those of a port whose Ethernet address
@@ -74,9 +73,8 @@ impl Announcer {
         self.claims.retain(|(port, address), _| cx.own.answers_for(*port, *address));
         let gone: Vec<_> = self.known.keys().filter(|k| !wanted.contains_key(k)).copied().collect();
         for key in gone {
-            if let Some(old) = self.known.remove(&key) {
-                self.due.remove(&(old.due, key));
-            }
+            self.known.remove(&key);
+            self.timers.set(key, None);
         }
         for (key, mac) in wanted {
             if self.known.get(&key).is_none_or(|old| old.mac != mac) {
@@ -95,28 +93,21 @@ impl Announcer {
     }
 
     fn start(&mut self, key: Key, mac: Mac, now: Millis) {
-        let new = Announced { mac, left: ANNOUNCE_NUM, due: now };
-        if let Some(old) = self.known.insert(key, new) {
-            self.due.remove(&(old.due, key));
-        }
-        self.due.insert((now, key));
+        self.known.insert(key, Announced { mac, left: ANNOUNCE_NUM });
+        self.timers.set(key, Some(now));
     }
 
     /// Sends the announcements that are due, as many as the pace allows.
     pub(super) fn poll<B: PacketBuf, P: BufPool<B>>(&mut self, cx: &mut Context<'_, B, P>) {
-        while let Some(&(due, key)) = self.due.first() {
-            if due > cx.now || !self.pace.is_open(cx.now) {
-                return;
-            }
-            self.due.remove(&(due, key));
+        while self.pace.is_open(cx.now) {
+            let Some(key) = self.timers.take_due(cx.now) else { return };
             self.pace.count();
             let Some(entry) = self.known.get_mut(&key) else { continue };
             // One that finds no buffer is lost; that is what the repetitions are for.
             announce(key, entry.mac, cx);
             entry.left = entry.left.saturating_sub(1);
             if entry.left > 0 {
-                entry.due = cx.now.after(ANNOUNCE_INTERVAL);
-                self.due.insert((entry.due, key));
+                self.timers.set(key, Some(cx.now.after(ANNOUNCE_INTERVAL)));
             }
         }
     }

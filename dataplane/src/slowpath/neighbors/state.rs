@@ -16,15 +16,14 @@
 //! - An advertisement whose solicited flag is set confirms only what was asked: one that comes
 //!   unasked counts as unsolicited. RFC 4861 7.2.5 believes the flag alone.
 
-use super::Millis;
 use crate::snapshot::neighbors::NextHop;
-use crate::types::{Mac, NeighborState, Random};
+use crate::types::{Mac, Millis, NeighborState, Random};
 
 /// RFC 4861 10, REACHABLE_TIME: 30 s times a random factor between MIN_RANDOM_FACTOR 0.5 and
 /// MAX_RANDOM_FACTOR 1.5, in milliseconds.
 pub(super) const REACHABLE_TIME: (u64, u64) = (15_000, 45_000);
 /// RFC 4861 10, RETRANS_TIMER, in milliseconds.
-pub(super) const RETRANS_TIMER: u64 = 1_000;
+pub(crate) const RETRANS_TIMER: u64 = 1_000;
 /// RFC 4861 10, MAX_MULTICAST_SOLICIT (ARP: broadcast).
 pub(super) const MAX_MULTICAST_SOLICIT: u8 = 3;
 /// RFC 4861 10, MAX_UNICAST_SOLICIT.
@@ -48,7 +47,7 @@ pub(super) enum Ask {
 
 /// How a neighbor's address was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// In a reply to us.
     Answer,
     /// In something else it sent.
@@ -60,13 +59,13 @@ pub(super) enum Heard {
 
 /// What a neighbor advertisement says (RFC 4861 4.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Advertised {
+pub(crate) struct Advertised {
     /// Target link-layer address.
-    pub(super) mac: Option<Mac>,
+    pub(crate) mac: Option<Mac>,
     /// It answers a solicitation.
-    pub(super) solicited: bool,
+    pub(crate) solicited: bool,
     /// What was known is to be overwritten.
-    pub(super) overrides: bool,
+    pub(crate) overrides: bool,
 }
 
 /// One next hop.
