@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dataplane::flow::{Event, Flags, Lookup, Seed, Shard, State};
+use dataplane::flow::{Event, Flags, Lookup, Shard, State};
+use dataplane::hash::Seed;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 
 const BURST: usize = 32;

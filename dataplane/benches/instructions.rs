@@ -6,7 +6,7 @@
 
 mod support;
 
-use dataplane::types::{ForwardMethod, SchedulerKind};
+use dataplane::vocabulary::{ForwardMethod, SchedulerKind};
 use support::rig::{BATCH, Rig};
 use support::scenario::{FORWARDED, MIXED, PINGS, Scenario};
 

@@ -14,7 +14,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use dataplane::dpdk::{Eal, HashKey, HashTable};
-use dataplane::flow::{Event, Flags, Lookup, Passed, Seed, Shard, State};
+use dataplane::flow::{Event, Flags, Lookup, Passed, Shard, State};
+use dataplane::hash::Seed;
 use dataplane::packet::fast::Head;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 

@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use dataplane::schedule::{Cursor, Load, Member, Options, Scheduler};
-use dataplane::types::{FlowKey, Protocol, SchedulerKind};
+use dataplane::types::{FlowKey, Protocol};
+use dataplane::vocabulary::SchedulerKind;
 
 fn members(count: u32, weight: impl Fn(u32) -> u32) -> Vec<Member> {
     let address = |i| Ipv4Addr::from(0x0a00_0001 + i);

@@ -13,7 +13,8 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use dataplane::types::{ForwardMethod, Protocol, SchedulerKind};
+use dataplane::types::Protocol;
+use dataplane::vocabulary::{ForwardMethod, SchedulerKind};
 use support::scenario::{EXITS, FORWARDED, FULLNESS, MIXED, NOT_BUILT, Running, Scenario};
 
 /// Measures one scenario; it is set up when criterion gets to it, not when it is filtered out.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use dataplane::dpdk::{Eal, Mempool, launch};
 use dataplane::pipeline::BURST;
 use dataplane::stats::Event;
-use dataplane::types::ForwardMethod;
+use dataplane::vocabulary::ForwardMethod;
 use dataplane::worker::Clock;
 use support::mbufs::{Burst, Shunt, Source};
 use support::rig::{Director, Setup};

@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod flow;
 pub mod forward;
+pub mod hash;
 pub mod packet;
 pub mod persist;
 pub mod pipeline;
@@ -21,6 +22,7 @@ pub mod slowpath;
 pub mod snapshot;
 pub mod stats;
 pub mod types;
+pub mod vocabulary;
 
 #[cfg(feature = "dpdk")]
 pub mod daemon;

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 
 use control_support::{Fixture, TEXT};
-use dataplane::types::{ForwardMethod, SchedulerKind};
+use dataplane::vocabulary::{ForwardMethod, SchedulerKind};
 
 const SHUNT: &str = env!("CARGO_BIN_EXE_shunt");
 

@@ -9,9 +9,8 @@ use dataplane::config::{
     Action, Config, DEFAULT_HASH_KEY, Gre, Neighbor, Port, Real, Service, default_forward,
     default_scheduler, default_weight,
 };
-use dataplane::types::{
-    ForwardMethod, IdleMode, Mac, Netmask, NoServer, Protocol, SchedulerFlags, SchedulerKind,
-};
+use dataplane::types::{Mac, Netmask, Protocol};
+use dataplane::vocabulary::{ForwardMethod, IdleMode, NoServer, SchedulerFlags, SchedulerKind};
 use proptest::prelude::*;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");

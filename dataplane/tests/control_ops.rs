@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use control_support::{Client, Fixture, TEXT};
 use dataplane::control::Rates;
 use dataplane::control::plane::ApplyError;
-use dataplane::types::{ForwardMethod, Netmask, SchedulerKind};
+use dataplane::types::Netmask;
+use dataplane::vocabulary::{ForwardMethod, SchedulerKind};
 use serde_json::json;
 
 #[test]

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dataplane::dpdk::{self, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue};
-use dataplane::flow::{Event as FlowEvent, Seed, Shard, Shard6};
+use dataplane::flow::{Event as FlowEvent, Shard, Shard6};
+use dataplane::hash::Seed;
 use dataplane::packet::arp;
 use dataplane::packet::buf::{BufPool, PacketBuf};
 use dataplane::packet::build::Build;
@@ -29,9 +30,10 @@ use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
 use dataplane::snapshot::{Named, Snapshot};
 use dataplane::stats::{DropReason, Event, Stats};
 use dataplane::types::{
-    AnyFlowKey, FlowKey, ForwardMethod, IdleMode, Mac, PortId, Protocol, Punt, PuntReason, RealId,
-    SchedulerKind, ServiceKey, Tick, WorkerId,
+    AnyFlowKey, FlowKey, Mac, PortId, Protocol, Punt, PuntReason, RealId, ServiceKey, Tick,
+    WorkerId,
 };
+use dataplane::vocabulary::{ForwardMethod, IdleMode, SchedulerKind};
 use dataplane::worker::{Channels, Clock, SlowEnd, Worker};
 
 const PORT: Mac = Mac([2, 0, 0, 0, 0, 1]);

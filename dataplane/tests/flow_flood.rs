@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use dataplane::flow::{
-    Cause, Event, Flags, FlowRef, Inserted, Key, Lookup, Seed, Shard, Shard6, State, Table,
-    Transition,
+    Cause, Event, Flags, FlowRef, Inserted, Key, Lookup, Shard, Shard6, State, Table, Transition,
 };
+use dataplane::hash::Seed;
 use dataplane::types::{FlowKey, FlowKey6, Protocol, RealId, Tick};
 
 const NOW: Tick = Tick(u32::MAX - 20_000);

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 
 use dataplane::flow::{
-    Cause, Event, Flags, Flow, Key, Lookup, Packed, Passed, Removed, Seed, State, Swept, Table,
-    Timeouts, Transition,
+    Cause, Event, Flags, Flow, Key, Lookup, Packed, Passed, Removed, State, Swept, Table, Timeouts,
+    Transition,
 };
+use dataplane::hash::Seed;
 use dataplane::types::{FlowKey, FlowKey6, Protocol, RealId, Tick};
 use proptest::prelude::*;
 

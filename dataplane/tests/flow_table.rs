@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use dataplane::flow::{
     Cause, Event, Flags, Flow, FlowRef, Inserted, Key, Lookup, NewShardError, Packed, Removed,
-    Seed, Shard, State, Table, Timeouts, Transition,
+    Shard, State, Table, Timeouts, Transition,
 };
+use dataplane::hash::Seed;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 
 const NOW: Tick = Tick(1_000_000);

@@ -2,7 +2,8 @@
 //! each by its own packets only.
 #![allow(clippy::unwrap_used)]
 
-use dataplane::flow::{Event, Flags, Passed, Seed, Shard, State, Transition};
+use dataplane::flow::{Event, Flags, Passed, Shard, State, Transition};
+use dataplane::hash::Seed;
 use dataplane::packet::fast::Head;
 use dataplane::packet::tcp;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};

@@ -11,7 +11,8 @@ use std::cell::Cell;
 use std::net::Ipv4Addr;
 
 use dataplane::schedule::{Cursor, Load, Loads, Member, Options, Scheduler, Thresholds};
-use dataplane::types::{FlowKey, Protocol, SchedulerKind, Tick};
+use dataplane::types::{FlowKey, Protocol, Tick};
+use dataplane::vocabulary::SchedulerKind;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -7,7 +7,8 @@ use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane::schedule::{Cursor, HashKey, Load, Member, Options, Scheduler};
-use dataplane::types::{FlowKey, FlowKey6, Protocol, SchedulerKind};
+use dataplane::types::{FlowKey, FlowKey6, Protocol};
+use dataplane::vocabulary::SchedulerKind;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use siphasher::sip::SipHasher24;

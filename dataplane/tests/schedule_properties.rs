@@ -3,10 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use dataplane::hash::Random;
 use dataplane::schedule::{
     BuildError, Cursor, HashKey, Load, MAX_MAGLEV_SIZE, Member, Options, Scheduler,
 };
-use dataplane::types::{FlowKey, Protocol, Random, SchedulerKind, WorkerId};
+use dataplane::types::{FlowKey, Protocol, WorkerId};
+use dataplane::vocabulary::SchedulerKind;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -4,8 +4,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dataplane::hash::Random;
 use dataplane::schedule::{Cursor, Load, Loads, Member, Options, Scheduler};
-use dataplane::types::{FlowKey, Protocol, Random, SchedulerKind, WorkerId};
+use dataplane::types::{FlowKey, Protocol, WorkerId};
+use dataplane::vocabulary::SchedulerKind;
 
 const PICKS: u32 = 200_000;
 

@@ -8,7 +8,8 @@ use dataplane::packet::arp::{Operation, Packet};
 use dataplane::packet::build::Build;
 use dataplane::snapshot::neighbors::Links;
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{Mac, NeighborState, PortId, PuntReason};
+use dataplane::types::{Mac, PortId, PuntReason};
+use dataplane::vocabulary::NeighborState;
 use etherparse::{EtherType as WireType, NetSlice, SlicedPacket};
 use slowpath_common::*;
 

@@ -6,7 +6,8 @@ use dataplane::packet::ipv6;
 use dataplane::packet::ndp::Message;
 use dataplane::snapshot::neighbors::Links;
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{AddressState, Mac, NeighborState, PuntReason};
+use dataplane::types::{Mac, PuntReason};
+use dataplane::vocabulary::{AddressState, NeighborState};
 use slowpath_common::six::*;
 use slowpath_common::*;
 

@@ -11,7 +11,8 @@ use dataplane::packet::ndp::{Body, Message};
 use dataplane::slowpath::MAX_WAIT;
 use dataplane::snapshot::neighbors::{Links, NeighborSpec, NextHop};
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{Mac, NeighborId, NeighborState, PortId, PuntReason};
+use dataplane::types::{Mac, NeighborId, PortId, PuntReason};
+use dataplane::vocabulary::NeighborState;
 use slowpath_common::six::*;
 use slowpath_common::*;
 

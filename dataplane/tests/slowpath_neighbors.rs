@@ -8,7 +8,8 @@ use dataplane::packet::arp::Packet;
 use dataplane::slowpath::{MAX_WAIT, MAX_WAITING, Millis};
 use dataplane::snapshot::neighbors::{Links, NeighborSpec, NextHop};
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{Mac, NeighborId, NeighborState, PuntReason};
+use dataplane::types::{Mac, NeighborId, PuntReason};
+use dataplane::vocabulary::NeighborState;
 use slowpath_common::*;
 
 const STATIC_MAC: Mac = Mac([2, 0, 0, 0, 5, 5]);

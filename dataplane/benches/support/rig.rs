@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use dataplane::flow::{Seed, Shard, Shard6};
+use dataplane::flow::{Shard, Shard6};
+use dataplane::hash::Seed;
 use dataplane::packet::buf::PacketBuf;
 use dataplane::persist::AllTemplates;
 use dataplane::pipeline::{
@@ -17,9 +18,8 @@ use dataplane::snapshot::compile::{Compiler, Limits};
 use dataplane::snapshot::neighbors::{NextHop, NextHops};
 use dataplane::snapshot::spec::{GreSpec, PortSpec, RealSpec, ServiceSpec, Spec};
 use dataplane::stats::{Counts, Stats};
-use dataplane::types::{
-    ForwardMethod, Mac, PortId, Protocol, Punt, SchedulerKind, ServiceKey, Tick, WorkerId,
-};
+use dataplane::types::{Mac, PortId, Protocol, Punt, ServiceKey, Tick, WorkerId};
+use dataplane::vocabulary::{ForwardMethod, SchedulerKind};
 
 use super::buffer::{Buf, NoPool, Slab};
 use super::traffic::{PORT_MAC, Template, Visits, vip, vip_port, vip6};

@@ -9,7 +9,8 @@ use std::time::Duration;
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::FlowMatch;
 use dataplane::stats::{Counts, DropReason, Event};
-use dataplane::types::{ForwardMethod, Protocol, SchedulerKind};
+use dataplane::types::Protocol;
+use dataplane::vocabulary::{ForwardMethod, SchedulerKind};
 
 use super::rig::{BATCH, Rig, Setup};
 use super::traffic::{Flows, Order, STRANGER, Template, Visits};

@@ -11,9 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{DEFAULT_SOCKET, Gre, Text};
 use crate::control::plane::FlowFilter;
 use crate::control::protocol::{ServiceRef, ServiceSelect};
-use crate::types::{
-    ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress,
-};
+use crate::types::{Netmask, Protocol, ServiceAddress};
+use crate::vocabulary::{ForwardMethod, SchedulerFlags, SchedulerKind};
 
 /// Controls Shunt, a layer-4 load balancer for direct server return.
 ///

@@ -12,7 +12,7 @@ use crate::config::{Change, Config, ConfigError, read};
 use crate::control::protocol::{
     Applied, Checked, ConfigSource, NoArguments, Request, SavedFile, Shown,
 };
-use crate::types::clip;
+use crate::vocabulary::clip;
 
 /// Longest name of a file that is sent with its text, in bytes; the daemon takes 255.
 const MAX_NAME: usize = 200;

@@ -10,7 +10,7 @@ use crate::control::plane::{FlowFilter, FlowPage, FlowRow, NeighborRow, PortRow}
 use crate::control::protocol::{
     FlowFlush, FlowList, FlowRef, Flushed, MAX_PAGE, NoArguments, Request,
 };
-use crate::types::AddressState;
+use crate::vocabulary::AddressState;
 
 pub(super) fn flow(context: &Context, command: &FlowCommand) -> Result<(), Failure> {
     match command {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::types::clip;
+use crate::vocabulary::clip;
 
 /// One step from a table or array to what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,10 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::text;
 use crate::schedule::DEFAULT_MAGLEV_SIZE;
 use crate::snapshot::spec::{self, Prefixed};
-use crate::types::{
-    ForwardMethod, IdleMode, Mac, Netmask, NoServer, Protocol, SchedulerFlags, SchedulerKind,
-    ServiceAddress, ServiceKey,
-};
+use crate::types::{Mac, Netmask, Protocol, ServiceAddress, ServiceKey};
+use crate::vocabulary::{ForwardMethod, IdleMode, NoServer, SchedulerFlags, SchedulerKind};
 
 /// Everything the configuration file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

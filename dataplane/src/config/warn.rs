@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::model::{Config, DEFAULT_HASH_KEY};
-use crate::types::SchedulerKind;
+use crate::vocabulary::SchedulerKind;
 
 impl Config {
     /// What is allowed and better not so, one sentence each.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::protocol::{Answer, Error, ErrorCode, Request, VERSION};
-use crate::types::clip;
+use crate::vocabulary::clip;
 
 /// Longest `id` given back.
 const MAX_ID: usize = 128;
@@ -101,7 +101,8 @@ pub(super) fn encode(
 mod tests {
     use super::super::protocol::{ServiceAdd, ServiceRef};
     use super::*;
-    use crate::types::{Protocol, SchedulerFlags, SchedulerKind};
+    use crate::types::Protocol;
+    use crate::vocabulary::{SchedulerFlags, SchedulerKind};
 
     fn code(line: &str) -> ErrorCode {
         decode(line.as_bytes()).1.unwrap_err().code

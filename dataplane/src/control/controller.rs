@@ -17,7 +17,8 @@ use super::protocol::{
 use super::tally::{Subject, Tally};
 use crate::config::{self, Change, Config, ConfigError, Draft, Real, Service};
 use crate::stats::Traffic;
-use crate::types::{Mac, ServiceKey, clip};
+use crate::types::{Mac, ServiceKey};
+use crate::vocabulary::clip;
 
 /// Rows of a page of flows when none are asked for.
 const DEFAULT_PAGE: usize = 100;

@@ -7,7 +7,8 @@ use super::protocol::{
     ServiceRef, TimeoutsSet,
 };
 use crate::config::{Draft, Real, Service, Timeouts};
-use crate::types::{ForwardMethod, ServiceKey};
+use crate::types::ServiceKey;
+use crate::vocabulary::ForwardMethod;
 
 /// Takes one step; on error the draft is as before.
 pub(super) fn step(draft: &mut Draft, request: &Request) -> Result<(), Error> {

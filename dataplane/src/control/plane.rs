@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, Traffic};
-use crate::types::{AddressState, Mac, NeighborState, Protocol, ServiceKey, Tuple};
+use crate::types::{Mac, Protocol, ServiceKey, Tuple};
+use crate::vocabulary::{AddressState, NeighborState};
 
 /// The running data plane. All calls may come from several threads at once; none of them makes a
 /// worker wait.

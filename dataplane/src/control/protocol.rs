@@ -16,9 +16,8 @@ use super::plane::{
 };
 use crate::config::{self, Change, Gre, is_zero, text_option, text_value};
 use crate::stats::Traffic;
-use crate::types::{
-    ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind, ServiceAddress, ServiceKey,
-};
+use crate::types::{Netmask, Protocol, ServiceAddress, ServiceKey};
+use crate::vocabulary::{ForwardMethod, SchedulerFlags, SchedulerKind};
 
 /// Version of the protocol, the `v` of a request. It grows when an old client would misread an
 /// answer; new operations and new keys in answers do not count.

@@ -29,7 +29,7 @@ use super::peer::{Peer, Shares};
 use super::protocol::{Answer, Error, ErrorCode};
 use super::socket::{Socket, failed};
 use crate::config::Control;
-use crate::types::clip;
+use crate::vocabulary::clip;
 
 /// Longest error of a request that is logged, in bytes.
 const MAX_LOGGED: usize = 500;

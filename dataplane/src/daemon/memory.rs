@@ -9,7 +9,8 @@ use super::random;
 use super::starting::{Progress, Starting, ToldToStop};
 use crate::config::Dataplane;
 use crate::dpdk;
-use crate::flow::{NewShardError, Seed, Shard, Shard6};
+use crate::flow::{NewShardError, Shard, Shard6};
+use crate::hash::Seed;
 use crate::stats::Stats;
 
 /// A worker's own.

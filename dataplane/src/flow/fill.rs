@@ -27,7 +27,8 @@ pub(super) fn fill<T: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Seed, Shard, Shard6};
+    use crate::flow::{Shard, Shard6};
+    use crate::hash::Seed;
 
     #[test]
     fn tells_of_every_byte_and_stops_when_told_to() {

@@ -8,7 +8,8 @@
 
 use std::fmt;
 
-use crate::types::{FlowKey, FlowKey6, Protocol, Seed, fold};
+use crate::hash::{Seed, fold};
+use crate::types::{FlowKey, FlowKey6, Protocol};
 
 /// The `nth` of as many hashes as one wants that follow from one.
 #[inline(always)]

@@ -18,7 +18,8 @@
 //! by the order above both are right without a second look.
 //!
 //! ```
-//! use dataplane::flow::{Event, Flags, Lookup, Seed, Shard, State, Transition};
+//! use dataplane::flow::{Event, Flags, Lookup, Shard, State, Transition};
+//! use dataplane::hash::Seed;
 //! use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 //!
 //! let mut shard = Shard::new(1000, Seed::new(0x5eed)).unwrap();
@@ -81,5 +82,3 @@ pub use record::{
 pub use state::{Event, State, Timeouts, Transition};
 pub use sweep::Swept;
 pub use table::{Shard, Shard6, Table};
-
-pub use crate::types::Seed;

@@ -34,8 +34,9 @@ use super::record::{
 };
 use super::shares::Shares;
 use super::state::{Spans, stays};
-use super::{Key, Seed, State, Timeouts};
+use super::{Key, State, Timeouts};
 use crate::arch::{prefer_huge_pages, prefetch_at};
+use crate::hash::Seed;
 use crate::types::{FlowKey, FlowKey6, RealId, Tick};
 
 /// The flow table of one worker, for IPv4: 64 bytes a flow.

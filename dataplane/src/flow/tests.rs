@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::newcomers::Kind;
 use super::*;
+use crate::hash::Seed;
 use crate::types::{RealId, Tick};
 
 #[test]

@@ -8,7 +8,8 @@ use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::spec::Reuse;
 use crate::snapshot::{Named, Service, Snapshot};
 use crate::stats::{Counter, DropReason, Event};
-use crate::types::{NoServer, PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
+use crate::types::{PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
+use crate::vocabulary::NoServer;
 
 use super::loads::{LoadBoard, Others};
 

@@ -11,10 +11,11 @@ use super::fragments::{FragmentKey, FragmentKey4, FragmentKey6, Fragments, Ident
 use super::quota::SourceNetwork;
 use super::replicas::Replicas;
 use crate::flow::{
-    self, Event, Flags, Flow, FlowRef, Inserted, Lookup, Packed, Removed, Seed, Shard, Shard6,
-    State, Swept, Table, Transition,
+    self, Event, Flags, Flow, FlowRef, Inserted, Lookup, Packed, Removed, Shard, Shard6, State,
+    Swept, Table, Transition,
 };
 use crate::forward::{self, Fit, ForwardError, Inner, Labels, dr, dr6};
+use crate::hash::Seed;
 use crate::packet::buf::PacketBuf;
 use crate::packet::ipv6::next;
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};

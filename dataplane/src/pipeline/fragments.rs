@@ -20,7 +20,7 @@ use super::peers::Seeking;
 use super::quota::SourceNetwork;
 use super::room::Room;
 use super::{Env, FlowOf, Handoff, Output, PeerMessage, Pipeline};
-use crate::flow::Seed;
+use crate::hash::Seed;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::parse::Ipv4Packet;
 use crate::packet::parse6::Ipv6Packet;

@@ -18,9 +18,10 @@
 //! worker's, as a NIC gives all packets of a source to one worker.
 
 use super::lane::Lane;
+use crate::hash::Seed;
 use crate::packet::buf::PacketBuf;
 use crate::packet::ethernet::{EtherType, Frame};
-use crate::types::{Punt, Seed, Tick};
+use crate::types::{Punt, Tick};
 
 /// Groups of source networks; a power of two.
 const GROUPS: usize = 256;

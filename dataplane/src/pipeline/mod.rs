@@ -54,7 +54,9 @@ use peers::{Quotas, copies};
 use quota::Quota;
 use replicas::Replicas;
 
-use crate::flow::{Event as FlowEvent, Seed, Shard, Shard6};
+use crate::flow::{Event as FlowEvent, Shard, Shard6};
+use crate::hash::Random;
+use crate::hash::Seed;
 use crate::packet::buf::PacketBuf;
 use crate::packet::parse::Ipv4Packet;
 use crate::packet::parse6::Ipv6Packet;
@@ -63,7 +65,7 @@ use crate::schedule::Cursor;
 use crate::snapshot::Snapshot;
 use crate::snapshot::neighbors::NextHops;
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{FlowKey, PortId, Punt, PuntReason, Random, ServiceId, Tick, WorkerId};
+use crate::types::{FlowKey, PortId, Punt, PuntReason, ServiceId, Tick, WorkerId};
 
 /// Packets a worker handles together. Larger bursts hide more memory latency and need more cache.
 pub const BURST: usize = 32;

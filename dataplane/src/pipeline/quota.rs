@@ -4,7 +4,7 @@
 //! that a hostile one competes with itself, and what all take together, so that a flood from
 //! anywhere costs no more than this.
 
-use crate::flow::Seed;
+use crate::hash::Seed;
 use crate::types::Tick;
 
 /// Networks that are told apart; others share an account, which ones outsiders cannot foresee.

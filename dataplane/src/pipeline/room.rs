@@ -90,7 +90,7 @@ impl<T> Room<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Seed;
+    use crate::hash::Seed;
 
     fn network(n: u32) -> SourceNetwork {
         SourceNetwork::of4(n << 8, &Seed::new(7))

@@ -1,7 +1,8 @@
 //! Where a worker stands in a service's rotation.
 
 use super::locality::Locality;
-use crate::types::{Random, WorkerId};
+use crate::hash::Random;
+use crate::types::WorkerId;
 
 /// What one worker remembers of one virtual service between two picks.
 ///

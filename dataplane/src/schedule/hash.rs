@@ -18,7 +18,8 @@ use std::net::IpAddr;
 use siphasher::sip::SipHasher24;
 
 use super::Options;
-use crate::types::{Seed, Tuple};
+use crate::hash::Seed;
+use crate::types::Tuple;
 
 /// The key of the hash schedulers. Configuration, so that several directors, and one after a
 /// restart, pick the same real server for the same client. A secret: `Debug` does not show it.

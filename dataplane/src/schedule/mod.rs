@@ -54,7 +54,8 @@ pub use input::{
 pub use load::{Load, Loads};
 pub use threshold::Thresholds;
 
-use crate::types::{SchedulerKind, Tuple};
+use crate::types::Tuple;
+use crate::vocabulary::SchedulerKind;
 
 /// A virtual service's scheduler, compiled for its real servers. Immutable; see the module.
 #[derive(Debug)]

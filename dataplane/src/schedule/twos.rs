@@ -14,7 +14,7 @@
 use super::input::{Taker, in_order};
 use super::load::Cost;
 use super::{Cursor, Loads, Member};
-use crate::types::Random;
+use crate::hash::Random;
 
 /// Draws until a member is found that is not full, before all are looked at: when at least half of
 /// the weight is free, all of them fail once in 65,536 times.

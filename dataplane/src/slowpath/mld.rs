@@ -13,12 +13,13 @@ use std::net::Ipv6Addr;
 
 use super::limit::Pace;
 use super::output::Context;
+use crate::hash::Random;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::mld::{self, Record};
 use crate::packet::parse6::{self, Ipv6Packet};
 use crate::packet::{ethernet, ipv6};
 use crate::stats::{DropReason, Event};
-use crate::types::{Mac, Millis, PortId, Random};
+use crate::types::{Mac, Millis, PortId};
 
 /// How often a change is reported: RFC 3810 9.1, Robustness Variable.
 const ROBUSTNESS: u8 = 2;

@@ -62,10 +62,12 @@ use output::{Context, Outcome};
 use own::{NotReady, Own};
 use path_mtu::PathMtus;
 
+use crate::hash::Random;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::snapshot::neighbors::{Links, NextHops};
 use crate::stats::{Counts, DropReason, Event, Stats};
-use crate::types::{AddressState, PortId, Punt, PuntReason, Random};
+use crate::types::{PortId, Punt, PuntReason};
+use crate::vocabulary::AddressState;
 
 /// An IPv6 address of a port as listings show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::packet::ipv6;
 use crate::snapshot::neighbors::{Links, TunnelSpec};
 use crate::snapshot::spec::PortSpec;
-use crate::types::{AddressState, Mac, PortId};
+use crate::types::{Mac, PortId};
+use crate::vocabulary::AddressState;
 
 /// Ports with their DIPs, and VIPs.
 #[derive(Debug, Default)]

@@ -180,7 +180,8 @@ mod tests {
 
     use super::*;
     use crate::forward::{DualTunnel, TunnelTemplate};
-    use crate::types::{ForwardMethod, Mac, ServiceId};
+    use crate::types::{Mac, ServiceId};
+    use crate::vocabulary::ForwardMethod;
 
     #[test]
     fn the_filter_lets_every_local_address_through_and_few_others() {

@@ -34,9 +34,8 @@ use spec::{PortSpec, Switches, Timeouts};
 
 use crate::forward::{DualTunnel, Labels, TunnelTemplate};
 use crate::schedule::{Scheduler, Thresholds};
-use crate::types::{
-    ForwardMethod, Mac, NeighborId, Netmask, PortId, Protocol, RealId, ServiceId, ServiceKey,
-};
+use crate::types::{Mac, NeighborId, Netmask, PortId, Protocol, RealId, ServiceId, ServiceKey};
+use crate::vocabulary::ForwardMethod;
 
 /// Everything a worker forwards by.
 #[derive(Debug)]

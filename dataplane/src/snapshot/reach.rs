@@ -9,7 +9,8 @@ use super::neighbors::{Links, NeighborSpec, TunnelSpec};
 use super::route::{Route, source};
 use super::slots::Slots;
 use super::spec::{PortSpec, RealSpec, Spec};
-use crate::types::{ForwardMethod, Mac, NeighborId, PortId};
+use crate::types::{Mac, NeighborId, PortId};
+use crate::vocabulary::ForwardMethod;
 
 /// A next hop: the port it is behind, by number, and its address.
 pub(super) type Hop = (PortId, IpAddr);

@@ -6,7 +6,8 @@ use super::Tunnel;
 use super::spec::{PortSpec, RealSpec};
 use crate::forward::{DualTunnel, GreOptions, TunnelTemplate};
 use crate::packet::ipv6;
-use crate::types::{ForwardMethod, PortId};
+use crate::types::PortId;
+use crate::vocabulary::ForwardMethod;
 
 /// The least MTU of a port that IPv6 packets leave by, in bytes (RFC 8200 5).
 pub const MIN_MTU6: u16 = ipv6::MIN_MTU;

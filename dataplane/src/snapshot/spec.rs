@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Thresholds;
-use crate::types::{
-    ForwardMethod, Mac, Netmask, NoServer, SchedulerFlags, SchedulerKind, ServiceKey,
-};
+use crate::types::{Mac, Netmask, ServiceKey};
+use crate::vocabulary::{ForwardMethod, NoServer, SchedulerFlags, SchedulerKind};
 
 /// An address with the length of its network prefix: `192.0.2.10/24`, `2001:db8:2::10/64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

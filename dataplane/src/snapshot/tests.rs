@@ -14,10 +14,8 @@ use super::publish::Publisher;
 use super::route::RouteError;
 use super::spec::{Persistence, PortSpec, RealSpec, ServiceSpec, Spec, StaticNeighbor};
 use crate::schedule::Thresholds;
-use crate::types::{
-    ForwardMethod, Mac, NeighborId, Netmask, PortId, Protocol, RealId, SchedulerKind, ServiceId,
-    ServiceKey,
-};
+use crate::types::{Mac, NeighborId, Netmask, PortId, Protocol, RealId, ServiceId, ServiceKey};
+use crate::vocabulary::{ForwardMethod, SchedulerKind};
 
 mod slots;
 

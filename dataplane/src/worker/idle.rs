@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::types::IdleMode;
+use crate::vocabulary::IdleMode;
 
 /// Rounds without work before a worker slackens.
 const PATIENCE: u32 = 256;

@@ -26,7 +26,8 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::neighbors::NextHops;
 use crate::snapshot::publish::Reader;
 use crate::stats::{DropReason, Event};
-use crate::types::{IdleMode, PortId, Punt, WorkerId};
+use crate::types::{PortId, Punt, WorkerId};
+use crate::vocabulary::IdleMode;
 
 /// Messages of other workers handled in one round: a bound on the gap between bursts.
 const MESSAGES: usize = 32;

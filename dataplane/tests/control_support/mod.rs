@@ -20,8 +20,9 @@ use dataplane::control::{Controller, Server, ServerSettings};
 use dataplane::flow::State;
 use dataplane::snapshot::spec::Spec;
 use dataplane::stats::{DropReason, Event, Stats, Traffic};
-use dataplane::types::AddressState::{Duplicate, Ready};
-use dataplane::types::{Mac, NeighborState, Protocol, ServiceKey};
+use dataplane::types::{Mac, Protocol, ServiceKey};
+use dataplane::vocabulary::AddressState::{Duplicate, Ready};
+use dataplane::vocabulary::NeighborState;
 use serde_json::Value;
 
 /// The configuration the fixture starts with.

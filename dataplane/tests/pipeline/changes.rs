@@ -80,7 +80,7 @@ fn another_method_or_way_keeps_the_flow_on_its_real_server() {
     spec.services[0]
         .reals
         .iter_mut()
-        .for_each(|r| r.method = dataplane::types::ForwardMethod::Ipip);
+        .for_each(|r| r.method = dataplane::vocabulary::ForwardMethod::Ipip);
     director.configure(spec).unwrap();
     let outcome = director.receive(&[ack(0)]);
     assert_eq!(outcome.reals(), [reals[0]]);

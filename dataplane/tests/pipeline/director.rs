@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use dataplane::flow::{Flags, Seed, Shard, Shard6, State};
+use dataplane::flow::{Flags, Shard, Shard6, State};
+use dataplane::hash::Seed;
 use dataplane::persist::AllTemplates;
 use dataplane::pipeline::{
     BURST, Env, LoadBoard, PeerMessage, Pipeline, Query, QueryReply, Settings, Tables,

@@ -7,7 +7,8 @@ use dataplane::packet::ethernet;
 use dataplane::packet::tcp::Flags;
 use dataplane::snapshot::neighbors::NextHop;
 use dataplane::stats::DropReason::{self, *};
-use dataplane::types::{Mac, NoServer, Protocol};
+use dataplane::types::{Mac, Protocol};
+use dataplane::vocabulary::NoServer;
 
 use crate::director::Director;
 use crate::packets::*;

@@ -3,7 +3,8 @@
 use dataplane::flow::State;
 use dataplane::pipeline::Pipeline;
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{Protocol, PuntReason, SchedulerKind};
+use dataplane::types::{Protocol, PuntReason};
+use dataplane::vocabulary::SchedulerKind;
 
 use crate::director::{Director, Verdict};
 use crate::packets::*;

@@ -76,7 +76,7 @@ fn flows_expire_and_a_full_table_evicts() {
 
 #[test]
 fn every_scheduler_serves_and_hashes_keep_a_client() {
-    use dataplane::types::SchedulerKind;
+    use dataplane::vocabulary::SchedulerKind;
     for scheduler in SchedulerKind::ALL {
         let weights = if *scheduler == SchedulerKind::Ovf { " w=1000" } else { "" };
         let reals = format!("2001:db8:a::1 dr{weights}, 2001:db8:a::2 ipip{weights}");

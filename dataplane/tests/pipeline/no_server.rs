@@ -3,7 +3,8 @@
 use dataplane::packet::tcp::Flags;
 use dataplane::snapshot::spec::Switches;
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{NoServer, PuntReason};
+use dataplane::types::PuntReason;
+use dataplane::vocabulary::NoServer;
 
 use crate::director::{Director, Verdict, spec};
 use crate::packets::*;

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use dataplane::snapshot::spec::{Reuse, Switches};
 use dataplane::stats::{DropReason, Event};
-use dataplane::types::{NoServer, PuntReason, RealId};
+use dataplane::types::{PuntReason, RealId};
+use dataplane::vocabulary::NoServer;
 
 use crate::director::{Director, Verdict, spec};
 use crate::packets::*;

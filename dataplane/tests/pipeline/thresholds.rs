@@ -2,7 +2,8 @@
 
 use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
-use dataplane::types::{PuntReason, SchedulerKind};
+use dataplane::types::PuntReason;
+use dataplane::vocabulary::SchedulerKind;
 
 use crate::director::{Director, Verdict};
 use crate::packets::*;

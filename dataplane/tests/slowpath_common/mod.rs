@@ -18,7 +18,8 @@ use dataplane::slowpath::{Millis, NeighborView, SlowPath, is_balanced};
 use dataplane::snapshot::neighbors::{Links, NeighborSpec, NextHop, NextHops};
 use dataplane::snapshot::spec::PortSpec;
 use dataplane::stats::{Counts, DropReason, Event, Stats};
-use dataplane::types::{Mac, NeighborId, NeighborState, PortId, Punt, PuntReason};
+use dataplane::types::{Mac, NeighborId, PortId, Punt, PuntReason};
+use dataplane::vocabulary::NeighborState;
 
 pub const LAN: PortId = PortId(0);
 pub const WAN: PortId = PortId(1);

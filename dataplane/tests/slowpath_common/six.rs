@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use dataplane::packet::ipv6;
 use dataplane::packet::ndp::{Body, Message};
-use dataplane::types::AddressState;
+use dataplane::vocabulary::AddressState;
 
 use etherparse::{SlicedPacket, TransportSlice};
 

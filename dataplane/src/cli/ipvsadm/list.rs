@@ -9,7 +9,8 @@ use super::options::Opt;
 use super::parse::Line;
 use crate::control::protocol::{Rate, RealRow, ServiceRow};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Ports, Protocol};
+use crate::types::{Ports, Protocol};
+use crate::vocabulary::ForwardMethod;
 
 /// Width of an address, and where longer ones of IPv4 are cut.
 const ADDRESS: usize = 28;

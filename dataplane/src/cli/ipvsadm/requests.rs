@@ -8,7 +8,8 @@ use crate::config::{Gre, default_scheduler, default_weight};
 use crate::control::protocol::{
     Request, ServerAdd, ServerEdit, ServerRef, ServiceAdd, ServiceEdit, ServiceRef, TimeoutsSet,
 };
-use crate::types::{ForwardMethod, Netmask, Ports, SchedulerFlags, SchedulerKind, ServiceAddress};
+use crate::types::{Netmask, Ports, ServiceAddress};
+use crate::vocabulary::{ForwardMethod, SchedulerFlags, SchedulerKind};
 
 /// What the kernel would refuse: `-R` goes on after it.
 pub(super) fn refused(message: impl Into<String>) -> Wrong {

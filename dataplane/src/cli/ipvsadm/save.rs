@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::list::{order, real_order, service_order};
 use super::names::{Names, shown};
 use crate::control::protocol::{RealRow, ServiceRow};
-use crate::types::{ForwardMethod, Protocol};
+use crate::types::Protocol;
+use crate::vocabulary::ForwardMethod;
 
 /// The command lines; with `names`, names instead of numbers.
 pub(super) fn save(rows: &[ServiceRow], names: Option<&dyn Names>) -> String {

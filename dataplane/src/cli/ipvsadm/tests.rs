@@ -17,7 +17,8 @@ use crate::config::Gre;
 use crate::control::plane::{FlowRow, Reachability};
 use crate::control::protocol::{Rate, RealRow, Request, ServiceRef, ServiceRow};
 use crate::stats::Traffic;
-use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, SchedulerKind};
+use crate::types::{Netmask, Protocol};
+use crate::vocabulary::{ForwardMethod, SchedulerFlags, SchedulerKind};
 
 fn words(line: &str) -> Vec<String> {
     line.split_ascii_whitespace().map(str::to_owned).collect()

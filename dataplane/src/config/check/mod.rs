@@ -17,7 +17,7 @@ use super::buffers::{DESCRIPTORS, mbufs_needed};
 use super::error::{MAX_MESSAGE, Path, at};
 use super::model::Config;
 use crate::schedule::Options;
-use crate::types::clip;
+use crate::vocabulary::clip;
 
 /// Lcores the EAL knows (`RTE_MAX_LCORE` of a stock build).
 pub const MAX_LCORES: u32 = 128;

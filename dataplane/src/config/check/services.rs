@@ -11,7 +11,8 @@ use super::{Findings, TIMEOUT_RANGE, not_a_far_host};
 use crate::schedule::{MAX_MEMBERS, MAX_WEIGHT};
 use crate::snapshot::route::route;
 use crate::snapshot::spec::PortSpec;
-use crate::types::{ForwardMethod, Netmask, Protocol, SchedulerFlags, ServiceKey};
+use crate::types::{Netmask, Protocol, ServiceKey};
+use crate::vocabulary::{ForwardMethod, SchedulerFlags};
 
 /// What is around virtual services: they are checked against it.
 #[derive(Debug)]

@@ -23,7 +23,8 @@ use crate::slowpath::output::Context;
 use crate::slowpath::own::NotReady;
 use crate::slowpath::timers::Timers;
 use crate::stats::Event;
-use crate::types::{AddressState, Mac, Millis, PortId};
+use crate::types::{Mac, Millis, PortId};
+use crate::vocabulary::AddressState;
 
 /// RFC 4862 5.1, DupAddrDetectTransmits.
 const TRANSMITS: u8 = 1;

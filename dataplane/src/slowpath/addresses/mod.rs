@@ -15,7 +15,8 @@ use dad::Dad;
 use super::output::Context;
 use super::own::Own;
 use crate::packet::buf::{BufPool, PacketBuf};
-use crate::types::{AddressState, Mac, Millis, PortId};
+use crate::types::{Mac, Millis, PortId};
+use crate::vocabulary::AddressState;
 
 /// Probes, announcements and disputes.
 #[derive(Debug)]

@@ -33,11 +33,12 @@ use v6::V6;
 use super::output::Context;
 use super::own::Own;
 use super::path_mtu::PathMtu;
+use crate::hash::Random;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet;
 use crate::packet::parse::L4;
 use crate::stats::{DropReason, Event};
-use crate::types::{PortId, Random};
+use crate::types::PortId;
 
 /// The part of the slow path that answers strangers.
 pub(super) struct Answers {

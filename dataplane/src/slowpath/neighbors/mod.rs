@@ -17,11 +17,13 @@ use super::own::Source;
 use super::timers::Timers;
 use state::{Advertised, Ask, Heard, Neighbor};
 
+use crate::hash::Random;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::{arp, ethernet, ndp};
 use crate::snapshot::neighbors::{NeighborSpec, NextHop, NextHops};
 use crate::stats::{DropReason, Event, Stats};
-use crate::types::{Mac, Millis, NeighborId, NeighborState, PortId, Random};
+use crate::types::{Mac, Millis, NeighborId, PortId};
+use crate::vocabulary::NeighborState;
 
 /// Packets that wait for one neighbor at most. RFC 1122 2.3.2.2 asks for one, the latest.
 pub const MAX_WAITING: usize = 3;

@@ -16,8 +16,10 @@
 //! - An advertisement whose solicited flag is set confirms only what was asked: one that comes
 //!   unasked counts as unsolicited. RFC 4861 7.2.5 believes the flag alone.
 
+use crate::hash::Random;
 use crate::snapshot::neighbors::NextHop;
-use crate::types::{Mac, Millis, NeighborState, Random};
+use crate::types::{Mac, Millis};
+use crate::vocabulary::NeighborState;
 
 /// RFC 4861 10, REACHABLE_TIME: 30 s times a random factor between MIN_RANDOM_FACTOR 0.5 and
 /// MAX_RANDOM_FACTOR 1.5, in milliseconds.
