@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dataplane::flow::{Event, Flags, Lookup, Shard, State};
+use dataplane::flow::{Event, FlowFlags, Lookup, Shard, State};
 use dataplane::hash::Seed;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 
@@ -30,7 +30,8 @@ fn full(flows: u32) -> Shard {
     let mut shard = Shard::new(flows as usize, SEED).unwrap();
     for n in 0..flows {
         let hash = shard.hash(&key(n));
-        let _ = shard.insert(key(n), hash, RealId(n % 16), State::Established, Flags::NONE, NOW);
+        let _ =
+            shard.insert(key(n), hash, RealId(n % 16), State::Established, FlowFlags::NONE, NOW);
     }
     shard
 }
@@ -107,7 +108,7 @@ fn inserts(c: &mut Criterion) {
         let insert = |shard: &mut Shard, n: u32| {
             let key = key(n);
             let hash = shard.hash(&key);
-            shard.insert(key, hash, RealId(1), State::SynReceived, Flags::NONE, NOW)
+            shard.insert(key, hash, RealId(1), State::SynReceived, FlowFlags::NONE, NOW)
         };
         let warm = |shard: &Shard, from: u32| {
             for n in from..from + BURST as u32 {

@@ -13,8 +13,8 @@ use std::array;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use dataplane::dpdk::{Eal, HashKey, HashTable};
-use dataplane::flow::{Event, Flags, Lookup, Passed, Shard, State};
+use dataplane::dpdk::{Eal, HashTable, RteHashKey};
+use dataplane::flow::{Event, FlowFlags, Lookup, Passed, Shard, State};
 use dataplane::hash::Seed;
 use dataplane::packet::fast::Head;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
@@ -50,14 +50,14 @@ fn flow(n: usize) -> FlowKey {
     }
 }
 
-fn bytes(key: &FlowKey) -> HashKey {
+fn bytes(key: &FlowKey) -> RteHashKey {
     let mut out = [0; 16];
     out[..4].copy_from_slice(&key.client.octets());
     out[4..8].copy_from_slice(&key.vip.octets());
     out[8..10].copy_from_slice(&key.client_port.to_be_bytes());
     out[10..12].copy_from_slice(&key.vip_port.to_be_bytes());
     out[12] = key.protocol as u8;
-    HashKey(out)
+    RteHashKey(out)
 }
 
 /// All keys in random order, again and again in another; whole bursts.
@@ -124,10 +124,10 @@ fn elsewhere(shard: &mut Shard, hash: u64, addresses: u64, ports: u64) -> Option
 }
 
 impl Table for HashTable {
-    type Key = HashKey;
+    type Key = RteHashKey;
 
     #[inline(always)]
-    fn burst(&mut self, keys: &[HashKey; BURST]) -> (u32, u64) {
+    fn burst(&mut self, keys: &[RteHashKey; BURST]) -> (u32, u64) {
         let mut words = [0; BURST];
         let hits = self.lookup_bulk(&keys.each_ref(), &mut words);
         (hits.count_ones(), words.iter().map(|word| *word as u64).sum())
@@ -176,7 +176,7 @@ fn main() {
         let (key, real) = (flow(n), (n % 1000) as u32 + 1);
         let hash = shard.hash(&key);
         let before = Tick(NOW.0.wrapping_sub(2000));
-        let made = shard.insert(key, hash, RealId(real), State::Udp, Flags::NONE, before);
+        let made = shard.insert(key, hash, RealId(real), State::Udp, FlowFlags::NONE, before);
         // The short way is that of flows that have proven themselves.
         let _ = shard.touch(made.flow, Event::Datagram, NOW);
         assert!(made.evicted.is_none(), "room for every flow");

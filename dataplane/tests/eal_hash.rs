@@ -4,10 +4,10 @@
 
 mod eal_common;
 
-use dataplane::dpdk::{HashError, HashKey, HashTable};
+use dataplane::dpdk::{HashError, HashTable, RteHashKey};
 
-fn key(n: u8) -> HashKey {
-    HashKey(std::array::from_fn(|i| n.wrapping_mul(i as u8 + 1)))
+fn key(n: u8) -> RteHashKey {
+    RteHashKey(std::array::from_fn(|i| n.wrapping_mul(i as u8 + 1)))
 }
 
 #[test]
@@ -15,7 +15,7 @@ fn a_hash_table() {
     assert!(matches!(HashTable::new("early", 64), Err(HashError::EalNotRunning(_))));
     let eal = eal_common::start();
     let mut table = HashTable::new("table", 64).unwrap();
-    assert!(table.memory_bytes() >= 64 * size_of::<HashKey>(), "room for its keys at least");
+    assert!(table.memory_bytes() >= 64 * size_of::<RteHashKey>(), "room for its keys at least");
     for n in 1..=40 {
         table.add(&key(n), usize::from(n)).unwrap();
     }

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use dataplane::flow::{
-    Cause, Event, Flags, FlowRef, Inserted, Key, Lookup, Shard, Shard6, State, Table, Transition,
+    Cause, Event, FlowFlags, FlowRef, Inserted, Key, Lookup, Shard, Shard6, State, Table,
+    Transition,
 };
 use dataplane::hash::Seed;
 use dataplane::types::{FlowKey, FlowKey6, Protocol, RealId, Tick};
@@ -87,7 +88,7 @@ fn send<K: Client, const N: usize>(
             }
             _ => {
                 let state = State::opening(*event);
-                made = Some(table.insert(key, hash, real, state, Flags::NONE, now));
+                made = Some(table.insert(key, hash, real, state, FlowFlags::NONE, now));
             }
         }
     }
@@ -334,7 +335,7 @@ fn a_copy_is_worth_least() {
     let mut shard6 = Shard6::new(100, SEED).unwrap();
     let mut shard = Shard::new(100, SEED).unwrap();
     for n in 0..100 {
-        let flags = if n < 50 { Flags::NONE } else { Flags::REPLICA };
+        let flags = if n < 50 { FlowFlags::NONE } else { FlowFlags::REPLICA };
         let (key, key6) = (FlowKey::nth(n, Protocol::Udp), FlowKey6::nth(n, Protocol::Udp));
         let (hash, hash6) = (shard.hash(&key), shard6.hash(&key6));
         let _ = shard.insert(key, hash, OTHER, State::Udp, flags, NOW.after(n));
@@ -344,7 +345,7 @@ fn a_copy_is_worth_least() {
         let now = NOW.after(n);
         let one = send(&mut shard, n, &[Event::Datagram], OTHER, now).unwrap().evicted.unwrap();
         let two = send(&mut shard6, n, &[Event::Datagram], OTHER, now).unwrap().evicted.unwrap();
-        assert!(one.flags.has(Flags::REPLICA) && two.flags.has(Flags::REPLICA));
+        assert!(one.flags.has(FlowFlags::REPLICA) && two.flags.has(FlowFlags::REPLICA));
     }
 }
 

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use dataplane::flow::{
-    Cause, Event, Flags, Flow, Key, Lookup, Packed, Passed, Removed, State, Swept, Table, Timeouts,
-    Transition,
+    Cause, Event, Flow, FlowFlags, Key, Lookup, Packed, Passed, Removed, State, Swept, Table,
+    Timeouts, Transition,
 };
 use dataplane::hash::Seed;
 use dataplane::types::{FlowKey, FlowKey6, Protocol, RealId, Tick};
@@ -161,7 +161,7 @@ impl<K: ModelKey, const N: usize> Model<K, N> {
             State::Closing | State::Closed => (2, left),
             State::Udp if flow.proven => (5, left),
             State::Established if flow.proven => (6, left),
-            _ if flow.flags.has(Flags::REPLICA) => (1, young),
+            _ if flow.flags.has(FlowFlags::REPLICA) => (1, young),
             State::Udp => (3, young),
             State::Established => (4, young),
         }
@@ -239,7 +239,7 @@ impl<K: ModelKey, const N: usize> Model<K, N> {
             deadline: self.deadline(state),
             state,
             proven: false,
-            flags: Flags::from_bits(n),
+            flags: FlowFlags::from_bits(n),
         };
         let full = self.flows.len() == self.table.capacity();
         let inserted = self.table.insert(key, hash, flow.real, flow.state, flow.flags, self.now);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dataplane::flow::{
-    Cause, Event, Flags, Flow, FlowRef, Inserted, Key, Lookup, NewShardError, Packed, Removed,
+    Cause, Event, Flow, FlowFlags, FlowRef, Inserted, Key, Lookup, NewShardError, Packed, Removed,
     Shard, State, Table, Timeouts, Transition,
 };
 use dataplane::hash::Seed;
@@ -30,7 +30,7 @@ fn shard(capacity: usize) -> Shard {
 
 fn insert(shard: &mut Shard, n: u32, state: State, now: Tick) -> Inserted {
     let hash = shard.hash(&key(n));
-    shard.insert(key(n), hash, RealId(n), state, Flags::NONE, now)
+    shard.insert(key(n), hash, RealId(n), state, FlowFlags::NONE, now)
 }
 
 fn lookup(shard: &mut Shard, n: u32, now: Tick) -> Lookup {
@@ -86,7 +86,7 @@ fn finds_what_was_inserted_and_nothing_else() {
             deadline: NOW.after(60_000),
             state: State::SynReceived,
             proven: false,
-            flags: Flags::NONE,
+            flags: FlowFlags::NONE,
         }
     );
     // Every field of the key counts.
@@ -131,7 +131,7 @@ fn keys_with_one_hash_are_told_apart() {
     let insert = |table: &mut Table<AimedKey>, n: u32| {
         let hash = table.hash(&AimedKey(n));
         let now = NOW.after(n);
-        table.insert(AimedKey(n), hash, RealId(n), State::Established, Flags::NONE, now).evicted
+        table.insert(AimedKey(n), hash, RealId(n), State::Established, FlowFlags::NONE, now).evicted
     };
     for n in 0..24 {
         assert_eq!(insert(&mut table, n), None);
@@ -153,9 +153,9 @@ fn keys_with_one_hash_are_told_apart() {
 fn flags_are_kept_and_handed_back() {
     let mut shard = shard(10);
     let hash = shard.hash(&key(1));
-    let flags = Flags::REPLICA.with(Flags::from_bits(4));
+    let flags = FlowFlags::REPLICA.with(FlowFlags::from_bits(4));
     let flow = shard.insert(key(1), hash, RealId(9), State::Udp, flags, NOW).flow;
-    assert!(shard.get(flow).flags.has(Flags::REPLICA));
+    assert!(shard.get(flow).flags.has(FlowFlags::REPLICA));
     assert_eq!(
         shard.remove(flow),
         Some(Removed {
@@ -190,14 +190,14 @@ fn inserting_a_key_again_replaces_its_flow() {
     let mut shard = shard(10);
     let first = insert(&mut shard, 1, State::Closing, NOW).flow;
     let hash = shard.hash(&key(1));
-    let again = shard.insert(key(1), hash, RealId(77), State::SynReceived, Flags::NONE, NOW);
+    let again = shard.insert(key(1), hash, RealId(77), State::SynReceived, FlowFlags::NONE, NOW);
     let old = again.evicted.unwrap();
     assert_eq!((old.real, old.state, old.cause), (RealId(1), State::Closing, Cause::Replaced));
     assert_eq!(again.flow, first);
     assert_eq!((shard.len(), shard.get(first).real), (1, RealId(77)));
 
     let late = NOW.after(60_000);
-    let again = shard.insert(key(1), hash, RealId(78), State::SynReceived, Flags::NONE, late);
+    let again = shard.insert(key(1), hash, RealId(78), State::SynReceived, FlowFlags::NONE, late);
     assert_eq!(again.evicted.unwrap().cause, Cause::Expired);
     assert_balanced(&shard);
 }
@@ -578,7 +578,7 @@ fn a_wider_key_makes_a_wider_bucket_only() {
     for n in 0..1000u32 {
         let key = WideKey([n.into(); 4], n);
         let hash = table.hash(&key);
-        let inserted = table.insert(key, hash, RealId(n), State::Udp, Flags::NONE, NOW);
+        let inserted = table.insert(key, hash, RealId(n), State::Udp, FlowFlags::NONE, NOW);
         assert_eq!(inserted.evicted, None);
         assert_eq!(table.find(&key, hash, NOW).unwrap().real, RealId(n));
     }

@@ -2,7 +2,7 @@
 //! each by its own packets only.
 #![allow(clippy::unwrap_used)]
 
-use dataplane::flow::{Event, Flags, Passed, Shard, State, Transition};
+use dataplane::flow::{Event, FlowFlags, Passed, Shard, State, Transition};
 use dataplane::hash::Seed;
 use dataplane::packet::fast::Head;
 use dataplane::packet::tcp;
@@ -44,7 +44,7 @@ fn twins_of_tcp_and_udp_pass_as_their_own_only() {
                 let key = FlowKey { protocol, ..key(n) };
                 let (hash, real) = (shard.hash(&key), RealId(protocol as u32));
                 let earlier = Tick(NOW.0 - 2000);
-                let flow = shard.insert(key, hash, real, state, Flags::NONE, earlier).flow;
+                let flow = shard.insert(key, hash, real, state, FlowFlags::NONE, earlier).flow;
                 // The quick look passes by what has not proven itself.
                 let event = Event::of_signal(signal);
                 assert_eq!(shard.touch(flow, event, NOW), Transition::Proven);

@@ -17,7 +17,7 @@ use super::errno::Errno;
 /// A key of 16 bytes, aligned as the table's vector compare likes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(16))]
-pub struct HashKey(pub [u8; 16]);
+pub struct RteHashKey(pub [u8; 16]);
 
 /// Why a table was not made, or a key not added.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ impl HashTable {
         let parameters = sys::rte_hash_parameters {
             name: c_name.as_ptr(),
             entries,
-            key_len: size_of::<HashKey>() as u32,
+            key_len: size_of::<RteHashKey>() as u32,
             socket_id: sys::SHIM_SOCKET_ID_ANY,
             ..sys::rte_hash_parameters::default()
         };
@@ -81,7 +81,7 @@ impl HashTable {
     }
 
     /// Adds a key, or gives one that is there another word.
-    pub fn add(&mut self, key: &HashKey, word: usize) -> Result<(), HashError> {
+    pub fn add(&mut self, key: &RteHashKey, word: usize) -> Result<(), HashError> {
         let (key, word) = (std::ptr::from_ref(key).cast::<c_void>(), word as *mut c_void);
         // SAFETY: the table is live and ours alone (`&mut self`); the key has the table's key
         // length and is copied; the word is kept as it is and never followed.
@@ -92,7 +92,11 @@ impl HashTable {
     /// Looks up `N` keys at once, at most [`HashTable::BULK_MAX`]: bit `i` of the result says
     /// whether `keys[i]` was found, and then `words[i]` is its word.
     #[inline(always)]
-    pub fn lookup_bulk<const N: usize>(&self, keys: &[&HashKey; N], words: &mut [usize; N]) -> u64 {
+    pub fn lookup_bulk<const N: usize>(
+        &self,
+        keys: &[&RteHashKey; N],
+        words: &mut [usize; N],
+    ) -> u64 {
         const { assert!(N >= 1 && N <= Self::BULK_MAX, "rte_hash looks up 1 to 64 keys at once") };
         let mut hits = 0;
         // SAFETY: the table is live, and nobody changes it while it is borrowed (it is not Sync).

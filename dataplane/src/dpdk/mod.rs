@@ -36,7 +36,7 @@ pub use capability::{CapabilityError, drop_capabilities};
 pub use device::{DeviceError, attach, detach, devices};
 pub use eal::{Eal, EalError, EalNotRunning, rdtsc, tsc_hz, version};
 pub use errno::Errno;
-pub use hash::{HashError, HashKey, HashTable};
+pub use hash::{HashError, HashTable, RteHashKey};
 pub use lcore::{
     LaunchError, LcoreHandle, RegisterError, RegisteredThread, current_lcore, launch,
     register_thread, socket_of_lcore,

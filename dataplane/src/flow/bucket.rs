@@ -5,7 +5,7 @@
 //! state, protocol and marks is in one byte.
 
 use super::hash::Packed;
-use super::{Flags, Flow, Key, State};
+use super::{Flow, FlowFlags, State, TableKey};
 use crate::types::{RealId, Tick};
 
 /// State, and what else is a bit or two, of a flow; 0 when there is none.
@@ -29,7 +29,7 @@ impl Mark {
     pub(super) const fn new(
         state: State,
         proven: bool,
-        flags: Flags,
+        flags: FlowFlags,
         bit: bool,
         away: bool,
     ) -> Mark {
@@ -103,15 +103,15 @@ impl Mark {
     }
 
     #[inline(always)]
-    pub(super) const fn flags(self) -> Flags {
-        Flags::from_bits(self.0 >> Mark::FLAGS)
+    pub(super) const fn flags(self) -> FlowFlags {
+        FlowFlags::from_bits(self.0 >> Mark::FLAGS)
     }
 }
 
 /// `N` flows, and how many that are elsewhere would be here if there had been room.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Bucket<K: Key, const N: usize> {
+pub(super) struct Bucket<K: TableKey, const N: usize> {
     addresses: [K::Addresses; N],
     ports: [u32; N],
     reals: [RealId; N],
@@ -120,7 +120,7 @@ pub(super) struct Bucket<K: Key, const N: usize> {
     beyond: u8,
 }
 
-impl<K: Key, const N: usize> Bucket<K, N> {
+impl<K: TableKey, const N: usize> Bucket<K, N> {
     pub(super) fn new() -> Self {
         Bucket {
             addresses: [K::Addresses::default(); N],
@@ -282,7 +282,7 @@ mod tests {
     fn a_mark_keeps_what_it_is_made_of() {
         let states = || State::ALL.into_iter().flat_map(|state| [(state, false), (state, true)]);
         for (state, proven) in states() {
-            for flags in (0..8).map(Flags::from_bits) {
+            for flags in (0..8).map(FlowFlags::from_bits) {
                 for (bit, away) in [(false, false), (false, true), (true, false), (true, true)] {
                     let mark = Mark::new(state, proven, flags, bit, away);
                     assert!(mark.live() && mark.is(bit) && !mark.is(!bit));
@@ -317,7 +317,7 @@ mod tests {
             deadline: Tick(n.into()),
             state: State::Udp,
             proven: n == 1,
-            flags: Flags::BOUND,
+            flags: FlowFlags::BOUND,
         };
         // Two of them differ in their protocol alone.
         let flows = [flow(1, Protocol::Tcp), flow(2, Protocol::Udp), flow(1, Protocol::Udp)];

@@ -4,9 +4,9 @@ use arrayvec::ArrayVec;
 
 use super::bucket::Mark;
 use super::newcomers::Kind;
-use super::record::{Cause, Flags, Removed};
+use super::record::{Cause, FlowFlags, Removed};
 use super::table::{Table, join};
-use super::{Event, Key, State};
+use super::{Event, State, TableKey};
 use crate::types::{RealId, Tick};
 
 /// Up to so many flows a full table is judged as a whole.
@@ -87,7 +87,7 @@ const CLASSES: [Worth; 8] = {
 /// An empty slot and its `nth` bucket for a key, and the flow that left it.
 pub(super) type Room<K> = ((usize, usize, usize), Option<Removed<K>>);
 
-impl<K: Key, const N: usize> Table<K, N> {
+impl<K: TableKey, const N: usize> Table<K, N> {
     /// Whether a flow that begins with such a packet would only push out another that is worth as
     /// much: in a full table that is flooded. Whoever finds the real server again by hash does
     /// better without a flow then.
@@ -150,7 +150,7 @@ impl<K: Key, const N: usize> Table<K, N> {
             _ => {}
         }
         let young = (1 << LEFT) - 1 - Worth::from(self.age(mark.place(), deadline, now));
-        match mark.flags().has(Flags::REPLICA) {
+        match mark.flags().has(FlowFlags::REPLICA) {
             true => HALF_OPEN << LEFT | young,
             false => (class + protected()) << LEFT | young,
         }

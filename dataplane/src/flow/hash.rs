@@ -33,7 +33,7 @@ pub struct Packed<A> {
 ///
 /// The table is generic so that a wider key (IPv6) gets its own table, with its own buckets, and
 /// costs the narrow one nothing.
-pub trait Key: Copy + Eq {
+pub trait TableKey: Copy + Eq {
     /// What of a key is not 32 bits of ports and the bit that is left in a flow's state.
     type Addresses: Copy + Eq + Default + fmt::Debug;
 
@@ -47,7 +47,7 @@ pub trait Key: Copy + Eq {
     fn hash(&self, seed: &Seed) -> u64;
 }
 
-impl Key for FlowKey {
+impl TableKey for FlowKey {
     type Addresses = u64;
 
     #[inline(always)]
@@ -82,7 +82,7 @@ const fn protocol(bit: bool) -> Protocol {
     if bit { Protocol::Udp } else { Protocol::Tcp }
 }
 
-impl Key for FlowKey6 {
+impl TableKey for FlowKey6 {
     type Addresses = [u64; 4];
 
     #[inline(always)]

@@ -18,7 +18,7 @@
 //! by the order above both are right without a second look.
 //!
 //! ```
-//! use dataplane::flow::{Event, Flags, Lookup, Shard, State, Transition};
+//! use dataplane::flow::{Event, FlowFlags, Lookup, Shard, State, Transition};
 //! use dataplane::hash::Seed;
 //! use dataplane::types::{FlowKey, Protocol, RealId, Tick};
 //!
@@ -35,7 +35,7 @@
 //! assert_eq!(shard.lookup(&key, hash, now), Lookup::Miss);
 //!
 //! let state = State::opening(Event::Syn);
-//! let flow = shard.insert(key, hash, RealId(3), state, Flags::NONE, now).flow;
+//! let flow = shard.insert(key, hash, RealId(3), state, FlowFlags::NONE, now).flow;
 //! let change = shard.touch(flow, Event::Ack, now.after(20));
 //! assert_eq!(change, Transition::Changed { from: State::SynReceived, to: State::Established });
 //! assert_eq!(shard.get(flow).real, RealId(3));
@@ -75,9 +75,9 @@ mod table;
 mod tests;
 mod touch;
 
-pub use hash::{Key, Packed};
+pub use hash::{Packed, TableKey};
 pub use record::{
-    Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Passed, Removed,
+    Cause, Counters, Flow, FlowFlags, FlowRef, Inserted, Lookup, NewShardError, Passed, Removed,
 };
 pub use state::{Event, State, Timeouts, Transition};
 pub use sweep::Swept;

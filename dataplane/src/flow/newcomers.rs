@@ -11,7 +11,7 @@ use std::collections::TryReserveError;
 
 use super::record::Flow;
 use super::table::Table;
-use super::{Key, State};
+use super::{State, TableKey};
 use crate::types::Tick;
 
 /// Victims whose cache lines are on the way: a few packets' time is a cache miss.
@@ -172,7 +172,7 @@ impl Newcomers {
     }
 }
 
-impl<K: Key, const N: usize> Table<K, N> {
+impl<K: TableKey, const N: usize> Table<K, N> {
     /// Whether so much of the table is of this kind that somebody floods it, once it is full.
     #[inline(always)]
     pub(super) fn is_flooding(&self, kind: Kind) -> bool {

@@ -6,22 +6,22 @@ use crate::types::{FlowKey, RealId, Tick};
 /// Caller's marks on a flow, three at most, kept and handed back; the table gives them no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
-pub struct Flags(u8);
+pub struct FlowFlags(u8);
 
-impl Flags {
+impl FlowFlags {
     /// No mark.
-    pub const NONE: Flags = Flags(0);
+    pub const NONE: FlowFlags = FlowFlags(0);
     /// A copy of another worker's flow; it is not counted as a connection.
-    pub const REPLICA: Flags = Flags(1);
+    pub const REPLICA: FlowFlags = FlowFlags(1);
     /// Bound by a template of persistence, which counts it.
-    pub const BOUND: Flags = Flags(2);
+    pub const BOUND: FlowFlags = FlowFlags(2);
     /// All that there is room for.
-    pub const ALL: Flags = Flags(7);
+    pub const ALL: FlowFlags = FlowFlags(7);
 
     /// The marks of these bits, of which the low three count.
     #[inline(always)]
-    pub const fn from_bits(bits: u8) -> Flags {
-        Flags(bits & Flags::ALL.0)
+    pub const fn from_bits(bits: u8) -> FlowFlags {
+        FlowFlags(bits & FlowFlags::ALL.0)
     }
 
     /// A bit for each mark.
@@ -32,14 +32,14 @@ impl Flags {
 
     /// Whether all marks of `other` are set.
     #[inline(always)]
-    pub const fn has(self, other: Flags) -> bool {
+    pub const fn has(self, other: FlowFlags) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// The marks of both.
     #[inline(always)]
-    pub const fn with(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
+    pub const fn with(self, other: FlowFlags) -> FlowFlags {
+        FlowFlags(self.0 | other.0)
     }
 }
 
@@ -57,7 +57,7 @@ pub struct Flow<K = FlowKey> {
     /// Whether packets of it, established or of UDP, have come over time.
     pub proven: bool,
     /// The caller's marks.
-    pub flags: Flags,
+    pub flags: FlowFlags,
 }
 
 impl<K> Flow<K> {
@@ -102,7 +102,7 @@ pub struct Removed<K = FlowKey> {
     /// Whether it had proven itself in that.
     pub proven: bool,
     /// The caller's marks.
-    pub flags: Flags,
+    pub flags: FlowFlags,
     /// Why it left.
     pub cause: Cause,
 }

@@ -17,7 +17,7 @@ pub struct Swept {
     pub wrapped: bool,
 }
 
-impl<K: Key, const N: usize> Table<K, N> {
+impl<K: TableKey, const N: usize> Table<K, N> {
     /// Looks at the next `budget` places, of which there are as many as the table can hold flows
     /// and which hold one on average, [`PLACE`](Table::PLACE) at most; removes the flows that have
     /// expired or that `keep` refuses, giving each to `removed`.

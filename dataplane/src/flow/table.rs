@@ -30,11 +30,11 @@ use super::fill::fill;
 use super::hash::{Packed, next_hash};
 use super::newcomers::{Kind, Newcomers};
 use super::record::{
-    Cause, Counters, Flags, Flow, FlowRef, Inserted, Lookup, NewShardError, Passed, Removed,
+    Cause, Counters, Flow, FlowFlags, FlowRef, Inserted, Lookup, NewShardError, Passed, Removed,
 };
 use super::shares::Shares;
 use super::state::{Spans, stays};
-use super::{Key, State, Timeouts};
+use super::{State, TableKey, Timeouts};
 use crate::arch::{prefer_huge_pages, prefetch_at};
 use crate::hash::Seed;
 use crate::types::{FlowKey, FlowKey6, RealId, Tick};
@@ -53,7 +53,7 @@ const LEFT_OUT: usize = 64;
 
 /// A fixed-size hash table of flows, `N` a bucket; see the [module](super) for its use.
 #[derive(Debug)]
-pub struct Table<K: Key, const N: usize = 3> {
+pub struct Table<K: TableKey, const N: usize = 3> {
     pub(super) buckets: Vec<Bucket<K, N>>,
     capacity: usize,
     len: usize,
@@ -73,7 +73,7 @@ pub struct Table<K: Key, const N: usize = 3> {
     pub(super) counters: Counters,
 }
 
-impl<K: Key, const N: usize> Table<K, N> {
+impl<K: TableKey, const N: usize> Table<K, N> {
     /// The most flows a table can hold.
     pub const MAX_CAPACITY: usize = 1 << 28;
 
@@ -291,7 +291,7 @@ impl<K: Key, const N: usize> Table<K, N> {
             deadline: Tick(0),
             state: State::Closed,
             proven: false,
-            flags: Flags::NONE,
+            flags: FlowFlags::NONE,
         })
     }
 
@@ -319,7 +319,7 @@ impl<K: Key, const N: usize> Table<K, N> {
         hash: u64,
         real: RealId,
         state: State,
-        flags: Flags,
+        flags: FlowFlags,
         now: Tick,
     ) -> Inserted<K> {
         debug_assert_eq!(hash, self.hash(&key), "not the key's hash");

@@ -17,7 +17,7 @@ fn memory_is_fixed_by_the_capacity() {
 }
 
 /// Checks the invariants that the table's documentation lists.
-fn check<K: Key + std::fmt::Debug + std::hash::Hash, const N: usize>(table: &Table<K, N>) {
+fn check<K: TableKey + std::fmt::Debug + std::hash::Hash, const N: usize>(table: &Table<K, N>) {
     let mut beyond = vec![0; table.buckets.len()];
     let mut keys = HashSet::new();
     let mut newcomers = [0; 3];
@@ -55,7 +55,7 @@ fn check<K: Key + std::fmt::Debug + std::hash::Hash, const N: usize>(table: &Tab
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct CrowdedKey(u32);
 
-impl Key for CrowdedKey {
+impl TableKey for CrowdedKey {
     type Addresses = ();
 
     fn pack(&self) -> Packed<()> {
@@ -115,7 +115,7 @@ fn history<const N: usize>(capacity: usize, keys: u32) {
             }
             _ => {
                 let state = State::ALL[next(5) as usize];
-                let _ = table.insert(key, hash, RealId(next(20)), state, Flags::NONE, now);
+                let _ = table.insert(key, hash, RealId(next(20)), state, FlowFlags::NONE, now);
             }
         }
         if round % 16 == 0 {

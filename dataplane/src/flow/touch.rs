@@ -4,10 +4,10 @@ use super::newcomers::{Kind, proof};
 use super::record::FlowRef;
 use super::state::{Step, stays_new};
 use super::table::{Table, split};
-use super::{Event, Key, Transition};
+use super::{Event, TableKey, Transition};
 use crate::types::{RealId, Tick};
 
-impl<K: Key, const N: usize> Table<K, N> {
+impl<K: TableKey, const N: usize> Table<K, N> {
     /// As [`pass`](Table::pass) for a newcomer, whose timer goes on as it was: whether packets came over time is
     /// told by it. None as well for a packet that proves it, which [`touch`](Table::touch) takes.
     #[inline]

@@ -2,7 +2,9 @@
 
 use super::family::{FlowTable, Key};
 use super::{Env, FlowOf, Output, Pipeline};
-use crate::flow::{Cause, Event as FlowEvent, Flags, FlowRef, Lookup, Removed, State, Transition};
+use crate::flow::{
+    Cause, Event as FlowEvent, FlowFlags, FlowRef, Lookup, Removed, State, Transition,
+};
 use crate::packet::buf::PacketBuf;
 use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::spec::Reuse;
@@ -250,20 +252,20 @@ impl<B: PacketBuf> Pipeline<B> {
         &mut self,
         env: &Env<'_, P, O>,
         flow: &FlowOf<K>,
-        (real, flags): (RealId, Flags),
+        (real, flags): (RealId, FlowFlags),
         change: Transition,
     ) -> Option<()> {
         if flow.event == FlowEvent::Syn {
             return self.reopen(env, flow, (real, flags), change);
         }
         // A replica may see what the flow itself does not.
-        if change.established() && flags != Flags::NONE {
+        if change.established() && flags != FlowFlags::NONE {
             self.assure_bound(env, &flow.key, real);
         }
-        if change == Transition::Proven && flags != Flags::NONE {
+        if change == Transition::Proven && flags != FlowFlags::NONE {
             self.prove_bound(env, &flow.key, real);
         }
-        if change.became_inactive() && !flags.has(Flags::REPLICA) {
+        if change.became_inactive() && !flags.has(FlowFlags::REPLICA) {
             if let Some(stats) = self.stats.real(real) {
                 stats.active.sub(1);
                 stats.inactive.add(1);
@@ -279,7 +281,7 @@ impl<B: PacketBuf> Pipeline<B> {
         &mut self,
         env: &Env<'_, P, O>,
         flow: &FlowOf<K>,
-        (real, flags): (RealId, Flags),
+        (real, flags): (RealId, FlowFlags),
         change: Transition,
     ) -> Option<()> {
         if let Transition::NewConnection { from } = change {
@@ -404,8 +406,8 @@ impl<B: PacketBuf> Pipeline<B> {
             self.count_connection(flow.service, real);
         } else if makes_flow(flow.event, env.snapshot.switches.sloppy_tcp) {
             let flags = match service.persistence {
-                None => Flags::NONE,
-                Some(_) => Flags::BOUND,
+                None => FlowFlags::NONE,
+                Some(_) => FlowFlags::BOUND,
             };
             self.remember(env, flow, real, flags);
             self.note_full(env.snapshot, service, real);
@@ -473,7 +475,7 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &Env<'_, P, O>,
         flow: &FlowOf<K>,
         real: RealId,
-        flags: Flags,
+        flags: FlowFlags,
     ) {
         let state = State::opening(flow.event);
         K::shard_mut(self).assign(real, flow.service.0);
@@ -481,18 +483,18 @@ impl<B: PacketBuf> Pipeline<B> {
         if let Some(removed) = inserted.evicted {
             self.settle(env, &removed);
         }
-        if flags.has(Flags::BOUND) {
+        if flags.has(FlowFlags::BOUND) {
             self.hold_bound(env, flow, real);
         }
         if let Some(stats) = self.stats.real(real) {
-            if flags.has(Flags::REPLICA) {
+            if flags.has(FlowFlags::REPLICA) {
                 stats.replicas.add(1);
             } else {
                 stats.connections.add(1);
                 if state.is_active() { stats.active.add(1) } else { stats.inactive.add(1) }
             }
         }
-        if !flags.has(Flags::REPLICA) {
+        if !flags.has(FlowFlags::REPLICA) {
             if let Some(stats) = self.stats.service(flow.service) {
                 stats.connections.add(1);
             }
@@ -509,10 +511,10 @@ impl<B: PacketBuf> Pipeline<B> {
 
     /// Counts a flow that has left the table.
     pub(super) fn settle<K: Key, P, O>(&self, env: &Env<'_, P, O>, removed: &Removed<K>) {
-        if removed.flags.has(Flags::BOUND) {
+        if removed.flags.has(FlowFlags::BOUND) {
             self.release_bound(env, removed);
         }
-        if removed.flags.has(Flags::REPLICA) {
+        if removed.flags.has(FlowFlags::REPLICA) {
             if let Some(stats) = self.stats.real(removed.real) {
                 stats.replicas.sub(1);
             }

@@ -11,7 +11,7 @@ use super::fragments::{FragmentKey, FragmentKey4, FragmentKey6, Fragments, Ident
 use super::quota::SourceNetwork;
 use super::replicas::Replicas;
 use crate::flow::{
-    self, Event, Flags, Flow, FlowRef, Inserted, Lookup, Packed, Removed, Shard, Shard6, State,
+    self, Event, Flow, FlowFlags, FlowRef, Inserted, Lookup, Packed, Removed, Shard, Shard6, State,
     Swept, Table, Transition,
 };
 use crate::forward::{self, Fit, ForwardError, Inner, Labels, dr, dr6};
@@ -28,7 +28,7 @@ use crate::types::{
 };
 
 /// A flow's key.
-pub(super) trait Key: flow::Key + Tuple + Into<AnyFlowKey> {
+pub(super) trait Key: flow::TableKey + Tuple + Into<AnyFlowKey> {
     /// The client's and the virtual service's.
     type Address: Network + Into<IpAddr>;
     /// Where its flows are.
@@ -152,7 +152,7 @@ impl Key for FlowKey6 {
 
 /// What the pipeline does with a flow table, however many flows a bucket of it holds: the methods
 /// of [`Table`] of these names.
-pub(super) trait FlowTable<K: flow::Key> {
+pub(super) trait FlowTable<K: flow::TableKey> {
     fn hash(&self, key: &K) -> u64;
     fn lacks(&self, hash: u64, key: &Packed<K::Addresses>) -> bool;
     fn lookup(&mut self, key: &K, hash: u64, now: Tick) -> Lookup<K>;
@@ -165,7 +165,7 @@ pub(super) trait FlowTable<K: flow::Key> {
         hash: u64,
         real: RealId,
         state: State,
-        flags: Flags,
+        flags: FlowFlags,
         now: Tick,
     ) -> Inserted<K>;
     fn has_room(&self, hash: u64) -> bool;
@@ -183,7 +183,7 @@ pub(super) trait FlowTable<K: flow::Key> {
     fn scan(&self, cursor: u32, budget: usize, each: impl FnMut(&Flow<K>)) -> Option<u32>;
 }
 
-impl<K: flow::Key, const N: usize> FlowTable<K> for Table<K, N> {
+impl<K: flow::TableKey, const N: usize> FlowTable<K> for Table<K, N> {
     #[inline(always)]
     fn hash(&self, key: &K) -> u64 {
         self.hash(key)
@@ -221,7 +221,7 @@ impl<K: flow::Key, const N: usize> FlowTable<K> for Table<K, N> {
         hash: u64,
         real: RealId,
         state: State,
-        flags: Flags,
+        flags: FlowFlags,
         now: Tick,
     ) -> Inserted<K> {
         self.insert(key, hash, real, state, flags, now)

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use super::family::{FlowTable, Key};
 use super::{Env, Pipeline};
-use crate::flow::{Flags, Flow, Lookup, State};
+use crate::flow::{Flow, FlowFlags, Lookup, State};
 use crate::packet::buf::PacketBuf;
 use crate::persist::{NetworkKey, Template};
 use crate::snapshot::{Service, Snapshot};
@@ -124,7 +124,7 @@ impl FlowRecord {
             real: flow.real,
             state: flow.state,
             remaining_ms: flow.deadline.remaining(now),
-            replica: flow.flags.has(Flags::REPLICA),
+            replica: flow.flags.has(FlowFlags::REPLICA),
             template: false,
         }
     }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::family::{FlowTable, Key};
 use super::{Env, FlowOf, Pipeline};
-use crate::flow::{Event as FlowEvent, Flags, FlowRef, Lookup};
+use crate::flow::{Event as FlowEvent, FlowFlags, FlowRef, Lookup};
 use crate::packet::buf::PacketBuf;
 use crate::snapshot::Named;
 use crate::stats::Event;
@@ -70,7 +70,7 @@ impl<B: PacketBuf> Pipeline<B> {
         if is_full(self) || !K::shard(self).has_room(flow.hash) {
             return self.stats.event(Event::PeerNotesLost).add(1);
         }
-        self.remember(env, &flow, real.real, Flags::REPLICA);
+        self.remember(env, &flow, real.real, FlowFlags::REPLICA);
         if let Lookup::Hit(found) = K::shard_mut(self).lookup(&key, flow.hash, env.now) {
             let deadline = K::shard(self).get(found).deadline;
             let copied = Copied { flow: found, hash: flow.hash as u32, deadline };
@@ -85,7 +85,7 @@ impl<B: PacketBuf> Pipeline<B> {
             let Some(copied) = K::replicas(self).list.pop_front() else { return };
             let found = K::shard(self).get(copied.flow);
             let it_is = K::shard(self).hash(&found.key) as u32 == copied.hash;
-            if !it_is || !found.flags.has(Flags::REPLICA) {
+            if !it_is || !found.flags.has(FlowFlags::REPLICA) {
                 // It is gone, or a flow of this worker's own by now.
                 if K::shard(self).has_room(hash) {
                     return;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::types::{PortId, Ports, Protocol, ServiceId, ServiceKey};
 
 /// What an [`Index`] is searched by.
-trait Key: Copy + Eq {
+trait IndexKey: Copy + Eq {
     /// A key that is never stored nor asked for.
     const EMPTY: Self;
 
@@ -15,7 +15,7 @@ trait Key: Copy + Eq {
     fn fold(self) -> u64;
 }
 
-impl Key for u64 {
+impl IndexKey for u64 {
     /// No key has all bits set (see `service_key` and `address_key`).
     const EMPTY: u64 = u64::MAX;
 
@@ -28,7 +28,7 @@ impl Key for u64 {
 /// An IPv6 address in two words, then what else there is.
 type Wide = [u64; 3];
 
-impl Key for Wide {
+impl IndexKey for Wide {
     const EMPTY: Wide = [u64::MAX; 3];
 
     #[inline(always)]
@@ -51,7 +51,7 @@ struct Index<K> {
     shift: u32,
 }
 
-impl<K: Key> Index<K> {
+impl<K: IndexKey> Index<K> {
     fn build(entries: impl ExactSizeIterator<Item = (K, u32)>) -> Index<K> {
         let size = (entries.len() * 2).next_power_of_two().max(8);
         let shift = 64 - size.trailing_zeros();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use dataplane::flow::{Flags, Shard, Shard6, State};
+use dataplane::flow::{FlowFlags, Shard, Shard6, State};
 use dataplane::hash::Seed;
 use dataplane::persist::AllTemplates;
 use dataplane::pipeline::{
@@ -534,9 +534,9 @@ impl Director {
     fn check_gauges(&self) {
         for (worker, stats) in self.workers.iter().zip(&self.stats) {
             let mut found = vec![(0u64, 0u64, 0u64); SLOTS];
-            let mut count = |real: RealId, flags: Flags, state: State| {
+            let mut count = |real: RealId, flags: FlowFlags, state: State| {
                 let slot = &mut found[real.index()];
-                if flags.has(Flags::REPLICA) {
+                if flags.has(FlowFlags::REPLICA) {
                     slot.2 += 1;
                 } else if state.is_active() {
                     slot.0 += 1;

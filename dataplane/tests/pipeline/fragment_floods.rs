@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use dataplane::flow::Flags;
+use dataplane::flow::FlowFlags;
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::Protocol;
 
@@ -253,8 +253,8 @@ fn a_flood_of_first_fragments_takes_no_flow_of_another_worker() {
                 millisecond(&mut director, &[], &mut flood, 300, &mut Went::new());
             }
             let (mut replicas, mut own) = (0, 0);
-            let mut count = |flags: Flags| {
-                *(if flags.has(Flags::REPLICA) { &mut replicas } else { &mut own }) += 1;
+            let mut count = |flags: FlowFlags| {
+                *(if flags.has(FlowFlags::REPLICA) { &mut replicas } else { &mut own }) += 1;
             };
             director.workers[1].shard().scan(0, usize::MAX, |f| count(f.flags));
             director.workers[1].shard6().scan(0, usize::MAX, |f| count(f.flags));
