@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use dataplane::flow::{
-    Cause, Event, FlowFlags, FlowRef, Inserted, Key, Lookup, Shard, Shard6, State, Table,
+    Cause, Event, FlowFlags, FlowRef, Inserted, Lookup, Shard, Shard6, State, Table, TableKey,
     Transition,
 };
 use dataplane::hash::Seed;
@@ -14,7 +14,7 @@ const SEED: Seed = Seed::new(0x0123_4567_89ab_cdef_0f1e_2d3c_4b5a_6978);
 const ATTACKED: RealId = RealId(0);
 const OTHER: RealId = RealId(1);
 
-trait Client: Key {
+trait Client: TableKey {
     fn nth(n: u32, protocol: Protocol) -> Self;
 }
 

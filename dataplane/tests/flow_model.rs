@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use dataplane::flow::{
-    Cause, Event, Flow, FlowFlags, Key, Lookup, Packed, Passed, Removed, State, Swept, Table,
+    Cause, Event, Flow, FlowFlags, Lookup, Packed, Passed, Removed, State, Swept, Table, TableKey,
     Timeouts, Transition,
 };
 use dataplane::hash::Seed;
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 const SYN: u8 = 2;
 
 /// Keys of the model are small numbers.
-trait ModelKey: Key + std::fmt::Debug + Send + 'static {
+trait ModelKey: TableKey + std::fmt::Debug + Send + 'static {
     fn of(n: u8) -> Self;
     fn number(&self) -> u8;
 }
@@ -57,7 +57,7 @@ impl ModelKey for FlowKey6 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CrowdedKey(u8);
 
-impl Key for CrowdedKey {
+impl TableKey for CrowdedKey {
     type Addresses = ();
 
     fn pack(&self) -> Packed<()> {
@@ -115,7 +115,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-struct Model<K: Key, const N: usize> {
+struct Model<K: TableKey, const N: usize> {
     table: Table<K, N>,
     flows: HashMap<u8, Flow<K>>,
     timeouts: Timeouts,

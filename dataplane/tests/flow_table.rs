@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use dataplane::flow::{
-    Cause, Event, Flow, FlowFlags, FlowRef, Inserted, Key, Lookup, NewShardError, Packed, Removed,
-    Shard, State, Table, Timeouts, Transition,
+    Cause, Event, Flow, FlowFlags, FlowRef, Inserted, Lookup, NewShardError, Packed, Removed,
+    Shard, State, Table, TableKey, Timeouts, Transition,
 };
 use dataplane::hash::Seed;
 use dataplane::types::{FlowKey, Protocol, RealId, Tick};
@@ -46,7 +46,7 @@ fn hit(shard: &mut Shard, n: u32, now: Tick) -> FlowRef {
 }
 
 /// `inserted = len + all that left`.
-fn assert_balanced<K: Key>(shard: &Table<K>) {
+fn assert_balanced<K: TableKey>(shard: &Table<K>) {
     let c = shard.counters();
     let left = c.expired + c.replaced + c.removed + c.evicted.iter().sum::<u64>();
     assert_eq!(c.inserted, shard.len() as u64 + left, "{c:?}");
@@ -108,7 +108,7 @@ fn finds_what_was_inserted_and_nothing_else() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct AimedKey(u32);
 
-impl Key for AimedKey {
+impl TableKey for AimedKey {
     type Addresses = ();
 
     fn pack(&self) -> Packed<()> {
@@ -555,7 +555,7 @@ fn stages_are_hints_and_change_nothing() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct WideKey([u64; 4], u32);
 
-impl Key for WideKey {
+impl TableKey for WideKey {
     type Addresses = [u64; 4];
 
     fn pack(&self) -> Packed<[u64; 4]> {

@@ -1,6 +1,6 @@
 //! Walking the whole table in bounded steps: to find the expired, to list, to flush.
 
-use super::Key;
+use super::TableKey;
 use super::record::{Cause, Flow, Removed};
 use super::table::{Table, join, split};
 use crate::types::Tick;

@@ -12,16 +12,16 @@
 pub mod dr;
 pub mod dr6;
 pub mod dual;
+mod fast;
 pub mod fragment;
-mod front;
 pub mod gre;
 pub mod ipip;
 pub mod label;
 pub mod tunnel;
 
 pub use dual::{DualTunnel, Fit, Inner};
+pub use fast::FastRewrite;
 pub use fragment::{FragmentError, fragment, needs_fragmentation};
-pub use front::Front;
 pub use gre::GreOptions;
 pub use label::Labels;
 pub use tunnel::TunnelTemplate;

@@ -168,12 +168,12 @@ impl<B: PacketBuf> Pipeline<B> {
         head: &Head6,
         real: RealId,
     ) -> Option<PortId> {
-        let way = env.snapshot.way(real)?;
+        let way = env.snapshot.adjacency(real)?;
         if head.total_len > way.limit.into() {
             return None;
         }
         let hop = env.hops.known(way.neighbor)?;
-        if !way.front.write6(buf, hop) {
+        if !way.rewrite.write6(buf, hop) {
             return None;
         }
         if let Some(stats) = self.stats.forwarded().get(real.index()) {

@@ -17,7 +17,7 @@ use crate::packet::ethernet::{self, EtherType};
 use crate::packet::fast::{self, Ethernet, Head};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
 use crate::pipeline::balance::NoTarget;
-use crate::snapshot::{Local, Snapshot, Way};
+use crate::snapshot::{Adjacency, Local, Snapshot};
 use crate::stats::{DropReason, Event, Forwarded};
 use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId};
 
@@ -113,8 +113,8 @@ fn is_foreign(frame: &[u8], mac: Mac) -> bool {
 
 /// The way of a packet to its real server, if that is still configured.
 #[inline(always)]
-fn way(snapshot: &Snapshot, real: RealId) -> Option<&Way> {
-    snapshot.way(real)
+fn way(snapshot: &Snapshot, real: RealId) -> Option<&Adjacency> {
+    snapshot.adjacency(real)
 }
 
 /// Rewrites a packet, counts it, and tells where it goes, or leaves it as it is.
@@ -132,7 +132,7 @@ fn rewrite_one<B: PacketBuf, P, O>(
         return None;
     }
     let hop = env.hops.known(way.neighbor)?;
-    if !way.front.write(buf, hop, total_len, ip_id) {
+    if !way.rewrite.write(buf, hop, total_len, ip_id) {
         return None;
     }
     if let Some(stats) = reals.get(real.index()) {
@@ -316,7 +316,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let Head { addresses, ports, signal, .. } = info.head;
         match self.shard.pass(info.hash, &addresses, ports as u32, signal, env.now) {
             Passed::Real(real) => {
-                env.snapshot.prefetch_way(real);
+                env.snapshot.prefetch_adjacency(real);
                 self.stats.prefetch_real(real);
                 info.real = real;
             }

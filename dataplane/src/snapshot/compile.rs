@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::hot::LocalFilter;
+use super::address_filter::AddressFilter;
 use super::index::{LocalIndex, ServiceIndex};
 use super::plan::{Around, Draft, Plan};
 use super::reach::{Counted, Need, Reach};
@@ -99,7 +99,7 @@ pub(super) struct Part {
 struct Indices {
     services: ServiceIndex,
     locals: LocalIndex,
-    filter: LocalFilter,
+    filter: AddressFilter,
 }
 
 /// A snapshot, and what changed hands for it.
@@ -249,7 +249,7 @@ impl Compiler {
             index: indices.services.clone(),
             locals: indices.locals.clone(),
             filter: indices.filter.clone(),
-            ways: self.tables.ways.ways(),
+            adjacencies: self.tables.adjacencies.adjacencies(),
             services: self.tables.services.clone(),
             reals: self.tables.reals.clone(),
             absent: self.absent.iter().map(|(s, a)| (RealId(*s), Arc::clone(a))).collect(),
@@ -461,9 +461,9 @@ fn local_index(spec: &Spec) -> LocalIndex {
 }
 
 /// VIPs, DIPs, and each port's link-local address.
-fn local_filter(spec: &Spec) -> LocalFilter {
+fn local_filter(spec: &Spec) -> AddressFilter {
     let vips = spec.services.iter().map(|s| s.key.vip);
     let dips = spec.ports.iter().flat_map(|p| p.addresses.iter().map(|a| a.address));
     let link_local = spec.ports.iter().map(|p| IpAddr::V6(ipv6::link_local(p.mac)));
-    LocalFilter::build(vips.chain(dips).chain(link_local))
+    AddressFilter::build(vips.chain(dips).chain(link_local))
 }

@@ -6,8 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod absent;
+mod address_filter;
+mod adjacency;
 pub mod compile;
-mod hot;
 mod index;
 pub mod neighbors;
 mod plan;
@@ -25,8 +26,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use absent::Absent;
-pub use hot::Way;
-use hot::{LocalFilter, Ways};
+use address_filter::AddressFilter;
+use adjacency::Adjacencies;
+pub use adjacency::Adjacency;
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
@@ -44,8 +46,8 @@ pub struct Snapshot {
     pub generation: u64,
     index: ServiceIndex,
     locals: LocalIndex,
-    filter: LocalFilter,
-    ways: Ways,
+    filter: AddressFilter,
+    adjacencies: Adjacencies,
     services: Vec<Option<Service>>,
     reals: Vec<Option<Real>>,
     /// Sorted by slot.
@@ -215,16 +217,16 @@ impl Snapshot {
         self.filter.may_have6(halves)
     }
 
-    /// The way to a real server; `None` when it is no longer configured.
+    /// How packets reach a real server; `None` when it is no longer configured.
     #[inline(always)]
-    pub fn way(&self, id: RealId) -> Option<&Way> {
-        self.ways.get(id)
+    pub fn adjacency(&self, id: RealId) -> Option<&Adjacency> {
+        self.adjacencies.get(id)
     }
 
-    /// Asks for the cache line where [`Snapshot::way`] begins to look.
+    /// Asks for the cache line where [`Snapshot::adjacency`] begins to look.
     #[inline(always)]
-    pub fn prefetch_way(&self, id: RealId) {
-        self.ways.prefetch(id);
+    pub fn prefetch_adjacency(&self, id: RealId) {
+        self.adjacencies.prefetch(id);
     }
 
     /// A virtual service by slot.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::hot::WayTable;
+use super::adjacency::AdjacencyTable;
 use super::{Real, Service};
 use crate::schedule::Thresholds;
 use crate::types::{RealId, ServiceId};
@@ -16,7 +16,7 @@ pub(super) type CountedReals = Arc<[(RealId, Thresholds)]>;
 pub(super) struct Tables {
     pub(super) services: Vec<Option<Service>>,
     pub(super) reals: Vec<Option<Real>>,
-    pub(super) ways: WayTable,
+    pub(super) adjacencies: AdjacencyTable,
     pub(super) counted: CountedReals,
     /// Changes of `counted` that are still to be made.
     uncount: Vec<RealId>,
@@ -28,7 +28,7 @@ impl Tables {
         Tables {
             services: Vec::new(),
             reals: Vec::new(),
-            ways: WayTable::default(),
+            adjacencies: AdjacencyTable::default(),
             counted: Arc::default(),
             uncount: Vec::new(),
             count: Vec::new(),
@@ -44,12 +44,12 @@ impl Tables {
     }
 
     pub(super) fn set_real(&mut self, id: RealId, real: Real) {
-        self.ways.set(id, &real);
+        self.adjacencies.set(id, &real);
         put(&mut self.reals, id.index(), Some(real));
     }
 
     pub(super) fn remove_real(&mut self, id: RealId) {
-        self.ways.remove(id);
+        self.adjacencies.remove(id);
         put(&mut self.reals, id.index(), None);
     }
 

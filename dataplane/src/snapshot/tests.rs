@@ -270,7 +270,7 @@ fn a_learned_path_mtu_is_gone_by_within_bounds() {
         assert_eq!(snapshot.path_mtus.len(), learned.len());
         let ids = (0..4).map(RealId);
         // A way of the short way through the pipeline, which is not for IPv6, knows it too.
-        let limits: Vec<_> = ids.clone().map(|r| snapshot.way(r).unwrap().limit).collect();
+        let limits: Vec<_> = ids.clone().map(|r| snapshot.adjacency(r).unwrap().limit).collect();
         (ids.map(|r| snapshot.real(r).unwrap().mtu).collect::<Vec<_>>(), limits)
     };
     let plain = (vec![1500; 4], vec![1500, 1480, 1476, 0]);
@@ -505,8 +505,8 @@ proptest! {
             for ((key, address), id) in &now {
                 let other = fresh.real_id(key, *address).unwrap();
                 let (way, fresh_way) =
-                    (snapshot.way(*id).unwrap(), fresh_snapshot.way(other).unwrap());
-                prop_assert_eq!(way.front, fresh_way.front);
+                    (snapshot.adjacency(*id).unwrap(), fresh_snapshot.adjacency(other).unwrap());
+                prop_assert_eq!(way.rewrite, fresh_way.rewrite);
                 prop_assert_eq!((way.port, way.limit), (fresh_way.port, fresh_way.limit));
                 prop_assert_eq!(way.neighbor, snapshot.real(*id).unwrap().neighbor);
                 let IpAddr::V4(vip) = key.vip else { continue };
@@ -520,7 +520,7 @@ proptest! {
                 before.values().filter(|id| !now.values().any(|n| n == *id)).copied().collect();
             prop_assert_eq!(departed, left);
             for slot in (0..limits.reals).map(RealId) {
-                prop_assert_eq!(snapshot.way(slot).is_some(), snapshot.real(slot).is_some());
+                prop_assert_eq!(snapshot.adjacency(slot).is_some(), snapshot.real(slot).is_some());
             }
             let again = c.clone().compile(spec, step as u64, u64::MAX, unused).unwrap();
             prop_assert_eq!(again.work, Work::default());

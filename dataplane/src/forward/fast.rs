@@ -27,7 +27,7 @@ const _: () = assert!((ipv4::FragmentBits::DF.0.to_be() as u64) << 32 == 1 << DF
 
 /// How a frame is rewritten for one real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Front {
+pub struct FastRewrite {
     /// The first two bytes of the port's Ethernet address, in the upper end.
     src_head: u64,
     /// The other four, Ethernet type IPv4, and the first byte of an IPv4 header.
@@ -38,7 +38,7 @@ pub struct Front {
     sum: u32,
     /// Whether nothing is put in front of the packet.
     is_dr: bool,
-    /// Bytes in front of the packet: 20 for ipip, 24 or 28 for gre, or [`Front::SLOW`].
+    /// Bytes in front of the packet: 20 for ipip, 24 or 28 for gre, or [`FastRewrite::SLOW`].
     overhead: u8,
     /// What is added to [`KEPT`] of the inner header: the protocol, and one hop less.
     rest: u64,
@@ -46,15 +46,15 @@ pub struct Front {
     gre: [u8; 8],
 }
 
-impl Front {
-    /// No rewrite: [`Front::write`] refuses.
-    pub const NONE: Front = Front {
+impl FastRewrite {
+    /// No rewrite: [`FastRewrite::write`] refuses.
+    pub const NONE: FastRewrite = FastRewrite {
         src_head: 0,
         src_tail: 0,
         addresses: 0,
         sum: 0,
         is_dr: false,
-        overhead: Front::SLOW,
+        overhead: FastRewrite::SLOW,
         rest: 0,
         gre: [0; 8],
     };
@@ -63,13 +63,13 @@ impl Front {
     const SLOW: u8 = u8::MAX;
 
     /// The rewrite for frames sent from `src_mac`, through `tunnel` if there is one.
-    pub fn new(src_mac: Mac, tunnel: Option<&TunnelTemplate>) -> Front {
+    pub fn new(src_mac: Mac, tunnel: Option<&TunnelTemplate>) -> FastRewrite {
         let [a, b, c, d, e, f] = src_mac.0;
-        let front = Front {
+        let front = FastRewrite {
             src_head: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
             src_tail: u64::from_le_bytes([c, d, e, f, 0x08, 0x00, 0x45, 0]),
             is_dr: true,
-            ..Front::NONE
+            ..FastRewrite::NONE
         };
         let (outer, overhead, gre) = match tunnel {
             None => return front,
@@ -85,7 +85,7 @@ impl Front {
         let sum = words.into_iter().map(|w| u32::from(u16::from_le_bytes(w))).sum();
         let addresses = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let rest = (u64::from(protocol) << 56) - (1 << 48);
-        Front { addresses, sum, is_dr: false, overhead, rest, gre, ..front }
+        FastRewrite { addresses, sum, is_dr: false, overhead, rest, gre, ..front }
     }
 
     fn gre(template: &gre::Template) -> (u8, [u8; 8]) {
@@ -93,7 +93,7 @@ impl Front {
         let overhead = match template.constant_header() {
             Some(bytes) if bytes.len() == 4 => 24,
             Some(bytes) if bytes.len() == 8 => 28,
-            _ => return (Front::SLOW, header),
+            _ => return (FastRewrite::SLOW, header),
         };
         for (to, from) in header.iter_mut().zip(template.constant_header().into_iter().flatten()) {
             *to = *from;
@@ -239,7 +239,7 @@ mod tests {
         }
         .expect("forwarded");
         let mut short = TestBuf::new(frame);
-        let front = Front::new(PORT, tunnel);
+        let front = FastRewrite::new(PORT, tunnel);
         assert!(front.write(
             &mut short,
             HOP.to_wire(),
@@ -288,7 +288,7 @@ mod tests {
             let frame = packet(hop_limit);
             let mut by_the_book = TestBuf::new(&frame);
             let mut short = by_the_book.clone();
-            let done = Front::new(PORT, dr.as_ref()).write6(&mut short, HOP.to_wire());
+            let done = FastRewrite::new(PORT, dr.as_ref()).write6(&mut short, HOP.to_wire());
             assert_eq!(done, hop_limit > 1);
             if done {
                 dr6::forward(&mut by_the_book, PORT, HOP).expect("a packet");
@@ -297,8 +297,8 @@ mod tests {
         }
         let mut buf = TestBuf::new(&packet(64));
         let before = buf.clone();
-        assert!(!Front::new(PORT, ipip.as_ref()).write6(&mut buf, 1));
-        assert!(!Front::NONE.write6(&mut buf, 1));
+        assert!(!FastRewrite::new(PORT, ipip.as_ref()).write6(&mut buf, 1));
+        assert!(!FastRewrite::NONE.write6(&mut buf, 1));
         assert_eq!(buf, before);
     }
 
@@ -326,15 +326,15 @@ mod tests {
         let checksum = GreOptions { checksum: true, key: None };
         let slow = TunnelTemplate::gre([192, 0, 2, 10].into(), [10, 8, 0, 9].into(), checksum);
         let mut buf = TestBuf::new(&frame);
-        assert!(!Front::new(PORT, Some(&slow)).write(&mut buf, 1, 28, &mut 0));
-        assert!(!Front::NONE.write(&mut buf, 1, 28, &mut 0));
+        assert!(!FastRewrite::new(PORT, Some(&slow)).write(&mut buf, 1, 28, &mut 0));
+        assert!(!FastRewrite::NONE.write(&mut buf, 1, 28, &mut 0));
         // A TTL that is used up.
         for tunnel in tunnels() {
             for ttl in [0, 1] {
                 let mut frame = frame.clone();
                 frame[TTL] = ttl;
                 let mut buf = TestBuf::new(&frame);
-                assert!(!Front::new(PORT, tunnel.as_ref()).write(&mut buf, 1, 28, &mut 0));
+                assert!(!FastRewrite::new(PORT, tunnel.as_ref()).write(&mut buf, 1, 28, &mut 0));
                 assert_eq!(buf.data(), frame);
             }
         }
@@ -342,7 +342,7 @@ mod tests {
         assert!(buf.prepend(TestBuf::HEADROOM - 10) && buf.trim_front(0));
         let before = buf.data().to_vec();
         let [_, ipip, ..] = &tunnels()[..] else { panic!() };
-        assert!(!Front::new(PORT, ipip.as_ref()).write(&mut buf, 1, 28, &mut 0));
+        assert!(!FastRewrite::new(PORT, ipip.as_ref()).write(&mut buf, 1, 28, &mut 0));
         assert_eq!(buf.data(), before);
     }
 }
