@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use control_support::Fixture;
+use dataplane::snapshot::learned::{Cause, Effect, News, RealName, Standing};
 
 const SHUNT: &str = env!("CARGO_BIN_EXE_shunt");
 
@@ -324,4 +325,19 @@ fn what_is_said_of_each_line_is_as_if_it_were_alone() {
         .collect();
     assert_eq!(said, expected);
     assert_eq!(*alone.config(), *together.config());
+}
+
+#[test]
+fn a_real_server_that_is_down_is_listed_with_weight_0_and_saved_with_its_own() {
+    let fixture = Fixture::new();
+    let name =
+        RealName { service: fixture.config().services[0].key(), real: [192, 0, 2, 21].into() };
+    let effect = Effect { standing: Standing::Draining, weight: None };
+    fixture.controller.learn(&[News::Real { name, cause: Cause::Health, effect }]).unwrap();
+    let (status, listed, _) = fixture.ipvsadm("-Ln");
+    assert_eq!(status, 0);
+    let line = listed.lines().find(|line| line.contains("192.0.2.21")).unwrap();
+    assert_eq!(line.split_whitespace().nth(3), Some("0"), "{listed}");
+    let (_, saved, _) = fixture.ipvsadm("-Sn");
+    assert!(saved.contains("-r 192.0.2.21:80 -g -w 2\n"), "{saved}");
 }

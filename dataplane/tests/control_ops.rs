@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use control_support::{Client, Fixture, TEXT};
 use dataplane::control::Rates;
 use dataplane::control::plane::ApplyError;
+use dataplane::snapshot::learned::{Cause, Effect, News, RealName, Standing};
 use dataplane::types::Netmask;
 use dataplane::vocabulary::{ForwardMethod, SchedulerKind};
 use serde_json::json;
@@ -40,6 +41,49 @@ fn what_the_data_plane_learns_is_taken_up_once() {
     assert_eq!((generation(), fixture.plane.last()), (2, before));
     drop(rates);
     assert_eq!(generation(), 2, "the same configuration, once");
+}
+
+#[test]
+fn what_is_learned_is_shown_beside_the_configuration_and_saved_nowhere() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    client.ok(
+        r#"{"op":"server.add","protocol":"tcp","address":"192.0.2.100:80","real":"10.8.0.7","forward":"ipip","weight":4}"#,
+    );
+    let saved = |client: &mut Client| {
+        client.ok(r#"{"op":"config.save"}"#);
+        let shown = client.ok(r#"{"op":"config.show"}"#);
+        (std::fs::read_to_string(&fixture.file).unwrap(), shown["toml"].clone(), fixture.config())
+    };
+    let before = saved(&mut client);
+    let service = fixture.config().services[0].key();
+    let says = |real: [u8; 4], standing, weight| News::Real {
+        name: RealName { service, real: real.into() },
+        cause: Cause::Health,
+        effect: Effect { standing, weight },
+    };
+    let news = [
+        says([192, 0, 2, 21], Standing::Removed, None),
+        says([10, 8, 0, 7], Standing::Up, Some(1)),
+        News::PathMtus([([10, 8, 0, 7].into(), 1400)].into()),
+    ];
+    let applied = fixture.plane.applied.lock().unwrap().len();
+    fixture.controller.learn(&news).unwrap();
+    assert_eq!(fixture.plane.applied.lock().unwrap().len(), applied + 1, "as one change");
+    let rows = client.ok(r#"{"op":"server.list"}"#);
+    let of = |row: usize, key: &str| rows[row][key].clone();
+    assert_eq!((of(0, "weight"), of(0, "effective_weight")), (json!(2), json!(0)));
+    assert_eq!(of(0, "standing"), "removed");
+    assert_eq!((of(1, "weight"), of(1, "effective_weight")), (json!(4), json!(1)));
+    assert_eq!((of(1, "standing"), of(1, "path_mtu")), (json!(null), json!(1400)));
+    assert_eq!(saved(&mut client), before);
+    // An edit of the configured weight is one of that, whatever is learned.
+    client.ok(
+        r#"{"op":"server.edit","protocol":"tcp","address":"192.0.2.100:80","real":"192.0.2.21","weight":5}"#,
+    );
+    let rows = client.ok(r#"{"op":"server.list"}"#);
+    assert_eq!((&rows[0]["weight"], &rows[0]["effective_weight"]), (&json!(5), &json!(0)));
+    assert_eq!(fixture.plane.last().services[0].reals[0].weight, 5);
 }
 
 #[test]

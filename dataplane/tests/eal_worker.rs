@@ -83,9 +83,9 @@ fn spec() -> Spec {
             gateways: vec![[192, 0, 2, 1].into()],
         }],
         services: vec![
-            service(0, Protocol::Tcp, ForwardMethod::Dr, [192, 0, 2, 21]),
-            service(1, Protocol::Udp, ForwardMethod::Ipip, [203, 0, 113, 31]),
-            service(2, Protocol::Tcp, ForwardMethod::Gre, [203, 0, 113, 32]),
+            service(0, Protocol::Tcp, ForwardMethod::Dr, [192, 0, 2, 21]).into(),
+            service(1, Protocol::Udp, ForwardMethod::Ipip, [203, 0, 113, 31]).into(),
+            service(2, Protocol::Tcp, ForwardMethod::Gre, [203, 0, 113, 32]).into(),
         ],
         maglev_size: 65_537,
         ..Spec::default()

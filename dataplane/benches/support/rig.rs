@@ -109,6 +109,7 @@ impl Setup {
             }],
             services: (0..self.services)
                 .flat_map(|n| [service(Protocol::Tcp, n), service(Protocol::Udp, n)])
+                .map(Arc::new)
                 .collect(),
             hash_key: [7; 16],
             maglev_size: 65_537,

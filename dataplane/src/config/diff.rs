@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Config, Neighbor, Real, Service};
 use super::text::Text;
+use crate::snapshot::differing;
 
 /// What happens to the subject of a [`Change`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,14 +145,6 @@ impl Config {
             }
         }
     }
-}
-
-/// Two lists without what they begin and end with alike.
-pub(crate) fn differing<'a, T: PartialEq>(old: &'a [T], new: &'a [T]) -> (&'a [T], &'a [T]) {
-    let first = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-    let (old, new) = (&old[first..], &new[first..]);
-    let last = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
-    (&old[..old.len() - last], &new[..new.len() - last])
 }
 
 /// The settings of a new virtual service that are not as they are by themselves.

@@ -17,10 +17,10 @@ mod warn;
 mod write;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use buffers::{DESCRIPTORS, LCORE_CACHE, mbufs_needed};
 pub use check::{MAX_FLOWS, MAX_LCORES, MAX_SOCKET_PATH, MAX_TEXT, MTU_RANGE, TIMEOUT_RANGE};
-pub(crate) use diff::differing;
 pub use diff::{Action, Change};
 pub use draft::Draft;
 pub use error::{ConfigError, Issue};
@@ -96,7 +96,7 @@ impl Config {
         let Timeouts { tcp, tcp_fin, udp } = self.timeouts;
         Spec {
             ports: self.port_specs(ports),
-            services: self.services.iter().map(service_spec).collect(),
+            services: self.services.iter().map(|s| Arc::new(service_spec(s))).collect(),
             neighbors: self.neighbors.iter().map(neighbor).collect(),
             timeouts: spec::Timeouts { tcp, tcp_fin, udp },
             hash_key: self.scheduling.hash_key.unwrap_or(DEFAULT_HASH_KEY),

@@ -16,6 +16,8 @@ use super::protocol::{
 };
 use super::tally::{Subject, Tally};
 use crate::config::{self, Change, Config, ConfigError, Draft, Real, Service};
+use crate::snapshot::differing;
+use crate::snapshot::learned::{News, RealName};
 use crate::stats::Traffic;
 use crate::types::{Mac, ServiceKey};
 use crate::vocabulary::clip;
@@ -371,12 +373,15 @@ impl Controller {
         let key = service.key();
         let (traffic, state) = self.plane.real_traffic(&key, real.address);
         let (traffic, rate) = self.tally.since((key, Some(real.address)), traffic);
+        let learned = self.plane.learned(&RealName { service: key, real: real.address });
         let bound = || templates.get(&(key, real.address)).copied().unwrap_or_default();
         RealRow {
             real: real.address,
             forward: real.forward,
             gre: real.gre,
             weight: real.weight,
+            effective_weight: Some(learned.weight_of(real.weight)).filter(|w| *w != real.weight),
+            standing: learned.standing,
             upper_threshold: real.upper_threshold,
             lower_threshold: real.lower_threshold,
             state,
@@ -406,10 +411,16 @@ impl Controller {
         Ok(Done { generation: self.plane.generation() })
     }
 
-    /// Applies the running configuration again, by what the data plane has learned since.
-    fn take_up_learned(&self) {
+    /// Publishes what was learned of real servers, all of it as one change. The configuration stays
+    /// as it is, whatever is learned: what is shown and saved of it has nothing of this.
+    pub fn learn(&self, news: &[News]) -> Result<u64, Error> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.plane.apply(&self.config().spec(&self.ports)) {
+        Ok(self.plane.learn(news)?)
+    }
+
+    /// Takes up what the data plane has learned itself.
+    fn take_up_learned(&self) {
+        match self.learn(&[]) {
             Ok(generation) => log::info!("generation {generation}: path MTUs have changed"),
             Err(error) => log::warn!("path MTUs have changed: {error}"),
         }
@@ -495,7 +506,7 @@ fn subjects(services: &[Service]) -> impl Iterator<Item = Subject> {
 
 /// What is no longer configured.
 fn gone(before: &Config, after: &Config) -> Vec<Subject> {
-    let (before, after) = config::differing(&before.services, &after.services);
+    let (before, after) = differing(&before.services, &after.services);
     let stays: HashSet<_> = subjects(after).collect();
     subjects(before).filter(|subject| !stays.contains(subject)).collect()
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::snapshot::learned::{Effect, News, RealName};
 use crate::snapshot::spec::Spec;
 use crate::stats::{Counts, Traffic};
 use crate::types::{Mac, Protocol, ServiceKey, Tuple};
@@ -20,9 +21,16 @@ pub trait Plane: Send + Sync {
     /// path forward by it. On error everything is as before, except for [`ApplyError::Late`]: then
     /// `spec` is published. The caller serialises calls.
     fn apply(&self, spec: &Spec) -> Result<u64, ApplyError>;
-    /// Whether the data plane has learned something (path MTUs to real servers) that it goes by
-    /// only once a specification is applied again.
+    /// Publishes what was learned, and what the data plane has learned itself (path MTUs), over the
+    /// specification applied last; returns the generation in force, which is a new one if anything
+    /// has changed by it. News of real servers that are not configured are passed over. As
+    /// [`Plane::apply`], with which the caller serialises calls.
+    fn learn(&self, news: &[News]) -> Result<u64, ApplyError>;
+    /// Whether the data plane has learned something itself that it goes by only once
+    /// [`Plane::learn`] or [`Plane::apply`] is called.
     fn has_learned(&self) -> bool;
+    /// What was learned of a real server of a virtual service; [`Effect::NONE`] if nothing was.
+    fn learned(&self, name: &RealName) -> Effect;
     /// Generation forwarded by now.
     fn generation(&self) -> u64;
     /// Milliseconds since start.

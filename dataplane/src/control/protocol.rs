@@ -15,6 +15,7 @@ use super::plane::{
     FlowFilter, FlowPage, FlowRow, NeighborRow, PortRow, Reachability, StatsReport,
 };
 use crate::config::{self, Change, Gre, is_zero, text_option, text_value};
+use crate::snapshot::learned::Standing;
 use crate::stats::Traffic;
 use crate::types::{Netmask, Protocol, ServiceAddress, ServiceKey};
 use crate::vocabulary::{ForwardMethod, SchedulerFlags, SchedulerKind};
@@ -470,8 +471,14 @@ pub struct RealRow {
     /// GRE options, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gre: Option<Gre>,
-    /// Share of new flows; 0 drains.
+    /// Share of new flows as configured; 0 drains.
     pub weight: u32,
+    /// Share of new flows now, for what was learned of it; absent when it is the configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_weight: Option<u32>,
+    /// Whether it is in use, for what was learned of it; absent when it is.
+    #[serde(default, skip_serializing_if = "Standing::is_up")]
+    pub standing: Standing,
     /// Connections from which on it gets no new flows; 0, or absent, is without end.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub upper_threshold: u32,
@@ -495,6 +502,13 @@ pub struct RealRow {
     /// The same, per second.
     #[serde(default)]
     pub rate: Rate,
+}
+
+impl RealRow {
+    /// The share of new flows that it gets now.
+    pub fn effective_weight(&self) -> u32 {
+        self.effective_weight.unwrap_or(self.weight)
+    }
 }
 
 /// One real server with its virtual service.

@@ -17,6 +17,7 @@ use crate::persist::AllTemplates;
 use crate::pipeline::{FlowMatch, LoadBoard, Query, QueryKind, QueryReply, SCAN_BUDGET};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{CompileError, Compiler};
+use crate::snapshot::learned::{Effect, News, RealName};
 use crate::snapshot::neighbors::{NextHop, NextHops};
 use crate::snapshot::publish::Publisher;
 use crate::snapshot::spec::Spec;
@@ -130,56 +131,24 @@ impl LivePlane {
         }
     }
 
-    /// Asks one worker and waits for the answer.
-    fn ask(&self, worker: usize, query: Query) -> Result<QueryReply, Busy> {
-        let busy = Busy { worker: worker as u16, millis: PATIENCE.as_millis() as u32 };
-        let mut worker = self.asking.get(worker).map(locked).ok_or(busy)?;
-        worker.ask(query).map_err(|_| busy)?;
-        let asked = Instant::now();
-        loop {
-            if let Some(reply) = worker.reply() {
-                return Ok(reply);
-            }
-            if asked.elapsed() > PATIENCE {
-                return Err(busy);
-            }
-            std::thread::sleep(Duration::from_micros(50));
+    /// Takes up the path MTUs that the slow path knows now.
+    fn note_path_mtus(&self, published: &mut Published) {
+        let path_mtus = self.board.path_mtus();
+        if path_mtus != *published.compiler.path_mtus() {
+            published.compiler.learn(&[News::PathMtus(path_mtus)]);
         }
     }
 
-    /// The filter in terms of slots, and the snapshot they belong to.
-    fn wanted(&self, filter: &FlowFilter) -> (FlowMatch, Arc<Snapshot>) {
-        let snapshot = Arc::clone(&locked(&self.published).snapshot);
-        let slots = |rip| {
-            let mut slots: Vec<_> = snapshot.reals_at(rip).chain(snapshot.absent_at(rip)).collect();
-            slots.sort_unstable();
-            slots
-        };
-        let reals = filter.real.map(slots);
-        let wanted = FlowMatch {
-            protocol: filter.protocol,
-            client: filter.client,
-            client_port: filter.client_port,
-            vip: filter.vip,
-            vip_port: filter.vip_port,
-            reals,
-        };
-        (wanted, snapshot)
-    }
-
-    fn query(&self, worker: usize, query: Query) -> Result<(Query, Option<u32>), Busy> {
-        self.ask(worker, query).map(|reply| (reply.query, reply.next))
-    }
-}
-
-impl Plane for LivePlane {
-    fn apply(&self, spec: &Spec) -> Result<u64, ApplyError> {
-        let mut published = locked(&self.published);
+    /// Compiles and publishes a specification, with what was learned over it.
+    fn publish(
+        &self,
+        mut published: MutexGuard<'_, Published>,
+        spec: &Spec,
+    ) -> Result<u64, ApplyError> {
         let generation = published.snapshot.generation + 1;
         // Before gauges are read: whoever has acknowledged a generation makes no flow to what it
         // does without, so what is unused then stays so.
         let acknowledged = self.publisher.acknowledged();
-        published.compiler.set_path_mtus(self.board.path_mtus());
         let compiled = published
             .compiler
             .compile(spec, generation, acknowledged, |real| self.is_unused(real))
@@ -225,8 +194,72 @@ impl Plane for LivePlane {
         })
     }
 
+    /// Asks one worker and waits for the answer.
+    fn ask(&self, worker: usize, query: Query) -> Result<QueryReply, Busy> {
+        let busy = Busy { worker: worker as u16, millis: PATIENCE.as_millis() as u32 };
+        let mut worker = self.asking.get(worker).map(locked).ok_or(busy)?;
+        worker.ask(query).map_err(|_| busy)?;
+        let asked = Instant::now();
+        loop {
+            if let Some(reply) = worker.reply() {
+                return Ok(reply);
+            }
+            if asked.elapsed() > PATIENCE {
+                return Err(busy);
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// The filter in terms of slots, and the snapshot they belong to.
+    fn wanted(&self, filter: &FlowFilter) -> (FlowMatch, Arc<Snapshot>) {
+        let snapshot = Arc::clone(&locked(&self.published).snapshot);
+        let slots = |rip| {
+            let mut slots: Vec<_> = snapshot.reals_at(rip).chain(snapshot.absent_at(rip)).collect();
+            slots.sort_unstable();
+            slots.dedup();
+            slots
+        };
+        let reals = filter.real.map(slots);
+        let wanted = FlowMatch {
+            protocol: filter.protocol,
+            client: filter.client,
+            client_port: filter.client_port,
+            vip: filter.vip,
+            vip_port: filter.vip_port,
+            reals,
+        };
+        (wanted, snapshot)
+    }
+
+    fn query(&self, worker: usize, query: Query) -> Result<(Query, Option<u32>), Busy> {
+        self.ask(worker, query).map(|reply| (reply.query, reply.next))
+    }
+}
+
+impl Plane for LivePlane {
+    fn apply(&self, spec: &Spec) -> Result<u64, ApplyError> {
+        let mut published = locked(&self.published);
+        self.note_path_mtus(&mut published);
+        self.publish(published, spec)
+    }
+
+    fn learn(&self, news: &[News]) -> Result<u64, ApplyError> {
+        let mut published = locked(&self.published);
+        published.compiler.learn(news);
+        self.note_path_mtus(&mut published);
+        match published.compiler.spec().cloned() {
+            Some(spec) if published.compiler.has_news() => self.publish(published, &spec),
+            _ => Ok(published.snapshot.generation),
+        }
+    }
+
     fn has_learned(&self) -> bool {
-        self.board.path_mtus() != locked(&self.published).snapshot.path_mtus
+        self.board.path_mtus() != *locked(&self.published).compiler.path_mtus()
+    }
+
+    fn learned(&self, name: &RealName) -> Effect {
+        locked(&self.published).compiler.learned(name)
     }
 
     fn generation(&self) -> u64 {
@@ -281,7 +314,7 @@ impl Plane for LivePlane {
             return (Traffic::default(), Reachability::Unreachable);
         };
         let traffic = published.accounts.real(id, self.real_total(id));
-        let hop = published.snapshot.real(id).map(|r| self.hops.get(r.neighbor));
+        let hop = published.snapshot.configured(id).map(|r| self.hops.get(r.neighbor));
         let reachability = match hop {
             Some(NextHop::Known(_)) => Reachability::Reachable,
             Some(NextHop::Unknown) => Reachability::Resolving,
@@ -292,7 +325,7 @@ impl Plane for LivePlane {
 
     fn path_mtu(&self, key: &ServiceKey, real: IpAddr) -> Option<u16> {
         let published = locked(&self.published);
-        let real = published.snapshot.real(published.compiler.real_id(key, real)?)?;
+        let real = published.snapshot.configured(published.compiler.real_id(key, real)?)?;
         let port = published.snapshot.links.ports.get(real.port.index())?;
         (real.mtu < port.mtu).then_some(real.mtu)
     }
@@ -302,7 +335,7 @@ impl Plane for LivePlane {
         let mut clock = self.clock;
         let counts = self.templates.count(clock.now());
         let named = counts.into_iter().filter_map(|(real, count)| {
-            let real = snapshot.real(real)?;
+            let real = snapshot.configured(real)?;
             Some(((snapshot.service(real.service)?.key, real.address), count))
         });
         named.collect()

@@ -30,7 +30,7 @@ pub struct Adjacency {
 const _: () = assert!(size_of::<Adjacency>() == 64);
 
 impl Adjacency {
-    fn of(real: &Real) -> Adjacency {
+    pub(super) fn of(real: &Real) -> Adjacency {
         let (template, limit) = match &real.tunnel {
             None => (None, real.mtu),
             Some(Tunnel::Narrow(template)) => {

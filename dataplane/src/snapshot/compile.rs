@@ -1,106 +1,23 @@
-//! Turns a [`Spec`] into a [`Snapshot`], keeping the slot of everything that stays.
+//! Turns a [`Spec`], and what was learned beside, into a [`Snapshot`], keeping the slot of
+//! everything that stays.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::address_filter::AddressFilter;
 use super::index::{LocalIndex, ServiceIndex};
-use super::plan::{Around, Draft, Plan};
-use super::reach::{Counted, Need, Reach};
-use super::route::{Route, RouteError};
-use super::slots::{Slot, Slots};
-use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec};
-use super::tables::Tables;
-use super::{Absent, PathMtus, Persistence, PortInfo, Real, Service, Snapshot};
-use crate::forward::Labels;
+pub use super::kept::{CompileError, Compiler, Limits};
+use super::kept::{Indices, Part, PartReal};
+use super::learned::{Over, RealName, Standing};
+use super::plan::{Draft, Plan};
+use super::reach::Need;
+use super::route::Route;
+use super::slots::Slot;
+use super::spec::{PortSpec, RealSpec, Spec};
+use super::{Absent, Persistence, PortInfo, Real, Service, Snapshot};
 use crate::packet::ipv6;
-use crate::schedule::{BuildError, Member, Options, Scheduler};
-use crate::types::{NeighborId, PortId, RealId, ServiceId, ServiceKey};
-
-/// Sizes of the tables that are allocated at start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Virtual services.
-    pub services: u32,
-    /// Real servers, summed over virtual services.
-    pub reals: u32,
-    /// Next hops.
-    pub neighbors: u32,
-}
-
-/// Why a [`Spec`] cannot be forwarded by.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CompileError {
-    /// No way to a real server.
-    #[error("virtual service {0}: {1}")]
-    Route(ServiceKey, RouteError),
-    /// Its scheduler cannot be built.
-    #[error("virtual service {0}: {1}")]
-    Schedule(ServiceKey, BuildError),
-    /// The same service twice, the same real server twice in it, a DIP as VIP, a VIP as RIP.
-    #[error("{0}")]
-    Conflict(String),
-    /// A table is full.
-    #[error("no room for more {what}: {limit} allowed; raise {key} and restart shuntd")]
-    Full {
-        /// Of what.
-        what: &'static str,
-        /// How many there may be.
-        limit: u32,
-        /// The setting to raise.
-        key: &'static str,
-    },
-}
-
-/// Compiles specs one after the other.
-///
-/// A virtual service, real server or neighbor that stays keeps its slot, so flows that name a
-/// slot keep their real server and counters go on. A slot given up is given to another only once
-/// nobody forwards by a snapshot that names it, and no flow does.
-///
-/// What is as it was in the spec before is not compiled again: a change costs what it touches, and
-/// a copy of the tables.
-#[derive(Debug, Clone)]
-pub struct Compiler {
-    pub(super) limits: Limits,
-    labels: Labels,
-    /// What the present parts were compiled with.
-    pub(super) around: Option<Around>,
-    pub(super) parts: HashMap<ServiceKey, Part>,
-    pub(super) services: Slots<ServiceKey>,
-    pub(super) reals: Slots<(ServiceKey, IpAddr)>,
-    pub(super) reach: Reach,
-    /// Addresses of real servers.
-    pub(super) rips: Counted<IpAddr>,
-    tables: Tables,
-    indices: Option<Indices>,
-    /// Removed real servers whose flows wait, by slot.
-    absent: BTreeMap<u32, Arc<Absent>>,
-    pub(super) path_mtus: PathMtus,
-}
-
-/// A virtual service as it was compiled last.
-#[derive(Debug, Clone)]
-pub(super) struct Part {
-    pub(super) spec: ServiceSpec,
-    id: ServiceId,
-    /// In the order of the spec.
-    reals: Vec<(RealId, Need)>,
-    /// Whether connections of its real servers are counted over all workers.
-    counted: bool,
-    pub(super) members: Arc<[Member]>,
-    pub(super) options: Options,
-    pub(super) scheduler: Arc<Scheduler>,
-}
-
-/// How packets find their virtual service.
-#[derive(Debug, Clone)]
-struct Indices {
-    services: ServiceIndex,
-    locals: LocalIndex,
-    filter: AddressFilter,
-}
+use crate::types::{NeighborId, PortId, RealId, ServiceId};
 
 /// A snapshot, and what changed hands for it.
 #[derive(Debug)]
@@ -130,45 +47,6 @@ pub struct Work {
 }
 
 impl Compiler {
-    /// A compiler with nothing configured.
-    pub fn new(limits: Limits) -> Compiler {
-        Compiler {
-            limits,
-            labels: Labels::new(0),
-            around: None,
-            parts: HashMap::new(),
-            services: Slots::new(limits.services),
-            reals: Slots::new(limits.reals),
-            reach: Reach::new(limits.neighbors),
-            rips: Counted::new(),
-            tables: Tables::new(),
-            indices: None,
-            absent: BTreeMap::new(),
-            path_mtus: PathMtus::new(),
-        }
-    }
-
-    /// Sets the path MTUs that the next compilation goes by, and those after it.
-    pub fn set_path_mtus(&mut self, path_mtus: PathMtus) {
-        self.path_mtus = path_mtus;
-    }
-
-    /// With random bits for flow labels, which outsiders see and must not foresee.
-    #[must_use]
-    pub fn with_labels(self, bits: u128) -> Compiler {
-        Compiler { labels: Labels::new(bits), ..self }
-    }
-
-    /// The slot of a configured virtual service.
-    pub fn service_id(&self, key: &ServiceKey) -> Option<ServiceId> {
-        self.services.get(key).map(ServiceId)
-    }
-
-    /// The slot of a configured real server.
-    pub fn real_id(&self, key: &ServiceKey, real: IpAddr) -> Option<RealId> {
-        self.reals.get(&(*key, real)).map(RealId)
-    }
-
     /// Compiles `spec` as `generation`, which is greater than any before. Every worker and the slow
     /// path forward by generation `acknowledged` or a later one; `unused` says whether no flow names
     /// a real server slot, and must have been found out after that. On error the compiler is as
@@ -189,18 +67,18 @@ impl Compiler {
     }
 
     /// What cannot fail any more.
-    fn carry_out(&mut self, spec: &Spec, generation: u64, plan: Plan<'_>) -> Compiled {
-        let Plan { around, fixed, drafts, removed } = plan;
+    fn carry_out(&mut self, spec: &Spec, generation: u64, plan: Plan) -> Compiled {
+        let Plan { fixed, drafts, removed } = plan;
         let mut done = Done { generation, ..Done::default() };
         let reindex = !removed.is_empty()
             || drafts.iter().any(|draft| !self.parts.contains_key(&draft.spec.key))
-            || self.around.as_ref().is_none_or(|before| before.ports != around.ports);
+            || self.last.as_ref().is_none_or(|before| before.ports != spec.ports);
         // First what is needed, then what is not any more, so that what stays keeps its slot.
         self.reach.set_fixed(fixed, generation);
         for draft in &drafts {
-            for (real, way) in draft.middle() {
+            for (real, _, way) in draft.middle() {
                 self.reach.add(&Need::of(&spec.ports, real, way), generation);
-                self.rips.add(real.address);
+                self.rips.add(real.address, draft.spec.key);
             }
             if !self.parts.contains_key(&draft.spec.key) {
                 self.reach.vips.add(draft.spec.key.vip);
@@ -222,17 +100,18 @@ impl Compiler {
         if !spec.switches.expire_nodest_conn {
             let wanted: HashSet<_> = drafts
                 .iter()
-                .flat_map(|d| d.middle().map(|(real, _)| (d.spec.key, real.address)))
+                .flat_map(|d| d.middle().map(|(real, ..)| (d.spec.key, real.address)))
                 .collect();
             let revived = self.reals.revive(|real| wanted.contains(real));
             done.revived = revived.into_iter().map(RealId).collect();
         }
-        self.note_absent(spec);
         for (draft, part) in drafts.into_iter().zip(old_parts) {
             self.set_part(spec, draft, part, &mut done);
         }
         self.tables.settle();
-        self.around = Some(around);
+        self.note_absent(spec);
+        self.overlay.settle();
+        self.last = Some(spec.clone());
         if reindex {
             self.indices = None;
         }
@@ -252,6 +131,7 @@ impl Compiler {
             adjacencies: self.tables.adjacencies.adjacencies(),
             services: self.tables.services.clone(),
             reals: self.tables.reals.clone(),
+            removed: self.tables.removed.list(),
             absent: self.absent.iter().map(|(s, a)| (RealId(*s), Arc::clone(a))).collect(),
             ports: spec.ports.iter().map(PortInfo::of).collect(),
             labels: self.labels,
@@ -259,19 +139,21 @@ impl Compiler {
             switches: spec.switches,
             links: self.reach.links(&spec.ports),
             counted: Arc::clone(&self.tables.counted),
-            path_mtus: self.path_mtus.clone(),
         };
         let Done { new_services, new_reals, revived, departed, work, .. } = done;
         Compiled { snapshot, new_services, new_reals, revived, departed, work }
     }
 
-    /// Keeps account of the real servers that flows wait for.
+    /// Keeps account of the real servers that flows wait for: those that are no longer configured,
+    /// and those that were removed for what was learned of them.
     fn note_absent(&mut self, spec: &Spec) {
         let before = std::mem::take(&mut self.absent);
         if !spec.switches.expire_nodest_conn {
-            let absent = self.reals.retired().map(|((_, address), slot)| {
+            let gone = self.reals.retired().map(|((_, address), slot)| (*address, slot));
+            let out = self.tables.removed.all().map(|(id, removed)| (removed.real.address, id.0));
+            let absent = gone.chain(out).map(|(address, slot)| {
                 let known = before.get(&slot).map(Arc::clone);
-                (slot, known.unwrap_or_else(|| Arc::new(Absent::new(*address))))
+                (slot, known.unwrap_or_else(|| Arc::new(Absent::new(address))))
             });
             self.absent = absent.collect();
         }
@@ -280,8 +162,8 @@ impl Compiler {
     /// A virtual service is no longer configured.
     fn remove(&mut self, part: &Part, done: &mut Done) {
         let key = part.spec.key;
-        for (real, (id, need)) in part.spec.reals.iter().zip(&part.reals) {
-            self.remove_real(part, real, (*id, need), done);
+        for (real, kept) in part.spec.reals.iter().zip(&part.reals) {
+            self.remove_real(part, real.address, kept, done);
         }
         self.services.retire(&key, done.generation);
         self.reach.vips.remove(&key.vip);
@@ -289,45 +171,40 @@ impl Compiler {
         done.work.services += 1;
     }
 
-    fn remove_real(
-        &mut self,
-        part: &Part,
-        real: &RealSpec,
-        (id, need): (RealId, &Need),
-        done: &mut Done,
-    ) {
-        self.reals.retire(&(part.spec.key, real.address), done.generation);
-        self.tables.remove_real(id);
+    fn remove_real(&mut self, part: &Part, real: IpAddr, kept: &PartReal, done: &mut Done) {
+        let service = part.spec.key;
+        self.reals.retire(&(service, real), done.generation);
+        self.tables.remove_real(kept.id);
         if part.counted {
-            self.tables.uncount(id);
+            self.tables.uncount(kept.id);
         }
-        self.rips.remove(&real.address);
-        self.reach.remove(need, done.generation);
-        done.departed.push((part.id, id));
+        self.rips.remove(real, service);
+        self.overlay.forget(&RealName { service, real });
+        self.reach.remove(&kept.need, done.generation);
+        done.departed.push((part.id, kept.id));
         done.work.reals += 1;
     }
 
     /// Takes the real servers away that a draft has others for. Those that stay keep their slots.
-    fn clear_middle(&mut self, part: &mut Part, draft: &Draft<'_>, done: &mut Done) {
-        let stay: HashSet<_> = draft.middle().map(|(real, _)| real.address).collect();
+    fn clear_middle(&mut self, part: &mut Part, draft: &Draft, done: &mut Done) {
+        let stay: HashSet<_> = draft.middle().map(|(real, ..)| real.address).collect();
         let middle = draft.first..part.reals.len() - draft.last;
         let reals: Vec<_> = part.reals.splice(middle.clone(), []).collect();
-        for (real, (id, need)) in part.spec.reals[middle].iter().zip(&reals) {
+        for (real, kept) in part.spec.reals[middle].iter().zip(&reals) {
             if !stay.contains(&real.address) {
-                self.remove_real(part, real, (*id, need), done);
+                self.remove_real(part, real.address, kept, done);
                 continue;
             }
             if part.counted {
-                self.tables.uncount(*id);
+                self.tables.uncount(kept.id);
             }
-            self.rips.remove(&real.address);
-            self.reach.remove(need, done.generation);
+            self.reach.remove(&kept.need, done.generation);
         }
     }
 
     /// Compiles a virtual service; `part` is what is left of it as it was.
-    fn set_part(&mut self, spec: &Spec, draft: Draft<'_>, part: Option<Part>, done: &mut Done) {
-        let service = draft.spec;
+    fn set_part(&mut self, spec: &Spec, draft: Draft, part: Option<Part>, done: &mut Done) {
+        let service = &draft.spec;
         // There is room: it was looked for before.
         let Some((slot, new)) = self.services.slot(&service.key, done.generation) else { return };
         let id = ServiceId(slot.number);
@@ -341,15 +218,15 @@ impl Compiler {
         if was_counted != counted {
             let after = service.reals.len() - draft.last;
             let specs = service.reals[..draft.first].iter().chain(&service.reals[after..]);
-            for ((real, _), spec) in reals.iter().zip(specs) {
+            for (kept, spec) in reals.iter().zip(specs) {
                 match counted {
-                    true => self.tables.count(*real, spec.thresholds),
-                    false => self.tables.uncount(*real),
+                    true => self.tables.count(kept.id, spec.thresholds),
+                    false => self.tables.uncount(kept.id),
                 }
             }
         }
         let mut middle = Vec::with_capacity(draft.routes.len());
-        for (real, way) in draft.middle() {
+        for (real, over, way) in draft.middle() {
             let key = (service.key, real.address);
             let Some((slot, new)) = self.reals.slot(&key, done.generation) else { continue };
             let Slot { number, since } = slot;
@@ -359,29 +236,24 @@ impl Compiler {
             }
             let need = Need::of(&spec.ports, real, way);
             let neighbor = self.reach.neighbor(&need.hop);
-            let compiled = compile_real(id, real, &spec.ports, way, neighbor);
-            let mtu = self.mtu(compiled.mtu, way, real.address);
-            self.tables.set_real(number, Real { mtu, since, ..compiled });
+            let compiled = compile_real(id, (real, over), &spec.ports, way, neighbor);
+            let compiled = Real { since, ..compiled };
+            match over.standing {
+                Standing::Removed => self.tables.set_removed(number, compiled),
+                Standing::Up | Standing::Draining => self.tables.set_real(number, compiled),
+            }
             if counted {
                 self.tables.count(number, real.thresholds);
             }
-            middle.push((number, need));
+            middle.push(PartReal { id: number, need, over: *over });
             done.work.reals += 1;
         }
         reals.splice(draft.first..draft.first, middle);
-        let ids: Arc<[_]> = reals.iter().map(|(real, _)| *real).collect();
-        self.tables.set_service(id, compile_service(service, spec, &draft, limited, ids));
-        let Draft { members, options, scheduler, .. } = draft;
-        let spec = service.clone();
-        let part = Part { spec, id, reals, counted, members, options, scheduler };
-        self.parts.insert(service.key, part);
-    }
-
-    /// The longest packet to a real server behind a port that takes `port` bytes. Below the least
-    /// MTU there is nothing to gain: clients cannot be asked to send less.
-    fn mtu(&self, port: u16, way: &Route, real: IpAddr) -> u16 {
-        let path = self.path_mtus.get(&real).filter(|_| way.tunnel.is_some());
-        path.map_or(port, |path| port.min(*path.max(&way.least_mtu)))
+        let ids: Arc<[_]> = reals.iter().map(|kept| kept.id).collect();
+        self.tables.set_service(id, compile_service(spec, &draft, limited, ids));
+        let Draft { spec, members, options, scheduler, .. } = draft;
+        let key = spec.key;
+        self.parts.insert(key, Part { spec, id, reals, counted, members, options, scheduler });
     }
 }
 
@@ -396,13 +268,8 @@ struct Done {
     work: Work,
 }
 
-fn compile_service(
-    service: &ServiceSpec,
-    spec: &Spec,
-    draft: &Draft<'_>,
-    limited: bool,
-    reals: Arc<[RealId]>,
-) -> Service {
+fn compile_service(spec: &Spec, draft: &Draft, limited: bool, reals: Arc<[RealId]>) -> Service {
+    let service = &draft.spec;
     let thresholds: Arc<[_]> =
         service.reals.iter().filter(|_| limited).map(|r| r.thresholds).collect();
     let persistence = service.options.persistence.map(|wanted| Persistence {
@@ -428,21 +295,23 @@ fn compile_service(
 
 fn compile_real(
     service: ServiceId,
-    real: &RealSpec,
+    (real, over): (&RealSpec, &Over),
     ports: &[PortSpec],
     way: &Route,
     neighbor: NeighborId,
 ) -> Real {
     let egress = &ports[way.port.index()];
+    // Below the least MTU there is nothing to gain: clients cannot be asked to send less.
+    let path_mtu = over.path_mtu.filter(|_| way.tunnel.is_some());
     Real {
         address: real.address,
         service,
         since: 0,
-        quiescent: real.weight == 0,
+        quiescent: over.weight == 0,
         method: real.method,
         port: way.port,
         neighbor,
-        mtu: egress.mtu,
+        mtu: path_mtu.map_or(egress.mtu, |path| egress.mtu.min(path.max(way.least_mtu))),
         src_mac: egress.mac,
         thresholds: real.thresholds,
         tunnel: way.tunnel,

@@ -9,7 +9,10 @@ mod absent;
 mod address_filter;
 mod adjacency;
 pub mod compile;
+mod differ;
 mod index;
+mod kept;
+pub mod learned;
 pub mod neighbors;
 mod plan;
 pub mod publish;
@@ -21,7 +24,6 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ pub use absent::Absent;
 use address_filter::AddressFilter;
 use adjacency::Adjacencies;
 pub use adjacency::Adjacency;
+pub use differ::differing;
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
 use neighbors::Links;
@@ -51,6 +54,8 @@ pub struct Snapshot {
     services: Vec<Option<Service>>,
     reals: Vec<Option<Real>>,
     /// Sorted by slot.
+    removed: Arc<[(RealId, Arc<Removed>)]>,
+    /// Sorted by slot.
     absent: Vec<(RealId, Arc<Absent>)>,
     ports: Vec<PortInfo>,
     /// Gives the flow labels of outer IPv6 headers; the same for every snapshot of a daemon.
@@ -64,13 +69,7 @@ pub struct Snapshot {
     /// Real servers whose connections are counted over all workers, for their schedulers or their
     /// thresholds; with these, sorted.
     pub counted: Arc<[(RealId, Thresholds)]>,
-    /// The path MTUs that were known when it was compiled.
-    pub path_mtus: PathMtus,
 }
-
-/// Longest outer packets that reach real servers behind tunnels, in bytes, by RIP; those that are as
-/// long as the egress port takes are left out.
-pub type PathMtus = BTreeMap<IpAddr, u16>;
 
 /// A virtual service, compiled. Snapshots share what it has many of.
 #[derive(Debug, Clone)]
@@ -114,7 +113,7 @@ pub struct Real {
     pub service: ServiceId,
     /// The first generation in which its slot stood for it.
     pub since: u64,
-    /// Whether its weight is 0, so that it gets no new flows.
+    /// Whether its effective weight is 0, so that it gets no new flows.
     pub quiescent: bool,
     /// Forwarding method.
     pub method: ForwardMethod,
@@ -130,6 +129,16 @@ pub struct Real {
     pub thresholds: Thresholds,
     /// Outer headers, for tunnels.
     pub tunnel: Option<Tunnel>,
+}
+
+/// A real server that is configured, and out of use for what was learned of it
+/// ([`learned::Standing::Removed`]): no flow goes there, and probes do.
+#[derive(Debug, Clone)]
+pub struct Removed {
+    /// As it would be compiled.
+    pub real: Real,
+    /// How packets would reach it.
+    pub adjacency: Adjacency,
 }
 
 /// A real server slot, and by which snapshot it was named.
@@ -217,7 +226,7 @@ impl Snapshot {
         self.filter.may_have6(halves)
     }
 
-    /// How packets reach a real server; `None` when it is no longer configured.
+    /// How packets reach a real server; `None` when it is no longer configured, or out of use.
     #[inline(always)]
     pub fn adjacency(&self, id: RealId) -> Option<&Adjacency> {
         self.adjacencies.get(id)
@@ -247,7 +256,7 @@ impl Snapshot {
         .collect()
     }
 
-    /// A real server by slot; `None` when it is no longer configured.
+    /// A real server by slot; `None` when it is no longer configured, or out of use.
     #[inline(always)]
     pub fn real(&self, id: RealId) -> Option<&Real> {
         self.reals.get(id.index())?.as_ref()
@@ -265,7 +274,23 @@ impl Snapshot {
         Named { real, generation: self.generation }
     }
 
-    /// A real server that was removed while its flows are to wait for it.
+    /// A real server that is configured, and out of use for what was learned of it.
+    pub fn removed(&self, id: RealId) -> Option<&Removed> {
+        let place = self.removed.binary_search_by_key(&id, |(real, _)| *real).ok()?;
+        self.removed.get(place).map(|(_, removed)| &**removed)
+    }
+
+    /// A real server, in use or not: for probes, and for those who list what is configured.
+    pub fn configured(&self, id: RealId) -> Option<&Real> {
+        self.real(id).or_else(|| self.removed(id).map(|removed| &removed.real))
+    }
+
+    /// How packets reach a real server, in use or not: for probes.
+    pub fn adjacency_of_configured(&self, id: RealId) -> Option<&Adjacency> {
+        self.adjacency(id).or_else(|| self.removed(id).map(|removed| &removed.adjacency))
+    }
+
+    /// A real server that is not there while its flows are to wait for it.
     pub fn absent(&self, id: RealId) -> Option<&Absent> {
         let place = self.absent.binary_search_by_key(&id, |(real, _)| *real).ok()?;
         self.absent.get(place).map(|(_, absent)| &**absent)
@@ -278,13 +303,16 @@ impl Snapshot {
 
     /// The address of a real server, or of one that flows wait for.
     pub fn rip(&self, id: RealId) -> Option<IpAddr> {
-        self.real(id).map(|r| r.address).or_else(|| self.absent(id).map(|a| a.address))
+        self.configured(id).map(|r| r.address).or_else(|| self.absent(id).map(|a| a.address))
     }
 
-    /// The slots of a real server's address, in ascending order: one per virtual service it serves.
+    /// The slots of a real server's address, in no order: one per virtual service it serves, in use
+    /// or not.
     pub fn reals_at(&self, address: IpAddr) -> impl Iterator<Item = RealId> + '_ {
         let here = move |real: &Option<Real>| real.as_ref().is_some_and(|r| r.address == address);
-        self.reals.iter().enumerate().filter(move |(_, r)| here(r)).map(|(i, _)| RealId(i as u32))
+        let slots = self.reals.iter().enumerate().filter(move |(_, r)| here(r));
+        let removed = self.removed.iter().filter(move |(_, r)| r.real.address == address);
+        slots.map(|(i, _)| RealId(i as u32)).chain(removed.map(|(id, _)| *id))
     }
 
     /// A port by its place in the configuration.

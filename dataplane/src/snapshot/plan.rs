@@ -4,29 +4,22 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::PathMtus;
-use super::compile::{CompileError, Compiler};
+use super::differ::differing;
+use super::kept::{CompileError, Compiler, Part};
+use super::learned::Over;
 use super::reach::{Hop, Reach};
 use super::route::{Route, route};
-use super::spec::{PortSpec, RealSpec, ServiceSpec, Spec, Switches};
+use super::spec::{RealSpec, ServiceSpec, Spec};
 use crate::schedule::{HashKey, Member, Options, Scheduler};
 use crate::types::{Mac, ServiceKey};
-
-/// What every virtual service is compiled with: if it changes, all are compiled again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Around {
-    pub(super) ports: Vec<PortSpec>,
-    hash_key: [u8; 16],
-    maglev_size: u32,
-    switches: Switches,
-    path_mtus: PathMtus,
-}
 
 /// A virtual service to be compiled. The first and the last of its real servers may be as before;
 /// those between are not.
 #[derive(Debug)]
-pub(super) struct Draft<'s> {
-    pub(super) spec: &'s ServiceSpec,
+pub(super) struct Draft {
+    pub(super) spec: Arc<ServiceSpec>,
+    /// What lies over each of its real servers.
+    over: Vec<Over>,
     /// So many of its real servers are as before, where they were.
     pub(super) first: usize,
     /// And so many at the end.
@@ -38,76 +31,58 @@ pub(super) struct Draft<'s> {
     pub(super) scheduler: Arc<Scheduler>,
 }
 
-impl Draft<'_> {
+impl Draft {
     /// The real servers that are not as before.
-    pub(super) fn middle(&self) -> impl Iterator<Item = (&RealSpec, &Route)> {
-        self.spec.reals[self.first..].iter().zip(&self.routes)
+    pub(super) fn middle(&self) -> impl Iterator<Item = (&RealSpec, &Over, &Route)> {
+        let reals = self.spec.reals.iter().zip(&self.over).skip(self.first);
+        reals.zip(&self.routes).map(|((real, over), way)| (real, over, way))
     }
 }
 
 /// All that is to be done.
 #[derive(Debug)]
-pub(super) struct Plan<'s> {
-    pub(super) around: Around,
+pub(super) struct Plan {
     pub(super) fixed: HashMap<Hop, Mac>,
-    pub(super) drafts: Vec<Draft<'s>>,
+    pub(super) drafts: Vec<Draft>,
     pub(super) removed: Vec<ServiceKey>,
 }
 
 /// A virtual service that is not as before, and where its real servers differ.
-#[derive(Clone, Copy)]
-struct Touched<'s> {
-    service: &'s ServiceSpec,
+struct Touched {
+    service: Arc<ServiceSpec>,
+    over: Vec<Over>,
     first: usize,
     last: usize,
 }
 
-impl<'s> Touched<'s> {
-    fn of(service: &'s ServiceSpec, before: &[RealSpec]) -> Touched<'s> {
-        let alike = |(a, b): &(&RealSpec, &RealSpec)| a == b;
-        let new = &service.reals;
-        let first = new.iter().zip(before).take_while(alike).count();
-        let (rest, before) = (&new[first..], &before[first..]);
-        let last = rest.iter().rev().zip(before.iter().rev()).take_while(alike).count();
-        Touched { service, first, last }
+impl Touched {
+    fn of(service: &Arc<ServiceSpec>, over: Vec<Over>, before: Option<&Part>) -> Touched {
+        let service = Arc::clone(service);
+        let Some(part) = before else { return Touched { service, over, first: 0, last: 0 } };
+        let (reals, had) = (&service.reals, &part.spec.reals);
+        let alike =
+            |new: usize, old: usize| reals[new] == had[old] && over[new] == part.reals[old].over;
+        let both = reals.len().min(had.len());
+        let first = (0..both).take_while(|at| alike(*at, *at)).count();
+        let (end, had_end) = (reals.len(), had.len());
+        let last = (1..=both - first).take_while(|back| alike(end - back, had_end - back)).count();
+        Touched { service, over, first, last }
     }
 
-    fn middle(&self) -> &'s [RealSpec] {
+    fn middle(&self) -> &[RealSpec] {
         &self.service.reals[self.first..self.service.reals.len() - self.last]
     }
 }
 
 impl Compiler {
-    pub(super) fn plan<'s>(
+    pub(super) fn plan(
         &self,
-        spec: &'s Spec,
+        spec: &Spec,
         acknowledged: u64,
         unused: &impl Fn(u32) -> bool,
-    ) -> Result<Plan<'s>, CompileError> {
-        let around = Around {
-            ports: spec.ports.clone(),
-            hash_key: spec.hash_key,
-            maglev_size: spec.maglev_size,
-            switches: spec.switches,
-            path_mtus: self.path_mtus.clone(),
-        };
-        let whole = self.around.as_ref() != Some(&around);
-        let mut touched = Vec::new();
-        let mut keys = HashSet::with_capacity(spec.services.len());
-        for service in &spec.services {
-            if !keys.insert(service.key) {
-                let message = format!("virtual service {} is configured twice", service.key);
-                return Err(CompileError::Conflict(message));
-            }
-            match self.parts.get(&service.key) {
-                Some(part) if !whole && part.spec == *service => {}
-                Some(part) if !whole => touched.push(Touched::of(service, &part.spec.reals)),
-                _ => touched.push(Touched::of(service, &[])),
-            }
-        }
-        let removed: Vec<_> =
-            self.parts.keys().filter(|key| !keys.contains(key)).copied().collect();
-        self.check_conflicts(spec, &touched)?;
+    ) -> Result<Plan, CompileError> {
+        let (touched, removed) = self.touched(spec)?;
+        self.check_conflicts(spec, &touched, &removed)?;
         let mut routes: Vec<Vec<Route>> = vec![Vec::new(); touched.len()];
         for (touched, routes) in touched.iter().zip(&mut routes) {
             let key = touched.service.key;
@@ -122,18 +97,60 @@ impl Compiler {
         for (touched, routes) in touched.into_iter().zip(routes) {
             drafts.push(self.draft(spec, touched, routes)?);
         }
-        Ok(Plan { around, fixed, drafts, removed })
+        Ok(Plan { fixed, drafts, removed })
     }
 
-    fn draft<'s>(
+    /// The virtual services that are not as before, or of which something was learned, and those
+    /// that are gone.
+    fn touched(&self, spec: &Spec) -> Result<(Vec<Touched>, Vec<ServiceKey>), CompileError> {
+        let last = self.last.as_ref();
+        // What every virtual service is compiled with.
+        let whole = last.is_none_or(|last| {
+            last.ports != spec.ports
+                || last.hash_key != spec.hash_key
+                || last.maglev_size != spec.maglev_size
+                || last.switches != spec.switches
+        });
+        let before = last.map_or(&[][..], |last| &last.services);
+        let (old, new) =
+            if whole { (before, &spec.services[..]) } else { differing(before, &spec.services) };
+        let old: HashSet<_> = old.iter().map(|service| service.key).collect();
+        let over = |service: &ServiceSpec| self.overlay.over(&service.key, &service.reals);
+        let mut touched = Vec::new();
+        let mut keys = HashSet::with_capacity(new.len());
+        for service in new {
+            let key = service.key;
+            let part = self.parts.get(&key);
+            if !keys.insert(key) || (part.is_some() && !old.contains(&key)) {
+                let message = format!("virtual service {key} is configured twice");
+                return Err(CompileError::Conflict(message));
+            }
+            let stays = part.is_some_and(|part| part.spec == *service);
+            if whole || !stays || self.overlay.is_dirty(&key) {
+                let before = part.filter(|_| !whole);
+                touched.push(Touched::of(service, over(service), before));
+            }
+        }
+        for key in self.overlay.dirty().filter(|key| !keys.contains(key) && !old.contains(key)) {
+            if let Some(part) = self.parts.get(key) {
+                touched.push(Touched::of(&part.spec, over(&part.spec), Some(part)));
+            }
+        }
+        Ok((touched, old.difference(&keys).copied().collect()))
+    }
+
+    fn draft(
         &self,
         spec: &Spec,
-        touched: Touched<'s>,
+        touched: Touched,
         routes: Vec<Route>,
-    ) -> Result<Draft<'s>, CompileError> {
-        let Touched { service, first, last } = touched;
-        let members: Arc<[Member]> =
-            service.reals.iter().map(|r| Member { address: r.address, weight: r.weight }).collect();
+    ) -> Result<Draft, CompileError> {
+        let Touched { service, over, first, last } = touched;
+        let member = |(real, over): (&RealSpec, &Over)| Member {
+            address: real.address,
+            weight: over.weight,
+        };
+        let members: Arc<[Member]> = service.reals.iter().zip(&over).map(member).collect();
         let options = Options {
             hash_key: HashKey::new(spec.hash_key),
             hash_ports: service.options.flags.hashes_port(),
@@ -152,13 +169,13 @@ impl Compiler {
                     .map_err(|e| CompileError::Schedule(service.key, e))?,
             ),
         };
-        Ok(Draft { spec: service, first, last, routes, members, options, scheduler })
+        Ok(Draft { spec: service, over, first, last, routes, members, options, scheduler })
     }
 
     fn check_room(
         &self,
         spec: &Spec,
-        (touched, routes, fixed): (&[Touched<'_>], &[Vec<Route>], &HashMap<Hop, Mac>),
+        (touched, routes, fixed): (&[Touched], &[Vec<Route>], &HashMap<Hop, Mac>),
         acknowledged: u64,
         unused: &impl Fn(u32) -> bool,
     ) -> Result<(), CompileError> {
@@ -198,9 +215,22 @@ impl Compiler {
     }
 
     /// What may not be together. Of what is as before it was found out before.
-    fn check_conflicts(&self, spec: &Spec, touched: &[Touched<'_>]) -> Result<(), CompileError> {
+    fn check_conflicts(
+        &self,
+        spec: &Spec,
+        touched: &[Touched],
+        removed: &[ServiceKey],
+    ) -> Result<(), CompileError> {
         let told = |message| Err(CompileError::Conflict(message));
-        let vips: HashSet<_> = spec.services.iter().map(|s| s.key.vip).collect();
+        let mut gone: HashMap<IpAddr, u32> = HashMap::new();
+        for key in removed {
+            *gone.entry(key.vip).or_default() += 1;
+        }
+        let keys = touched.iter().map(|touched| touched.service.key);
+        let new: HashSet<_> =
+            keys.filter(|key| !self.parts.contains_key(key)).map(|key| key.vip).collect();
+        let stays =
+            |vip: &IpAddr| self.reach.vips.users(vip) > gone.get(vip).copied().unwrap_or_default();
         for touched in touched {
             let key = touched.service.key;
             let mut dips = spec.ports.iter().flat_map(|p| &p.addresses);
@@ -214,22 +244,23 @@ impl Compiler {
                     "virtual service {key}: real server {twice} is configured twice"
                 ));
             }
-            if let Some(real) = touched.middle().iter().find(|r| vips.contains(&r.address)) {
+            let vip = |r: &&RealSpec| new.contains(&r.address) || stays(&r.address);
+            if let Some(real) = touched.middle().iter().find(vip) {
                 return told(is_vip(key, real.address));
             }
         }
-        let new = vips.iter().filter(|vip| !self.reach.vips.has(vip) && self.rips.has(vip));
-        let new: HashSet<_> = new.collect();
-        let all = spec.services.iter().filter(|_| !new.is_empty());
+        // A new VIP may be where a real server is that stays as it was.
+        let taken: HashSet<_> = new.iter().filter(|vip| self.rips.has(**vip)).collect();
+        let all = spec.services.iter().filter(|_| !taken.is_empty());
         let mut reals = all.flat_map(|s| s.reals.iter().map(|r| (s.key, r.address)));
-        match reals.find(|(_, real)| new.contains(real)) {
+        match reals.find(|(_, real)| taken.contains(real)) {
             Some((key, real)) => told(is_vip(key, real)),
             None => Ok(()),
         }
     }
 
     /// A real server that a virtual service has twice.
-    fn twice(&self, touched: &Touched<'_>) -> Option<IpAddr> {
+    fn twice(&self, touched: &Touched) -> Option<IpAddr> {
         let key = touched.service.key;
         let before = self.parts.get(&key).map_or(&[][..], |part| &part.spec.reals);
         let kept = touched.first + touched.last;

@@ -66,8 +66,9 @@ impl<K: Ord> Counted<K> {
         gone
     }
 
-    pub(super) fn has(&self, key: &K) -> bool {
-        self.users.contains_key(key)
+    /// How many need it.
+    pub(super) fn users(&self, key: &K) -> u32 {
+        self.users.get(key).copied().unwrap_or_default()
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {

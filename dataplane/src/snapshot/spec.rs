@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -244,8 +245,9 @@ pub struct StaticNeighbor {
 pub struct Spec {
     /// Ports, in [`crate::types::PortId`] order.
     pub ports: Vec<PortSpec>,
-    /// Virtual services, each key once.
-    pub services: Vec<ServiceSpec>,
+    /// Virtual services, each key once. Those that two specifications share are known to be alike
+    /// without a look at them.
+    pub services: Vec<Arc<ServiceSpec>>,
     /// Static neighbors.
     pub neighbors: Vec<StaticNeighbor>,
     /// Flow timers.

@@ -1,10 +1,11 @@
 //! The tables of a snapshot by slot, kept from one to the next: a snapshot has a copy of them, and
 //! what stays is not made again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::adjacency::AdjacencyTable;
-use super::{Real, Service};
+use super::adjacency::{Adjacency, AdjacencyTable};
+use super::{Real, Removed, Service};
 use crate::schedule::Thresholds;
 use crate::types::{RealId, ServiceId};
 
@@ -17,6 +18,7 @@ pub(super) struct Tables {
     pub(super) services: Vec<Option<Service>>,
     pub(super) reals: Vec<Option<Real>>,
     pub(super) adjacencies: AdjacencyTable,
+    pub(super) removed: RemovedReals,
     pub(super) counted: CountedReals,
     /// Changes of `counted` that are still to be made.
     uncount: Vec<RealId>,
@@ -29,6 +31,7 @@ impl Tables {
             services: Vec::new(),
             reals: Vec::new(),
             adjacencies: AdjacencyTable::default(),
+            removed: RemovedReals::default(),
             counted: Arc::default(),
             uncount: Vec::new(),
             count: Vec::new(),
@@ -44,11 +47,19 @@ impl Tables {
     }
 
     pub(super) fn set_real(&mut self, id: RealId, real: Real) {
+        self.removed.unset(id);
         self.adjacencies.set(id, &real);
         put(&mut self.reals, id.index(), Some(real));
     }
 
+    /// A real server is configured, and out of use.
+    pub(super) fn set_removed(&mut self, id: RealId, real: Real) {
+        self.remove_real(id);
+        self.removed.set(id, Removed { adjacency: Adjacency::of(&real), real });
+    }
+
     pub(super) fn remove_real(&mut self, id: RealId) {
+        self.removed.unset(id);
         self.adjacencies.remove(id);
         put(&mut self.reals, id.index(), None);
     }
@@ -88,6 +99,40 @@ impl Tables {
         }
         self.uncount.clear();
         self.count.clear();
+    }
+}
+
+/// Real servers that are out of use for what was learned of them, by slot.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RemovedReals {
+    by_slot: BTreeMap<RealId, Arc<Removed>>,
+    /// The same for snapshots, if it is up to date.
+    list: Option<RemovedList>,
+}
+
+/// Sorted by slot.
+pub(super) type RemovedList = Arc<[(RealId, Arc<Removed>)]>;
+
+impl RemovedReals {
+    fn set(&mut self, id: RealId, removed: Removed) {
+        self.by_slot.insert(id, Arc::new(removed));
+        self.list = None;
+    }
+
+    fn unset(&mut self, id: RealId) {
+        if self.by_slot.remove(&id).is_some() {
+            self.list = None;
+        }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (RealId, &Removed)> {
+        self.by_slot.iter().map(|(id, removed)| (*id, &**removed))
+    }
+
+    /// As they are now.
+    pub(super) fn list(&mut self) -> RemovedList {
+        let all = || self.by_slot.iter().map(|(id, removed)| (*id, Arc::clone(removed))).collect();
+        Arc::clone(self.list.get_or_insert_with(all))
     }
 }
 

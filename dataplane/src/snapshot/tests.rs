@@ -9,6 +9,7 @@ use proptest::sample::{select, subsequence};
 
 use super::Local;
 use super::compile::{CompileError, Compiled, Compiler, Limits, Work};
+use super::learned::{Cause, Effect, News, RealName, Standing};
 use super::neighbors::{Links, TunnelSpec};
 use super::publish::Publisher;
 use super::route::RouteError;
@@ -17,6 +18,7 @@ use crate::schedule::Thresholds;
 use crate::types::{Mac, NeighborId, Netmask, PortId, Protocol, RealId, ServiceId, ServiceKey};
 use crate::vocabulary::{ForwardMethod, SchedulerKind};
 
+mod learned;
 mod slots;
 
 const LIMITS: Limits = Limits { services: 8, reals: 16, neighbors: 8 };
@@ -59,10 +61,15 @@ fn spec(services: Vec<ServiceSpec>) -> Spec {
             port("wan", 1, "192.0.2.10/24", &["192.0.2.1", "192.0.2.2"]),
             port("lan", 2, "10.0.0.100/24", &[]),
         ],
-        services,
+        services: services.into_iter().map(Arc::new).collect(),
         maglev_size: 13,
         ..Spec::default()
     }
+}
+
+/// The `n`th virtual service, to be changed.
+fn at(spec: &mut Spec, n: usize) -> &mut ServiceSpec {
+    Arc::make_mut(&mut spec.services[n])
 }
 
 fn compiler() -> Compiler {
@@ -174,7 +181,7 @@ fn conflicts_are_told() {
     own.ports[1].addresses.push("192.0.2.80/32".parse().unwrap());
     assert!(told(&own).contains("the VIP is also a port's own address"));
     let mut vip_as_real = spec(vec![service(80, &[1]), service(81, &[2])]);
-    vip_as_real.services[0].key.vip = rip(2);
+    at(&mut vip_as_real, 0).key.vip = rip(2);
     assert!(told(&vip_as_real).contains("real server 10.0.0.2 is a VIP"));
     // The same L4 port of another protocol or VIP is another service.
     let mut three = vec![service(80, &[1]), service(80, &[1]), service(80, &[1])];
@@ -206,14 +213,14 @@ fn a_scheduler_is_built_again_only_for_other_members_or_options() {
         Arc::clone(&snapshot.service(id).unwrap().scheduler)
     };
     let mut last = built(&spec);
-    spec.services[0].reals[1].method = ForwardMethod::Gre;
-    spec.services.push(service(81, &[1]));
+    at(&mut spec, 0).reals[1].method = ForwardMethod::Gre;
+    spec.services.push(service(81, &[1]).into());
     assert!(Arc::ptr_eq(&last, &built(&spec)), "a method is no matter of the scheduler");
     let changes: [fn(&mut Spec); 6] = [
-        |s| s.services[0].reals[0].weight = 9,
-        |s| s.services[0].reals.swap(0, 1),
-        |s| s.services[0].reals.truncate(1),
-        |s| s.services[0].scheduler = SchedulerKind::Sh,
+        |s| at(s, 0).reals[0].weight = 9,
+        |s| at(s, 0).reals.swap(0, 1),
+        |s| at(s, 0).reals.truncate(1),
+        |s| at(s, 0).scheduler = SchedulerKind::Sh,
         |s| s.maglev_size = 17,
         |s| s.hash_key = [3; 16],
     ];
@@ -254,20 +261,19 @@ fn a_learned_path_mtu_is_gone_by_within_bounds() {
     let far = |n: u8| IpAddr::from([198, 51, 100, n]);
     let mut spec = spec(vec![service(80, &[1, 2, 3]), service(81, &[1])]);
     for (n, method) in [(1, ForwardMethod::Ipip), (2, ForwardMethod::Gre)] {
-        spec.services[0].reals[n].address = far(n as u8);
-        spec.services[0].reals[n].method = method;
+        at(&mut spec, 0).reals[n].address = far(n as u8);
+        at(&mut spec, 0).reals[n].method = method;
     }
     spec.ports[0].addresses.push("2001:db8:2::10/64".parse().unwrap());
     spec.ports[0].gateways.push("2001:db8:2::1".parse().unwrap());
     let rip6: IpAddr = "2001:db8:9::9".parse().unwrap();
     let far6 = RealSpec { address: rip6, ..spec.services[0].reals[1].clone() };
-    spec.services[1].key.vip = "2001:db8:80::80".parse().unwrap();
-    spec.services[1].reals = vec![far6];
+    at(&mut spec, 1).key.vip = "2001:db8:80::80".parse().unwrap();
+    at(&mut spec, 1).reals = vec![far6];
     let mut compiler = compiler();
     let mut compile = |learned: &[(IpAddr, u16)]| {
-        compiler.set_path_mtus(learned.iter().copied().collect());
+        compiler.learn(&[News::PathMtus(learned.iter().copied().collect())]);
         let snapshot = compiler.compile(&spec, 1, u64::MAX, |_| true).unwrap().snapshot;
-        assert_eq!(snapshot.path_mtus.len(), learned.len());
         let ids = (0..4).map(RealId);
         // A way of the short way through the pipeline, which is not for IPv6, knows it too.
         let limits: Vec<_> = ids.clone().map(|r| snapshot.adjacency(r).unwrap().limit).collect();
@@ -365,7 +371,7 @@ fn neighbors_are_shared_and_static_ones_kept() {
     assert_eq!(ids.len(), 4);
     // They keep their slots, and a new one gets none that was in use a moment ago.
     let kept = neighbors.iter().find(|n| n.address == rip(2)).unwrap().id;
-    spec.services = vec![service(80, &[2, 3])];
+    spec.services = vec![service(80, &[2, 3]).into()];
     let next = c.compile(&spec, 2, u64::MAX, |_| true).unwrap();
     let find = |n| next.snapshot.links.neighbors.iter().find(|x| x.address == rip(n)).unwrap().id;
     assert_eq!(find(2), kept);
@@ -436,10 +442,24 @@ fn any_spec() -> impl Strategy<Value = Spec> {
     })
 }
 
+/// News of some of them, and of strangers.
+fn any_news() -> impl Strategy<Value = Vec<News>> {
+    let standing = select(&[Standing::Up, Standing::Draining, Standing::Removed][..]);
+    let effect = (standing, proptest::option::of(0..3u32))
+        .prop_map(|(standing, weight)| Effect { standing, weight });
+    let real = (80..84u16, 1..=9u8, effect).prop_map(|(port, n, effect)| {
+        let name = RealName { service: key(port), real: rip(n) };
+        News::Real { name, cause: Cause::Health, effect }
+    });
+    let path_mtus = proptest::collection::btree_map((1..=9u8).prop_map(rip), 1300..1500u16, 0..4)
+        .prop_map(News::PathMtus);
+    proptest::collection::vec(prop_oneof![4 => real, 1 => path_mtus], 0..4)
+}
+
 proptest! {
     #[test]
     fn sequences_of_specs_keep_the_promises(
-        steps in proptest::collection::vec((any_spec(), any::<u16>()), 1..20),
+        steps in proptest::collection::vec((any_spec(), any::<u16>(), any_news()), 1..20),
     ) {
         let limits = Limits { services: 6, reals: 30, neighbors: 16 };
         let mut c = Compiler::new(limits);
@@ -448,7 +468,8 @@ proptest! {
         let mut before: BTreeMap<(ServiceKey, IpAddr), RealId> = BTreeMap::new();
         // Given up earlier, and found unused since: no new flow can name them.
         let mut released: BTreeSet<RealId> = BTreeSet::new();
-        for (step, (spec, used)) in steps.iter().enumerate() {
+        for (step, (spec, used, news)) in steps.iter().enumerate() {
+            c.learn(news);
             // Flows name some slots.
             let unused = |real: RealId| used >> (real.0 % 16) & 1 == 0;
             let compiled = match c.compile(spec, step as u64, u64::MAX, unused) {
@@ -469,7 +490,7 @@ proptest! {
                 prop_assert_eq!(compiled_service.scheduler.kind(), service.scheduler);
                 prop_assert_eq!(compiled_service.reals.len(), service.reals.len());
                 for (id, want) in compiled_service.reals.iter().zip(&service.reals) {
-                    let real = snapshot.real(*id).unwrap();
+                    let real = snapshot.configured(*id).unwrap();
                     prop_assert_eq!((real.address, real.method), (want.address, want.method));
                     prop_assert_eq!(real.tunnel.is_some(), want.method != ForwardMethod::Dr);
                     let hop = snapshot.links.neighbors.iter().find(|n| n.id == real.neighbor);
@@ -491,6 +512,16 @@ proptest! {
             }
             // All that is kept from one to the next is as if compiled afresh.
             let mut fresh = Compiler::new(limits);
+            fresh.compile(spec, 0, u64::MAX, |_| true).unwrap();
+            let learned: Vec<_> = now
+                .keys()
+                .map(|(service, real)| {
+                    let name = RealName { service: *service, real: *real };
+                    News::Real { name, cause: Cause::Health, effect: c.learned(&name) }
+                })
+                .collect();
+            fresh.learn(&learned);
+            fresh.learn(&[News::PathMtus(c.path_mtus().clone())]);
             let fresh_snapshot = fresh.compile(spec, 1, u64::MAX, |_| true).unwrap().snapshot;
             let (links, fresh_links) = (&snapshot.links, &fresh_snapshot.links);
             prop_assert_eq!(&links.ports, &fresh_links.ports);
@@ -504,15 +535,24 @@ proptest! {
             prop_assert_eq!(slots.len(), links.neighbors.len(), "own slots");
             for ((key, address), id) in &now {
                 let other = fresh.real_id(key, *address).unwrap();
-                let (way, fresh_way) =
-                    (snapshot.adjacency(*id).unwrap(), fresh_snapshot.adjacency(other).unwrap());
+                let (way, fresh_way) = (
+                    snapshot.adjacency_of_configured(*id).unwrap(),
+                    fresh_snapshot.adjacency_of_configured(other).unwrap(),
+                );
                 prop_assert_eq!(way.rewrite, fresh_way.rewrite);
                 prop_assert_eq!((way.port, way.limit), (fresh_way.port, fresh_way.limit));
-                prop_assert_eq!(way.neighbor, snapshot.real(*id).unwrap().neighbor);
+                let real = snapshot.configured(*id).unwrap();
+                prop_assert_eq!(way.neighbor, real.neighbor);
+                let fresh_real = fresh_snapshot.configured(other).unwrap();
+                prop_assert_eq!((real.quiescent, real.mtu), (fresh_real.quiescent, fresh_real.mtu));
+                let name = RealName { service: *key, real: *address };
+                let is_removed = c.learned(&name).standing == Standing::Removed;
+                prop_assert_eq!(snapshot.removed(*id).is_some(), is_removed);
+                prop_assert_eq!(fresh_snapshot.removed(other).is_some(), is_removed);
                 let IpAddr::V4(vip) = key.vip else { continue };
                 let found = snapshot.find_service(vip, key.ports.first(), key.protocol);
                 prop_assert_eq!(found, c.service_id(key));
-                prop_assert_eq!(snapshot.real(*id).map(|real| real.service), found);
+                prop_assert_eq!(Some(real.service), found);
                 prop_assert_eq!(snapshot.local(vip), Some(Local::Vip));
             }
             let departed: BTreeSet<_> = compiled.departed.iter().map(|(_, id)| *id).collect();

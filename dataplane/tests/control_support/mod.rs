@@ -18,6 +18,7 @@ use dataplane::control::plane::{
 };
 use dataplane::control::{Controller, Server, ServerSettings};
 use dataplane::flow::State;
+use dataplane::snapshot::learned::{Effect, News, RealName};
 use dataplane::snapshot::spec::Spec;
 use dataplane::stats::{DropReason, Event, Stats, Traffic};
 use dataplane::types::{Mac, Protocol, ServiceKey};
@@ -53,6 +54,8 @@ pub(crate) struct FakePlane {
     pub(crate) apply_time: Mutex<Duration>,
     pub(crate) applying: AtomicBool,
     pub(crate) learned: AtomicBool,
+    /// What it was told of real servers.
+    pub(crate) news: Mutex<HashMap<RealName, Effect>>,
     pub(crate) flows: AtomicU64,
     pub(crate) flushed: Mutex<Vec<FlowFilter>>,
 }
@@ -100,6 +103,21 @@ impl Plane for FakePlane {
                 Ok(self.generation())
             }
         }
+    }
+
+    fn learn(&self, news: &[News]) -> Result<u64, ApplyError> {
+        let mut learned = self.news.lock().unwrap();
+        for one in news {
+            if let News::Real { name, effect, .. } = one {
+                learned.insert(*name, *effect);
+            }
+        }
+        drop(learned);
+        self.apply(&self.last())
+    }
+
+    fn learned(&self, name: &RealName) -> Effect {
+        self.news.lock().unwrap().get(name).copied().unwrap_or_default()
     }
 
     fn has_learned(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The configuration changes under live flows.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::PuntReason;
@@ -77,7 +78,7 @@ fn another_method_or_way_keeps_the_flow_on_its_real_server() {
     // Behind a gateway instead of on-link: another port, another next hop.
     let mut spec = director.spec.clone();
     spec.ports[1].addresses = vec!["10.9.0.1/24".parse().unwrap()];
-    spec.services[0]
+    Arc::make_mut(&mut spec.services[0])
         .reals
         .iter_mut()
         .for_each(|r| r.method = dataplane::vocabulary::ForwardMethod::Ipip);

@@ -15,6 +15,7 @@ use dataplane::pipeline::{
 use dataplane::schedule::Thresholds;
 use dataplane::snapshot::Snapshot;
 use dataplane::snapshot::compile::{CompileError, Compiled, Compiler, Limits};
+use dataplane::snapshot::learned::{Cause, Effect, News, RealName, Standing};
 use dataplane::snapshot::neighbors::{NextHop, NextHops};
 use dataplane::snapshot::spec::{
     GreSpec, Persistence, PortSpec, RealSpec, ServiceOptions, ServiceSpec, Spec,
@@ -185,7 +186,7 @@ pub(crate) fn spec(services: &[&str]) -> Spec {
             port("wan", WAN_MAC, (WAN_DIP, WAN_DIP6), vec![GATEWAY.into(), GATEWAY6.into()]),
             port("lan", LAN_MAC, (LAN_DIP, LAN_DIP6), vec![]),
         ],
-        services: services.iter().map(|s| service(s)).collect(),
+        services: services.iter().map(|s| Arc::new(service(s))).collect(),
         hash_key: [7; 16],
         maglev_size: 251,
         ..Spec::default()
@@ -320,13 +321,21 @@ impl Director {
     /// The same configuration, with path MTUs that the slow path has learned.
     pub(crate) fn learn(&mut self, path_mtus: &[(&str, u16)]) {
         let by_rip = path_mtus.iter().map(|(rip, mtu)| (rip.parse().unwrap(), *mtu));
-        self.compiler.set_path_mtus(by_rip.collect());
+        self.compiler.learn(&[News::PathMtus(by_rip.collect())]);
+        self.configure(self.spec.clone()).unwrap();
+    }
+
+    /// The same configuration, with what was learned of a real server of the first virtual service.
+    pub(crate) fn hear(&mut self, real: &str, standing: Standing, weight: Option<u32>) {
+        let name = RealName { service: self.spec.services[0].key, real: real.parse().unwrap() };
+        let effect = Effect { standing, weight };
+        self.compiler.learn(&[News::Real { name, cause: Cause::Health, effect }]);
         self.configure(self.spec.clone()).unwrap();
     }
 
     /// The same ports with other services.
     pub(crate) fn services(&mut self, services: &[&str]) {
-        let services = services.iter().map(|s| service(s)).collect();
+        let services = services.iter().map(|s| Arc::new(service(s))).collect();
         self.configure(Spec { services, ..self.spec.clone() }).unwrap();
     }
 

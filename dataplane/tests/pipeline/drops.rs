@@ -98,7 +98,7 @@ fn scene(reason: DropReason) -> Option<Director> {
             spec.switches.expire_nodest_conn = false;
             director.configure(spec.clone()).unwrap();
             director.receive(&[syn(1)]);
-            spec.services[0].reals.clear();
+            std::sync::Arc::make_mut(&mut spec.services[0]).reals.clear();
             director.configure(spec).unwrap();
             director.receive(&[ack(1)]);
             director

@@ -162,7 +162,7 @@ fn all_errors_over_ipv6_are_handed_on_and_no_redirect() {
 fn an_error_to_one_vip_about_the_flow_of_another() {
     let other = Ipv4Addr::new(203, 0, 113, 81);
     let mut spec = crate::director::spec(RR);
-    spec.services[0].key.vip = other.into();
+    std::sync::Arc::make_mut(&mut spec.services[0]).key.vip = other.into();
     let mut director = Director::of(1, 10, spec);
     director.real_of(&with_ip(syn(1), |ip| ip[16..20].copy_from_slice(&other.octets())));
     let error = icmp_error_quoting(other, 1, Tcp, 80);

@@ -340,7 +340,7 @@ fn a_service_that_goes_takes_its_flows_with_it() {
     director.receive(&[syn6(1), syn(1)]);
     director
         .configure(Spec {
-            services: vec![service("tcp 80 rr: 10.0.0.1 dr")],
+            services: vec![service("tcp 80 rr: 10.0.0.1 dr").into()],
             ..director.spec.clone()
         })
         .unwrap();

@@ -175,7 +175,7 @@ fn a_port_the_worker_does_not_serve() {
     third.addresses = vec!["10.7.0.1/24".parse().unwrap()];
     third.name = "third".into();
     more.ports.push(third);
-    more.services[0].reals[0].address = [10, 7, 0, 2].into();
+    std::sync::Arc::make_mut(&mut more.services[0]).reals[0].address = [10, 7, 0, 2].into();
     director.configure(more).unwrap();
     for len in [40, 1600] {
         let verdict = director.verdict(&segment(1, len, false));

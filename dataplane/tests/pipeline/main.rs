@@ -22,6 +22,7 @@ mod fragments;
 mod icmp;
 mod ipv6;
 mod ipv6_flows;
+mod learned;
 mod limits;
 mod methods;
 mod no_server;

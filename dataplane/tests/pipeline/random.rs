@@ -207,7 +207,7 @@ fn take(director: &mut Director, step: Step) {
         }
         Step::Wait(millis) => drop(director.wait(millis)),
         Step::Services(services) => {
-            let services = services.iter().map(|s| service(s)).collect();
+            let services = services.iter().map(|s| service(s).into()).collect();
             director.configure(Spec { services, ..director.spec.clone() }).unwrap();
         }
         Step::Hop(which, hop) => {

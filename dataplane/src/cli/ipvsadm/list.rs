@@ -129,7 +129,8 @@ impl<'n> View<'n> {
             // To LVS only TCP connections are active.
             (Protocol::Udp, Traffic { active, inactive, .. }) => (0, active + inactive),
         };
-        let (weight, forward) = (real.weight, forward(real.forward));
+        // What it counts as now: keepalived's users know a real server that is down by its 0.
+        let (weight, forward) = (real.effective_weight(), forward(real.forward));
         let _ = match self.columns {
             Columns::Connections => {
                 write!(text, " {forward:<7} {weight:<6} {active:<10} {inactive:<10}")

@@ -41,6 +41,8 @@ fn real(last: u8, forward: ForwardMethod) -> RealRow {
         forward,
         gre: None,
         weight: 1,
+        effective_weight: None,
+        standing: Default::default(),
         upper_threshold: 0,
         lower_threshold: 0,
         state: Reachability::Reachable,
