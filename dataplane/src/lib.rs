@@ -14,6 +14,7 @@ pub mod control;
 pub mod flow;
 pub mod forward;
 pub mod hash;
+pub mod health;
 pub mod packet;
 pub mod persist;
 pub mod pipeline;

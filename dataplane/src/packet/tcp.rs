@@ -206,6 +206,14 @@ impl<T: AsRef<[u8]>> Segment<T> {
         let pseudo = checksum::pseudo_header_v4(src, dst, ipv4::protocol::TCP, bytes.len() as u16);
         checksum::add(checksum::sum(bytes), pseudo) == 0xffff
     }
+
+    /// Whether the checksum is right for these IPv6 addresses.
+    pub fn verify_checksum6(&self, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
+        let bytes = self.bytes.as_ref();
+        let len = bytes.len() as u32;
+        let pseudo = checksum::pseudo_header_v6(src, dst, ipv6::next::TCP, len);
+        checksum::add(checksum::sum(bytes), pseudo) == 0xffff
+    }
 }
 
 impl<T: AsRef<[u8]>> fmt::Display for Segment<T> {

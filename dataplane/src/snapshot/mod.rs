@@ -8,6 +8,7 @@
 mod absent;
 mod address_filter;
 mod adjacency;
+pub mod check;
 pub mod compile;
 mod differ;
 mod index;
