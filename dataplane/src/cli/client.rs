@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::control::protocol::{Error, Request, VERSION};
 
 /// How long the daemon may take to answer. It gives its workers a few seconds at most.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::args::ConfigCommand;
 use super::client::typed;
 use super::output::{json as print_json, out};
-use super::{Context, Failure};
+use super::{context::Context, failure::Failure};
 use crate::config::{Change, Config, ConfigError, read};
 use crate::control::protocol::{
     Applied, Checked, ConfigSource, NoArguments, Request, SavedFile, Shown,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::args::{FlowCommand, NeighborCommand, PortCommand};
 use super::client::typed;
 use super::output::{Table, json, out, time};
-use super::{Context, Failure};
+use super::{context::Context, failure::Failure};
 use crate::control::plane::{FlowFilter, FlowPage, FlowRow, NeighborRow, PortRow};
 use crate::control::protocol::{
     FlowFlush, FlowList, FlowRef, Flushed, MAX_PAGE, NoArguments, Request,

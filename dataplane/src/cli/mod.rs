@@ -4,16 +4,17 @@
 mod args;
 mod client;
 mod config;
+mod context;
+mod failure;
 mod flow;
 mod ipvsadm;
-
 mod output;
 mod service;
 mod stats;
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -22,40 +23,14 @@ use serde_json::json;
 use crate::config::DEFAULT_SOCKET;
 use crate::control::protocol::{NoArguments, Request, Version};
 use args::{Cli, Command};
-use client::{Client, typed};
+use client::typed;
+use context::Context;
+use failure::Failure;
 
 /// Exit status when something is refused or fails.
 const FAILED: u8 = 1;
 /// Exit status when the command line is wrong, as clap has it.
 const USAGE: u8 = 2;
-
-/// Why a command was not carried out.
-enum Failure {
-    /// For the user.
-    Refused(String),
-    /// The command line lacks something.
-    Usage(String),
-    /// Reading or writing failed; also when a pipe's reader has gone.
-    Io(io::Error),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::Io(error)
-    }
-}
-
-/// What all commands share.
-struct Context {
-    socket: PathBuf,
-    json: bool,
-}
-
-impl Context {
-    fn client(&self) -> Result<Client, Failure> {
-        Client::connect(&self.socket)
-    }
-}
 
 /// Runs the command line `shunt` with these arguments, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::{Cell, CellAlignment, presets};
 
-use super::Failure;
+use super::failure::Failure;
 
 /// A table without lines, as `ip` and `kubectl` print them: easy to read, easy to cut.
 pub(super) struct Table(comfy_table::Table);

@@ -3,7 +3,7 @@
 use super::args::{ServerCommand, ServiceCommand};
 use super::client::{Client, typed};
 use super::output::{Table, json, out};
-use super::{Context, Failure};
+use super::{context::Context, failure::Failure};
 use crate::config::Text;
 use crate::control::protocol::{
     RealRow, Request, ServerAdd, ServerEdit, ServerRef, ServerRow, ServiceAdd, ServiceEdit,

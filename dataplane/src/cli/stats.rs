@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::args::StatsArgs;
 use super::client::typed;
 use super::output::{Table, json, out, time};
-use super::{Context, Failure};
+use super::{context::Context, failure::Failure};
 use crate::control::plane::StatsReport;
 use crate::control::protocol::{NoArguments, Request};
 use crate::stats::{self, Counts, DropReason, Event};

@@ -14,7 +14,7 @@ use std::{fs, iter};
 use dpdk_sys as sys;
 
 use super::errno::Errno;
-use super::{log as dpdk_log, mempool};
+use super::log as dpdk_log;
 
 /// Why the EAL did not start.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +152,7 @@ impl Drop for Eal {
         // No lcore and no registered thread runs our code, and this one is here: every mempool
         // cache is at rest, so the counts are exact; and a thread without a cache completes its
         // put with the very store that the count shows.
-        let in_use: u32 = state.pools.iter().map(|pool| mempool::in_use(pool.0)).sum();
+        let in_use: u32 = state.pools.iter().map(|pool| in_use(pool.0)).sum();
         if in_use > 0 {
             log::warn!("EAL not cleaned up: {in_use} mbufs are still in use");
             return;
@@ -232,9 +232,15 @@ enum Phase {
     Ended,
 }
 
+/// [`Mempool::in_use`] of a pool that has no handle any more. The EAL must not have ended.
+pub(super) fn in_use(pool: NonNull<sys::rte_mempool>) -> u32 {
+    // SAFETY: pools live as long as the EAL.
+    unsafe { sys::rte_mempool_in_use_count(pool.as_ptr()) }
+}
+
 /// A pointer that only its owner's lock guards.
 struct PoolPtr(NonNull<sys::rte_mempool>);
-// SAFETY: a number to this module; `mempool::in_use` accepts it on any thread while the EAL lives.
+// SAFETY: a number to this module; `in_use` accepts it on any thread while the EAL lives.
 unsafe impl Send for PoolPtr {}
 
 struct State {

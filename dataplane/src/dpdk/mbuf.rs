@@ -37,12 +37,6 @@ impl Mbuf {
         Mbuf { raw }
     }
 
-    /// The RSS hash the NIC computed, when it did.
-    #[inline(always)]
-    pub fn rss_hash(&self) -> Option<u32> {
-        (self.ol_flags() & sys::SHIM_RX_RSS_HASH != 0).then(|| self.head().hash_rss())
-    }
-
     /// DPDK's offload flags (`RTE_MBUF_F_*`).
     #[inline(always)]
     pub fn ol_flags(&self) -> u64 {
@@ -77,21 +71,6 @@ impl Mbuf {
     #[inline]
     pub fn tailroom(&self) -> usize {
         self.head().last().tailroom()
-    }
-
-    /// Asks the port to compute the checksum of the IPv4 header that starts after `l2_len` bytes
-    /// and is `l3_len` bytes long. The checksum field itself must be zero, and the port must have
-    /// [`super::PortFeatures::tx_ip_checksum`].
-    #[inline]
-    pub fn request_ip_checksum(&mut self, l2_len: u8, l3_len: u8) {
-        const L2_MASK: u64 = (1 << sys::SHIM_MBUF_L2_LEN_BITS) - 1;
-        const L3_MASK: u64 = (1 << sys::SHIM_MBUF_L3_LEN_BITS) - 1;
-        let lengths = ((u64::from(l2_len) & L2_MASK) << sys::SHIM_MBUF_L2_LEN_SHIFT)
-            | ((u64::from(l3_len) & L3_MASK) << sys::SHIM_MBUF_L3_LEN_SHIFT);
-        let flags = self.ol_flags() | sys::SHIM_TX_IPV4 | sys::SHIM_TX_IP_CKSUM;
-        let mut head = self.head_mut();
-        head.set_ol_flags(flags);
-        head.set_tx_offload(lengths);
     }
 
     /// Appends the segments of `tail`; gives it back when the chain would be too long.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
-use super::eal::{EalNotRunning, EalUser};
+use super::eal::{EalNotRunning, EalUser, in_use};
 use super::errno::Errno;
 use super::mbuf::Mbuf;
 use crate::packet::buf::BufPool;
@@ -189,12 +189,6 @@ impl Mempool {
     pub(super) fn as_ptr(&self) -> *mut sys::rte_mempool {
         self.raw.as_ptr()
     }
-}
-
-/// [`Mempool::in_use`] of a pool that has no handle any more. The EAL must not have ended.
-pub(super) fn in_use(pool: NonNull<sys::rte_mempool>) -> u32 {
-    // SAFETY: pools live as long as the EAL.
-    unsafe { sys::rte_mempool_in_use_count(pool.as_ptr()) }
 }
 
 impl BufPool<Mbuf> for Mempool {

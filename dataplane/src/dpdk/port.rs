@@ -304,19 +304,6 @@ impl Port {
             .map_err(self.inner.failed("set the MTU"))
     }
 
-    /// Receives frames for other stations too, or no longer.
-    pub fn set_promiscuous(&self, on: bool) -> Result<(), PortError> {
-        self.inner
-            // SAFETY: as in `set_mtu`.
-            .control(|port| unsafe {
-                match on {
-                    true => sys::rte_eth_promiscuous_enable(port),
-                    false => sys::rte_eth_promiscuous_disable(port),
-                }
-            })
-            .map_err(self.inner.failed("change promiscuous mode"))
-    }
-
     /// The link's state, without waiting for it to settle.
     pub fn link(&self) -> Result<LinkStatus, PortError> {
         let (mut speed, mut up, mut full) = (0, 0, 0);

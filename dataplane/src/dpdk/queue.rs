@@ -75,7 +75,7 @@ impl RxQueue {
 }
 
 impl TxQueue {
-    /// As [`RxQueue::new`].
+    /// Queue `queue` of an open port; made once for each queue.
     pub(super) fn new(port: &Arc<PortInner>, queue: u16) -> TxQueue {
         TxQueue { ethdev: port.ethdev(), queue, _port: port.clone(), _not_sync: PhantomData }
     }

@@ -21,7 +21,7 @@ pub(super) struct Segment<'a> {
 /// A live segment, for writing.
 ///
 /// # Invariants
-/// As [`Segment`], and nothing else refers to the chain during `'a`.
+/// A segment that may be written: nothing else refers to the chain during `'a`.
 pub(super) struct SegmentMut<'a> {
     raw: NonNull<sys::rte_mbuf>,
     borrow: PhantomData<&'a mut [u8]>,
@@ -70,7 +70,6 @@ impl<'a> Segment<'a> {
         port: u16 = PORT;
         ol_flags: u64 = OL_FLAGS;
         packet_type: u32 = PACKET_TYPE;
-        hash_rss: u32 = HASH_RSS;
     }
 
     #[inline(always)]
@@ -131,8 +130,6 @@ impl<'a> SegmentMut<'a> {
         set_data_off: u16 = DATA_OFF;
         set_data_len: u16 = DATA_LEN;
         set_pkt_len: u32 = PKT_LEN;
-        set_ol_flags: u64 = OL_FLAGS;
-        set_tx_offload: u64 = TX_OFFLOAD;
     }
 
     /// The same segment, for reading.
