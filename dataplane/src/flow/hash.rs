@@ -8,14 +8,14 @@
 
 use std::fmt;
 
-use crate::hash::{Seed, fold};
+use crate::hash::Seed;
+use crate::hash::mix::{GOLDEN, PI, fold};
 use crate::types::{FlowKey, FlowKey6, Protocol};
 
 /// The `nth` of as many hashes as one wants that follow from one.
 #[inline(always)]
 pub(super) const fn next_hash(hash: u64, nth: u64) -> u64 {
-    // The golden ratio, and digits of pi.
-    fold(hash ^ nth.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0x243f_6a88_85a3_08d3)
+    fold(hash ^ nth.wrapping_mul(GOLDEN), PI[0])
 }
 
 /// A key as the table keeps it.

@@ -13,6 +13,7 @@
 //! The hash has a secret of its own. Labels leave the machine, and the flow table's hash must not
 //! be told from them.
 
+use crate::hash::mix::{PI, fold};
 use crate::packet::ipv6::FLOW_LABEL_MASK;
 use crate::packet::parse::Ipv4Packet;
 use crate::packet::parse6::Ipv6Packet;
@@ -26,7 +27,7 @@ impl Labels {
     /// Expands the random `bits`.
     pub const fn new(bits: u128) -> Labels {
         // No multiplication by zero: the constants are digits of pi.
-        Labels([bits as u64 ^ 0x243f_6a88_85a3_08d3, (bits >> 64) as u64 ^ 0x1319_8a2e_0370_7344])
+        Labels([bits as u64 ^ PI[0], (bits >> 64) as u64 ^ PI[1]])
     }
 
     /// The label for an IPv4 packet in a tunnel; 20 bits, and never 0, which means none.
@@ -56,8 +57,7 @@ impl Labels {
     /// A folded multiplication of two words, each masked with a secret.
     #[inline(always)]
     fn mix(&self, a: u64, b: u64) -> u64 {
-        let product = u128::from(a ^ self.0[0]) * u128::from(b ^ self.0[1]);
-        product as u64 ^ (product >> 64) as u64
+        fold(a ^ self.0[0], b ^ self.0[1])
     }
 }
 

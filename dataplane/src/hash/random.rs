@@ -1,5 +1,7 @@
 //! Random numbers that spread timers and flows. Nothing secret depends on them.
 
+use super::mix::GOLDEN;
+
 /// SplitMix64 (Steele, Lea, Flood 2014): one word of state, any seed is a good one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Random(u64);
@@ -13,7 +15,7 @@ impl Random {
     /// 64 bits.
     #[inline(always)]
     pub const fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(GOLDEN);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31

@@ -17,6 +17,8 @@
 
 use std::fmt;
 
+use super::mix::{PI, fold, multiply};
+
 /// A 128-bit secret and the hash under it.
 ///
 /// Those with the same secret hash alike, so that a hash computed once serves for all of them.
@@ -27,9 +29,9 @@ impl Seed {
     /// Expands the random `bits`.
     pub const fn new(bits: u128) -> Seed {
         let (low, high) = (bits as u64, (bits >> 64) as u64);
-        // The second round's secrets depend on all 128 bits; the constants are digits of pi.
-        let third = fold(low ^ 0x243f_6a88_85a3_08d3, high ^ 0x1319_8a2e_0370_7344);
-        let fourth = fold(high ^ 0xa409_3822_299f_31d0, low ^ 0x082e_fa98_ec4e_6c89);
+        // The second round's secrets depend on all 128 bits; with digits of pi.
+        let third = fold(low ^ PI[0], high ^ PI[1]);
+        let fourth = fold(high ^ PI[2], low ^ PI[3]);
         Seed([low, high, third, fourth])
     }
 
@@ -57,18 +59,6 @@ impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Seed(secret)")
     }
-}
-
-#[inline(always)]
-const fn multiply(a: u64, b: u64) -> u128 {
-    (a as u128).wrapping_mul(b as u128)
-}
-
-/// Both halves of the product, one over the other.
-#[inline(always)]
-pub(crate) const fn fold(a: u64, b: u64) -> u64 {
-    let product = multiply(a, b);
-    product as u64 ^ (product >> 64) as u64
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::NetworkKey;
+use crate::hash::mix::PI;
 use crate::types::{RealId, ServiceId, Tick};
 
 /// How far a place has come.
@@ -42,9 +43,6 @@ pub trait Network: Copy + Eq + fmt::Debug {
     fn of(bits: u32, rest: &Self::Rest) -> Self;
 }
 
-/// Digits of pi: no multiplication by zero, whatever the seed.
-const PI: u64 = 0x243f_6a88_85a3_08d3;
-
 impl Network for Ipv4Addr {
     type Rest = ();
 
@@ -70,7 +68,7 @@ impl Network for Ipv6Addr {
 
     fn bits(self, seed: u64) -> u32 {
         let (high, low) = ((self.to_bits() >> 64) as u64, self.to_bits() as u64);
-        let product = u128::from(high ^ seed) * u128::from(low ^ seed.rotate_left(32) ^ PI);
+        let product = u128::from(high ^ seed) * u128::from(low ^ seed.rotate_left(32) ^ PI[0]);
         (product as u64 ^ (product >> 64) as u64) as u32
     }
 

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::entry::{Bond, Entry, Network, Owner, Stage};
 use super::{NetworkKey, Template};
+use crate::hash::mix;
 use crate::types::{RealId, ServiceId, Tick};
 
 /// A template whose time is over while flows it bound are there goes on so long at a time (as
@@ -310,12 +311,7 @@ impl<A: Network> Templates<A> {
     }
 
     fn bucket(&self, key_bits: u64) -> &[Entry<A>; WAYS] {
-        // The finalizer of MurmurHash3, keyed.
-        let mut hash = key_bits ^ self.seed;
-        for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
-            hash = (hash ^ hash >> 33).wrapping_mul(factor);
-        }
-        hash ^= hash >> 33;
+        let hash = mix::finish(key_bits ^ self.seed);
         let place = (u128::from(hash) * self.buckets.len() as u128) >> 64;
         &self.buckets[place as usize]
     }

@@ -29,6 +29,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::input::{Taker, in_order};
 use super::load::{Cost, least};
 use super::{Cursor, Loads, Member};
+use crate::hash::mix::GOLDEN;
 use crate::types::Tick;
 
 /// How long an entry is kept unused, and a set unchanged, in milliseconds.
@@ -63,7 +64,7 @@ fn names(members: &[Member]) -> Vec<u32> {
 fn fold(address: Ipv6Addr) -> u32 {
     let bits = address.to_bits();
     let word = (bits >> 64) as u64 ^ (bits as u64).rotate_left(17);
-    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    (word.wrapping_mul(GOLDEN) >> 32) as u32
 }
 
 /// The members one virtual service's flows are kept together on, known by address.

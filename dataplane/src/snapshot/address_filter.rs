@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::hash::mix::GOLDEN;
+
 /// Tells most addresses that are neither VIP nor DIP from those that are: never wrong about the
 /// latter. Of a fixed size, so that a look takes a multiplication and one load.
 #[derive(Debug, Clone)]
@@ -32,13 +34,13 @@ impl AddressFilter {
     #[inline(always)]
     const fn fold([high, low]: [u64; 2]) -> u32 {
         // The addresses of a network differ in the last bytes, the upper ones of `low`.
-        let all = high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low;
+        let all = high.wrapping_mul(GOLDEN) ^ low;
         (all ^ all >> 32) as u32
     }
 
     #[inline(always)]
     const fn place(address: u32) -> (usize, u32) {
-        let hash = address.wrapping_mul(0x9e37_79b9);
+        let hash = address.wrapping_mul((GOLDEN >> 32) as u32);
         ((hash >> (32 - Self::BITS + 6)) as usize, hash >> (32 - Self::BITS) & 63)
     }
 

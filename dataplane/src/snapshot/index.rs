@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use crate::hash::mix::{GOLDEN, MURMUR};
 use crate::types::{PortId, Ports, Protocol, ServiceId, ServiceKey};
 
 /// What an [`Index`] is searched by.
@@ -35,8 +36,8 @@ impl IndexKey for Wide {
     fn fold(self) -> u64 {
         let [high, low, rest] = self;
         // Addresses that differ in one half only, as most do, differ in the outcome.
-        let address = high.wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(32) ^ low;
-        address.wrapping_mul(0xc4ce_b9fe_1a85_ec53).rotate_left(32) ^ rest
+        let address = high.wrapping_mul(MURMUR[0]).rotate_left(32) ^ low;
+        address.wrapping_mul(MURMUR[1]).rotate_left(32) ^ rest
     }
 }
 
@@ -69,7 +70,7 @@ impl<K: IndexKey> Index<K> {
     #[inline(always)]
     fn home(key: K, shift: u32) -> usize {
         // Fibonacci hashing: the golden ratio spreads consecutive addresses over the table.
-        (key.fold().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) as usize
+        (key.fold().wrapping_mul(GOLDEN) >> shift) as usize
     }
 
     #[inline(always)]
