@@ -1,6 +1,7 @@
-//! Direct routing for IPv6: as [`dr`](super::dr) for IPv4.
+//! Direct routing for IPv6: the frame goes to the real server's own Ethernet address (LVS-DR).
 //!
-//! The IP packet stays but for its hop limit. A packet too long for the egress MTU is answered with
+//! The IP packet stays but for its hop limit, so the real server must have the VIP as an address of
+//! its own and must not answer neighbor solicitations for it. A packet too long for the egress MTU is answered with
 //! "packet too big" (RFC 4443 3.2), whatever it is: routers do not fragment IPv6 (RFC 8200 5).
 
 use super::ForwardError;

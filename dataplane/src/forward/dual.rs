@@ -18,13 +18,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{ForwardError, GreOptions, gre};
+use super::{ForwardError, GreOptions, gre, outer};
 use crate::packet::buf::PacketBuf;
 use crate::packet::ethernet::{self, EtherType};
 use crate::packet::ipv6::next;
 use crate::packet::parse::Ipv4Packet;
 use crate::packet::parse6::Ipv6Packet;
-use crate::packet::{checksum, ipv4, ipv6};
+use crate::packet::{ipv4, ipv6};
 use crate::types::Mac;
 
 /// Longest front of a frame in bytes: Ethernet, IPv6 and GRE with checksum and key.
@@ -62,7 +62,7 @@ impl Inner {
         Inner { total_len: ip.total_len(), label, ttl, tos, df: true, v6: true }
     }
 
-    /// The same for a piece of it, `total_len` bytes from its IP header on, as
+    /// What a tunnel needs to know of a piece of it, `total_len` bytes from its IP header on, as
     /// [`fragment`](super::fragment()) makes them.
     #[must_use]
     pub const fn piece(self, total_len: u32) -> Inner {
@@ -122,19 +122,19 @@ impl DualTunnel {
         DualTunnel { outer, gre: [0; gre::MAX_HEADER_LEN], gre_len: 0 }
     }
 
-    /// IPv4 or IPv6 straight in IPv6.
+    /// IPv4 or IPv6 straight in IPv6, from `dip` to `rip`.
     pub const fn ipip6(dip: Ipv6Addr, rip: Ipv6Addr) -> DualTunnel {
         let outer = Outer::V6 { src: dip, dst: rip };
         DualTunnel { outer, gre: [0; gre::MAX_HEADER_LEN], gre_len: 0 }
     }
 
-    /// GRE over IPv4.
+    /// IPv4 or IPv6 in GRE over IPv4, from `dip` to `rip`.
     pub fn gre4(dip: Ipv4Addr, rip: Ipv4Addr, options: GreOptions) -> DualTunnel {
         let (gre, gre_len) = gre::header(options);
         DualTunnel { gre, gre_len, ..DualTunnel::ipip4(dip, rip) }
     }
 
-    /// GRE over IPv6.
+    /// IPv4 or IPv6 in GRE over IPv6, from `dip` to `rip`.
     pub fn gre6(dip: Ipv6Addr, rip: Ipv6Addr, options: GreOptions) -> DualTunnel {
         let (gre, gre_len) = gre::header(options);
         DualTunnel { gre, gre_len, ..DualTunnel::ipip6(dip, rip) }
@@ -251,13 +251,15 @@ impl DualTunnel {
             (false, false) => next::IPV4,
         };
         let (eth, rest) = front.split_at_mut(ethernet::HEADER_LEN);
-        let (outer, gre) = rest.split_at_mut(self.outer_len());
+        let (outer_bytes, gre) = rest.split_at_mut(self.outer_len());
         eth[..6].copy_from_slice(&dst_mac.0);
         eth[6..12].copy_from_slice(&src_mac.0);
         let (ethertype, fits) = match self.outer {
             Outer::V4 { src, dst } => {
                 let len = u16::try_from(total_len).map_err(|_| ForwardError::TooLong)?;
-                write_ipv4(outer, (src, dst, protocol), inner, len, id);
+                let df = inner.df && !(inner.v6 && inner.total_len <= u32::from(ipv6::MIN_MTU));
+                let header = outer::Outer::new(src, dst, protocol);
+                outer_bytes.copy_from_slice(&header.header((inner.tos, inner.ttl, df), len, id));
                 (EtherType::IPV4, Ok(()))
             }
             Outer::V6 { src, dst } => {
@@ -271,7 +273,7 @@ impl DualTunnel {
                     src,
                     dst,
                 };
-                (EtherType::IPV6, header.emit(outer))
+                (EtherType::IPV6, header.emit(outer_bytes))
             }
         };
         eth[12..14].copy_from_slice(&ethertype.0.to_be_bytes());
@@ -282,30 +284,6 @@ impl DualTunnel {
         }
         fits.map_err(|_| ForwardError::TooLong)
     }
-}
-
-/// The outer IPv4 header in `out`, 20 bytes; `constants` are source, destination and protocol.
-#[inline]
-fn write_ipv4(
-    out: &mut [u8],
-    constants: (Ipv4Addr, Ipv4Addr, u8),
-    inner: &Inner,
-    total_len: u16,
-    id: u16,
-) {
-    let (src, dst, protocol) = constants;
-    let df = inner.df && !(inner.v6 && inner.total_len <= u32::from(ipv6::MIN_MTU));
-    // RFC 6864 4.1: the id of a packet that cannot be fragmented has no meaning; 4.2: others need
-    // a fresh one.
-    let (fragment, id) = if df { (ipv4::FragmentBits::DF.0, 0) } else { (0, id) };
-    let (len, id, fragment) = (total_len.to_be_bytes(), id.to_be_bytes(), fragment.to_be_bytes());
-    out[..4].copy_from_slice(&[0x45, inner.tos, len[0], len[1]]);
-    out[4..8].copy_from_slice(&[id[0], id[1], fragment[0], fragment[1]]);
-    out[8..12].copy_from_slice(&[inner.ttl.saturating_sub(1), protocol, 0, 0]);
-    out[12..16].copy_from_slice(&src.octets());
-    out[16..20].copy_from_slice(&dst.octets());
-    let check = checksum::checksum(out);
-    out[10..12].copy_from_slice(&check.to_be_bytes());
 }
 
 #[cfg(test)]

@@ -131,7 +131,8 @@ impl FastRewrite {
         }
     }
 
-    /// The same for an IPv6 packet, by dr only: false for tunnels.
+    /// Puts an IPv6 packet on its way to `dst` ([`Mac::to_wire`]), one hop less, by dr only. False,
+    /// and nothing has changed, for a tunnel, and when its hop limit is used up.
     #[inline(always)]
     pub fn write6<B: PacketBuf>(&self, buf: &mut B, dst: u64) -> bool {
         let Some(frame) = buf.data_mut().first_chunk_mut::<{ HOP_LIMIT + 1 }>() else {
@@ -164,14 +165,14 @@ impl FastRewrite {
             return false;
         }
         let total_len = total_len + overhead as u16;
-        // Ethernet padding: see `tunnel::encapsulate`.
+        // Ethernet padding: see `outer::encapsulate`.
         let _ = buf.truncate(ethernet::HEADER_LEN + usize::from(total_len));
         let Some(frame) = buf.data_mut().first_chunk_mut::<ALL>() else {
             // Never: a parsed packet has a whole IPv4 header.
             let _ = buf.trim_front(overhead);
             return false;
         };
-        // What each field is copied from, and why: `tunnel::Outer::header`.
+        // What each field is copied from, and why: `outer::Outer::header`.
         let may_be_cut = kept >> DF & 1 ^ 1;
         *id = id.wrapping_add(may_be_cut as u16);
         let id = u64::from(id.to_be()) * may_be_cut;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::ForwardError;
-use super::tunnel::{Outer, encapsulate};
+use super::outer::{Outer, encapsulate};
 use crate::packet::buf::PacketBuf;
 use crate::packet::parse::Ipv4Packet;
 use crate::packet::{ethernet, ipv4};

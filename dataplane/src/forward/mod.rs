@@ -17,6 +17,7 @@ pub mod fragment;
 pub mod gre;
 pub mod ipip;
 pub mod label;
+mod outer;
 pub mod tunnel;
 
 pub use dual::{DualTunnel, Fit, Inner};
