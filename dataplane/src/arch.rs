@@ -24,7 +24,7 @@ fn prefetch_address(address: *const u8) {
     let _ = address;
 }
 
-/// The same for a place in a slice. Out of range asks for some other line: no harm is done, so no
+/// Asks for the cache line of a place in a slice. Out of range asks for some other line: no harm is done, so no
 /// check either.
 #[inline(always)]
 pub fn prefetch_at<T>(slice: &[T], index: usize) {

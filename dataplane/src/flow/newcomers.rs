@@ -29,7 +29,7 @@ const PATIENCE: u32 = 1000;
 /// How long after its flow was made a packet proves it, milliseconds.
 const PROOF: u32 = 1000;
 
-/// The same for a flow that lasts `span` milliseconds without a packet. Packets before that do not
+/// How long a newcomer has to prove itself, for a flow that lasts `span` milliseconds without a packet. Packets before that do not
 /// restart its timer, so it is a small part of the span.
 #[inline(always)]
 pub(super) const fn proof(span: u32) -> u32 {

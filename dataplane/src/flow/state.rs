@@ -208,7 +208,7 @@ pub(super) const fn stays(place: usize, signal: u8) -> bool {
     STAYS[signal as usize & 0x3f] >> (place & 7) & 1 != 0
 }
 
-/// The same of a newcomer, for one that stays in its state.
+/// What becomes of a newcomer that stays in its state.
 #[inline(always)]
 pub(super) const fn stays_new(place: usize, signal: u8) -> bool {
     match place {

@@ -11,7 +11,7 @@
 //! # Limits
 //! IPv4 and IPv6 over untagged Ethernet II. VLAN tags are recognised and refused by name; [`tag`]
 //! takes those off that name no VLAN.
-//! [`parse`] refuses IPv6 by name too: [`parse6`] is its counterpart, not wired in yet.
+//! [`parse`] reads IPv4 and tells IPv6 by name; [`parse6`] reads that.
 #![forbid(unsafe_code)]
 
 pub mod arp;

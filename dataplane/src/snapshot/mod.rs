@@ -191,37 +191,38 @@ impl Snapshot {
         self.services.iter().position(is_it).map(|slot| ServiceId(slot as u32))
     }
 
-    /// The virtual service a packet is for.
+    /// The virtual service an IPv4 packet is for.
     #[inline(always)]
     pub fn find_service(&self, vip: Ipv4Addr, port: u16, protocol: Protocol) -> Option<ServiceId> {
         self.index.get(vip, port, protocol)
     }
 
-    /// The same for IPv6.
+    /// The virtual service an IPv6 packet is for.
     #[inline(always)]
     pub fn find_service6(&self, vip: Ipv6Addr, port: u16, protocol: Protocol) -> Option<ServiceId> {
         self.index.get6(vip, port, protocol)
     }
 
-    /// Whether an address is a VIP or DIP.
+    /// Whether an IPv4 address is a VIP or DIP.
     #[inline(always)]
     pub fn local(&self, address: Ipv4Addr) -> Option<Local> {
         self.locals.get(address)
     }
 
-    /// The same for IPv6.
+    /// Whether an IPv6 address is a VIP or DIP.
     #[inline(always)]
     pub fn local6(&self, address: Ipv6Addr) -> Option<Local> {
         self.locals.get6(address)
     }
 
-    /// Whether an address, as it lies in a packet, may be a VIP or DIP: false only if it is not.
+    /// Whether an IPv4 address, as it lies in a packet, may be a VIP or DIP: false only if it is not.
     #[inline(always)]
     pub fn may_be_local(&self, address: u32) -> bool {
         self.filter.may_have(address)
     }
 
-    /// The same for both halves of an IPv6 address; a port's link-local address may be one too.
+    /// Whether an IPv6 address, in the two halves in which it lies in a packet, may be a VIP, a DIP or
+    /// a port's link-local address: false only if it is not.
     #[inline(always)]
     pub fn may_be_local6(&self, halves: [u64; 2]) -> bool {
         self.filter.may_have6(halves)

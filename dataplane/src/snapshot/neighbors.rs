@@ -55,7 +55,7 @@ impl NextHops {
         }
     }
 
-    /// The same for those who are in haste: the Ethernet address as [`Mac::to_wire`] has it, or
+    /// What the packet path needs of it: the Ethernet address as [`Mac::to_wire`] has it, or
     /// `None` for any other state.
     #[inline(always)]
     pub fn known(&self, neighbor: NeighborId) -> Option<u64> {

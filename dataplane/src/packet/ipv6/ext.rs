@@ -188,7 +188,7 @@ pub fn may_skip(first: u8, chain: &[u8]) -> bool {
     left.is_empty()
 }
 
-/// The same of the options in one header.
+/// Walks the options in one header.
 fn may_skip_options(mut left: &[u8]) -> bool {
     const PAD1: u8 = 0;
     while let [kind, rest @ ..] = left {
