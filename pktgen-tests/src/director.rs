@@ -352,7 +352,7 @@ fn is_balanced(worker: &Value) -> bool {
         .values()
         .map(|v| v.as_u64().expect("a count"))
         .sum();
-    event("rx_packets") + event("taken_over")
+    event("rx_packets") + event("taken_over") + event("injected")
         == event("forwarded") + event("punted") + event("handed_over") + event("held") + dropped
 }
 

@@ -34,6 +34,15 @@ pub(super) fn is_for(frame: &[u8], mac: Mac) -> bool {
     frame.first_chunk::<6>().is_some_and(|dst| *dst == mac.0 || Mac(*dst).is_group())
 }
 
+/// Whether a packet to the director itself is one that somebody waits for.
+pub(super) fn is_awaited(snapshot: &Snapshot, l4: L4) -> bool {
+    match l4 {
+        L4::Tcp { dport, .. } => snapshot.awaited.is_awaited(Protocol::Tcp, dport),
+        L4::Udp { dport, .. } => snapshot.awaited.is_awaited(Protocol::Udp, dport),
+        L4::Icmp { .. } | L4::LaterFragment | L4::Other => false,
+    }
+}
+
 /// A frame that is not dealt with yet.
 pub(super) enum Classified<B> {
     /// A whole packet to a virtual service.
@@ -160,7 +169,11 @@ impl<B: PacketBuf> Pipeline<B> {
             {
                 self.drop_packet(DropReason::FragmentToDirector, buf);
             }
-            (_, Local::Dip(_)) => self.drop_packet(DropReason::ToDirector, buf),
+            (l4, Local::Dip(_)) => match !ip.fragment.is_fragment() && is_awaited(env.snapshot, l4)
+            {
+                true => self.punt(env, ingress, PuntReason::Awaited, buf),
+                false => self.drop_packet(DropReason::ToDirector, buf),
+            },
             (L4::Tcp { .. } | L4::Udp { .. }, Local::Vip) => {
                 self.drop_packet(DropReason::NoService, buf);
             }

@@ -3,6 +3,7 @@
 //! Packets of flows go through fewer stages than IPv4's, but go through them together: read all
 //! and ask for flow buckets, then look up and forward one by one.
 
+use super::classify::is_awaited;
 use super::family::Packet;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::Passed;
@@ -275,6 +276,9 @@ impl<B: PacketBuf> Pipeline<B> {
                 if ip.protocol == ipv6::next::ICMPV6 || matches!(to, To::Director) =>
             {
                 self.drop_packet(DropReason::FragmentToDirector, buf);
+            }
+            (l4, To::Director) if !ip.is_fragment() && is_awaited(env.snapshot, l4) => {
+                self.punt(env, ingress, PuntReason::Awaited, buf);
             }
             (_, To::Director) => self.drop_packet(DropReason::ToDirector, buf),
             (L4::Tcp { .. } | L4::Udp { .. }, To::Vip) => {

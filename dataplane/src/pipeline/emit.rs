@@ -7,8 +7,10 @@ use super::{BURST, Env, Output, Pipeline};
 use crate::forward::{self, Fit, ForwardError, FragmentError};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet;
+use crate::packet::parse::Ipv4Packet;
+use crate::packet::parse6::Ipv6Packet;
 use crate::snapshot::neighbors::NextHop;
-use crate::snapshot::{Real, Tunnel};
+use crate::snapshot::{Named, Real, Tunnel};
 use crate::stats::{DropReason, Event};
 use crate::types::{Mac, PortId, PuntReason, RealId};
 
@@ -22,23 +24,88 @@ impl From<ForwardError> for DropReason {
     }
 }
 
+/// Who has sent a packet to a real server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// A client: it is told when its packet cannot be sent on.
+    Client,
+    /// The director itself.
+    Director,
+}
+
 impl<B: PacketBuf> Pipeline<B> {
+    /// Sends a packet of the director's own to a real server exactly as a client's packet to it
+    /// would be: rewritten by its forwarding method, with the same outer source, flow label and
+    /// next hop, through the same port. So it proves the way that clients' packets take. Call
+    /// [`Pipeline::finish`] after the last of a round.
+    ///
+    /// `frame` has an Ethernet header (its addresses do not matter, its type is IPv4's or IPv6's)
+    /// and in it a whole IP packet, from an address of the director's to the VIP of the real
+    /// server's virtual service. Its TTL or hop limit is 2 or more, and leaves one less, as a
+    /// client's does. It may be of either family, whatever the real server's is. No flow is looked
+    /// up, made or touched, and the real server's packets and bytes do not count it.
+    ///
+    /// It counts as `injected`, and has one verdict then: `forwarded` when it is sent; `punted` when
+    /// its next hop is not known yet, for which it waits in the slow path as a client's packet does;
+    /// else dropped, as `real_server_gone` when `real` is not configured any more, or stands for
+    /// another since it was named (one that is out of use for what was learned of it is sent to),
+    /// `neighbor_failed` when the next hop does not answer, `too_long` when it is too long for the
+    /// way and may not be fragmented, `error_suppressed` when its TTL is below 2, `tx_full` when
+    /// the transmit queue is full, or for what is wrong with it.
+    ///
+    /// Other threads give it to a worker by [`SlowEnd::inject`](crate::worker::SlowEnd::inject).
+    pub fn inject<P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        real: Named,
+        frame: B,
+    ) {
+        self.stats.event(Event::Injected).add(1);
+        let Some(found) = env.snapshot.configured_named(real) else {
+            return self.drop_packet(DropReason::RealServerGone, frame);
+        };
+        let (port, target) = (found.port, (real.real, found));
+        if let Some(ip) = Ipv4Packet::of(&frame) {
+            self.forward_of(env, port, frame, &ip, target, Whose::Director);
+        } else if let Some(ip) = Ipv6Packet::of(&frame) {
+            self.forward_of(env, port, frame, &ip, target, Whose::Director);
+        } else {
+            self.drop_packet(DropReason::TooShort, frame);
+        }
+    }
+
     /// Forwards a packet as received to a real server of the snapshot.
     #[inline]
     pub(super) fn forward<I: Packet, P: BufPool<B>, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
         ingress: PortId,
-        mut buf: B,
+        buf: B,
         ip: &I,
         target: RealId,
     ) {
+        match env.snapshot.real(target) {
+            Some(real) => self.forward_of(env, ingress, buf, ip, (target, real), Whose::Client),
+            None => self.drop_packet(DropReason::RealServerGone, buf),
+        }
+    }
+
+    #[inline]
+    fn forward_of<I: Packet, P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        mut buf: B,
+        ip: &I,
+        (target, real): (RealId, &Real),
+        whose: Whose,
+    ) {
         let snapshot = env.snapshot;
-        let Some(real) = snapshot.real(target) else {
-            return self.drop_packet(DropReason::RealServerGone, buf);
-        };
         // RFC 1812 5.3.1, RFC 8200 3: a packet whose TTL would reach 0 is not forwarded.
         if ip.ttl() <= 1 {
+            if whose == Whose::Director {
+                return self.drop_packet(DropReason::ErrorSuppressed, buf);
+            }
             return self.punt(env, ingress, PuntReason::TtlExceeded, buf);
         }
         let dual = match &real.tunnel {
@@ -48,6 +115,9 @@ impl<B: PacketBuf> Pipeline<B> {
         let fit = dual.map_or_else(|| ip.fit(real), |(tunnel, inner)| tunnel.fit(&inner, real.mtu));
         match fit {
             Fit::Whole | Fit::FragmentOuter | Fit::FragmentInner { .. } => {}
+            Fit::TooBig { .. } if whose == Whose::Director => {
+                return self.drop_packet(DropReason::TooLong, buf);
+            }
             Fit::TooBig { mtu } => {
                 return self.punt(env, ingress, PuntReason::FragmentationNeeded { mtu }, buf);
             }
@@ -68,7 +138,7 @@ impl<B: PacketBuf> Pipeline<B> {
                 tunnel.forward(piece, real.src_mac, dst, &inner.piece(len), 0)
             });
             if sent {
-                self.count_forwarded(target, ip.total_len());
+                self.count_forwarded(target, whose, ip.total_len());
             }
             return;
         }
@@ -84,11 +154,11 @@ impl<B: PacketBuf> Pipeline<B> {
         }
         if let (NextHop::Known(_), Fit::FragmentOuter) = (hop, fit) {
             if self.fragment(env, real, buf, real.mtu, |_| Ok(())) {
-                self.count_forwarded(target, ip.total_len());
+                self.count_forwarded(target, whose, ip.total_len());
             }
             return;
         }
-        self.count_forwarded(target, ip.total_len());
+        self.count_forwarded(target, whose, ip.total_len());
         match hop {
             NextHop::Known(_) => self.stage(env, real.port, buf),
             _ => {
@@ -98,7 +168,11 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
-    fn count_forwarded(&self, target: RealId, bytes: u32) {
+    /// What real servers count is their clients' packets.
+    fn count_forwarded(&self, target: RealId, whose: Whose, bytes: u32) {
+        if whose == Whose::Director {
+            return;
+        }
         if let Some(stats) = self.stats.real(target) {
             stats.packets.add(1);
             stats.bytes.add(bytes.into());

@@ -46,6 +46,8 @@ enum Fate {
     Reset,
     /// Is answered by "port unreachable".
     Reject,
+    /// To the director itself, where somebody awaits it.
+    Awaited,
 }
 
 impl Info {
@@ -351,11 +353,16 @@ impl<B: PacketBuf> Pipeline<B> {
         }
         let key = FlowKey::from_words(addresses, ports);
         let Some(service) = env.snapshot.find_service(key.vip, key.vip_port, key.protocol) else {
-            info.fate = Fate::Drop(match env.snapshot.local(key.vip) {
-                Some(Local::Vip) => DropReason::NoService,
-                Some(Local::Dip(_)) => DropReason::ToDirector,
-                None => DropReason::NotLocal,
-            });
+            info.fate = match env.snapshot.local(key.vip) {
+                Some(Local::Vip) => Fate::Drop(DropReason::NoService),
+                Some(Local::Dip(_))
+                    if env.snapshot.awaited.is_awaited(key.protocol, key.vip_port) =>
+                {
+                    Fate::Awaited
+                }
+                Some(Local::Dip(_)) => Fate::Drop(DropReason::ToDirector),
+                None => Fate::Drop(DropReason::NotLocal),
+            };
             return;
         };
         let event = FlowEvent::of_signal(signal);
@@ -449,6 +456,7 @@ impl<B: PacketBuf> Pipeline<B> {
             _ if info.real != NOWHERE => self.forward_any(env, ingress, buf, info.real),
             Fate::Drop(reason) => self.drop_packet(reason, buf),
             Fate::Reset => self.punt(env, ingress, PuntReason::TcpReset, buf),
+            Fate::Awaited => self.punt(env, ingress, PuntReason::Awaited, buf),
             Fate::Reject => self.punt(env, ingress, PuntReason::NoRealServer, buf),
         }
     }

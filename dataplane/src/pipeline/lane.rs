@@ -23,6 +23,8 @@ pub enum Lane {
     Told,
     /// Queries of multicast listener discovery.
     Groups,
+    /// What somebody awaits at an L4 port of the director's own.
+    Awaited,
     /// Pings.
     Echo,
     /// Packets whose TTL or hop limit is used up.
@@ -35,13 +37,14 @@ pub enum Lane {
 
 impl Lane {
     /// All, in the order the slow path looks at them.
-    pub const ALL: [Lane; 10] = [
+    pub const ALL: [Lane; 11] = [
         Lane::Neighbors,
         Lane::Segment,
         Lane::Resolve,
         Lane::TooLong,
         Lane::Told,
         Lane::Groups,
+        Lane::Awaited,
         Lane::Echo,
         Lane::Expired,
         Lane::Strays,
@@ -63,6 +66,7 @@ impl Lane {
             PuntReason::FragmentationNeeded { .. } => Lane::TooLong,
             PuntReason::IcmpToDirector => Lane::Told,
             PuntReason::Mld => Lane::Groups,
+            PuntReason::Awaited => Lane::Awaited,
             PuntReason::Echo => Lane::Echo,
             PuntReason::TtlExceeded => Lane::Expired,
             PuntReason::TcpReset => Lane::Strays,
@@ -113,6 +117,7 @@ mod tests {
             PuntReason::FragmentationNeeded { mtu: 1280 },
             PuntReason::IcmpToDirector,
             PuntReason::Mld,
+            PuntReason::Awaited,
             PuntReason::Echo,
             PuntReason::TtlExceeded,
             PuntReason::TcpReset,

@@ -50,6 +50,14 @@ const ECHO: Limit = Limit {
 const OTHERS: Limit =
     Limit { common: Rate { per_second: 500, burst: 50 }, share: Rate { per_second: 1, burst: 4 } };
 
+/// Of what is awaited at the director's own L4 ports: enough for the answers of 10,000 real servers
+/// that are probed every second. They come from few VIPs, so what one network takes says nothing,
+/// and a stranger has to guess an L4 port at which something is awaited just now.
+const AWAITED: Limit = Limit {
+    common: Rate { per_second: 40_000, burst: 2_000 },
+    share: Rate { per_second: 16, burst: 16 },
+};
+
 /// A token bucket.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
@@ -112,6 +120,7 @@ impl AnswerLimits {
     const fn limit(lane: Lane) -> Option<Limit> {
         match lane {
             Lane::Neighbors | Lane::Segment | Lane::Resolve => None,
+            Lane::Awaited => Some(AWAITED),
             Lane::Echo => Some(ECHO),
             Lane::TooLong | Lane::Told | Lane::Groups => Some(OTHERS),
             Lane::Expired | Lane::Strays | Lane::Unserved => Some(OTHERS),

@@ -173,6 +173,8 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
                 }
                 Outcome::Dropped(told.err().unwrap_or(DropReason::IcmpToDirector))
             }
+            // Whoever awaits one takes it before it comes here.
+            PuntReason::Awaited => Outcome::Dropped(DropReason::SlowPathUnknown),
             PuntReason::Resolve { neighbor, port } => {
                 self.neighbors.resolve(neighbor, port, buf, cx)
             }

@@ -137,6 +137,7 @@ impl Compiler {
             labels: self.labels,
             timeouts: spec.timeouts,
             switches: spec.switches,
+            awaited: Arc::clone(&self.awaited),
             links: self.reach.links(&spec.ports),
             counted: Arc::clone(&self.tables.counted),
         };

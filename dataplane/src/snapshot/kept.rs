@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::Absent;
+use super::{Absent, Awaited};
 use super::address_filter::AddressFilter;
 use super::index::{LocalIndex, ServiceIndex};
 use super::learned::{Effect, News, Over, Overlay, RealName};
@@ -78,6 +78,7 @@ pub struct Compiler {
     pub(super) indices: Option<Indices>,
     /// Real servers that are not there and whose flows wait, by slot.
     pub(super) absent: BTreeMap<u32, Arc<Absent>>,
+    pub(super) awaited: Arc<Awaited>,
 }
 
 /// A virtual service as it was compiled last.
@@ -158,7 +159,14 @@ impl Compiler {
             tables: Tables::new(),
             indices: None,
             absent: BTreeMap::new(),
+            awaited: Arc::default(),
         }
+    }
+
+    /// L4 ports of the director's own at which packets are awaited, for all snapshots: whoever awaits
+    /// some marks them there.
+    pub fn awaited(&self) -> &Arc<Awaited> {
+        &self.awaited
     }
 
     /// With random bits for flow labels, which outsiders see and must not foresee.

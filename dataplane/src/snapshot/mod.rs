@@ -8,6 +8,7 @@
 mod absent;
 mod address_filter;
 mod adjacency;
+mod awaited;
 pub mod check;
 pub mod compile;
 mod differ;
@@ -32,6 +33,7 @@ pub use absent::Absent;
 use address_filter::AddressFilter;
 use adjacency::Adjacencies;
 pub use adjacency::Adjacency;
+pub use awaited::Awaited;
 pub use differ::differing;
 pub use index::Local;
 use index::{LocalIndex, ServiceIndex};
@@ -65,6 +67,9 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// What LVS has sysctls for.
     pub switches: Switches,
+    /// L4 ports of the director's own at which packets are awaited; the same for every snapshot of a
+    /// daemon.
+    pub awaited: Arc<Awaited>,
     /// What the slow path needs; the same for every snapshot between which nothing of it changed.
     pub links: Arc<Links>,
     /// Real servers whose connections are counted over all workers, for their schedulers or their
@@ -285,6 +290,12 @@ impl Snapshot {
     /// A real server, in use or not: for probes, and for those who list what is configured.
     pub fn configured(&self, id: RealId) -> Option<&Real> {
         self.real(id).or_else(|| self.removed(id).map(|removed| &removed.real))
+    }
+
+    /// A real server that was named by an earlier snapshot, or by this one, if its slot still stands
+    /// for it, in use or not: for probes.
+    pub fn configured_named(&self, named: Named) -> Option<&Real> {
+        self.configured(named.real).filter(|real| real.since <= named.generation)
     }
 
     /// How packets reach a real server, in use or not: for probes.

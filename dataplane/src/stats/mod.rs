@@ -5,7 +5,7 @@
 //!
 //! # Invariant
 //! For each worker, once a burst is done:
-//! `rx_packets + taken_over = forwarded + punted + handed_over + held + sum(dropped)`.
+//! `rx_packets + taken_over + injected = forwarded + punted + handed_over + held + sum(dropped)`.
 //! `handed_over` and `taken_over` cancel out over all workers; `held` is the number of packets
 //! (fragments that came before their first) waiting in a worker.
 #![forbid(unsafe_code)]

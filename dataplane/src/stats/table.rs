@@ -346,7 +346,7 @@ impl Counts {
 
     /// Whether every packet that came in has one verdict (see the module's invariant).
     pub fn is_balanced(&self) -> bool {
-        self.event(Event::RxPackets) + self.event(Event::TakenOver)
+        self.event(Event::RxPackets) + self.event(Event::TakenOver) + self.event(Event::Injected)
             == self.event(Event::Forwarded)
                 + self.event(Event::Punted)
                 + self.event(Event::HandedOver)

@@ -20,6 +20,10 @@ pub enum PuntReason {
     Echo,
     /// Any other valid ICMP or ICMPv6 message to a DIP or the port's link-local address.
     IcmpToDirector,
+    /// A well-formed TCP or UDP packet to a DIP or the port's link-local address, to an L4 port at which
+    /// somebody awaits some (`snapshot::Awaited`). Its checksum is not checked, and its sender
+    /// may be anyone.
+    Awaited,
     /// A finished frame for egress port `port`, but for the destination MAC address: to be sent
     /// once the neighbor is resolved.
     Resolve {

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | worker | slow path | punts, a ring for each [`Lane`] | dropped, `punt_full` |
 //! | worker | worker | packets that look for a flow, notes on fragments | dropped, `handoff_full` |
-//! | slow path | worker | frames to send | dropped, `inbox_full` |
+//! | slow path | worker | frames to send, and packets to send as clients' | dropped, `inbox_full` |
 //! | control | worker | questions about flows, one at a time | waits |
 //!
 //! Each ring has one writer and one reader, and neither ever waits for the other: a thread that
@@ -20,6 +20,7 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::dpdk::Mbuf;
 use crate::pipeline::{Lane, PeerMessage, Query, QueryReply};
+use crate::snapshot::Named;
 use crate::types::{PortId, Punt, WorkerId};
 
 /// ARP and neighbor discovery waiting for the slow path, in each of their lanes, from all workers.
@@ -37,6 +38,15 @@ const FRAMES: usize = 1024;
 const RESERVED: usize = FRAMES / 4;
 /// Answers waiting for control: that to a question given up, and that to the one after it.
 const REPLIES: usize = 2;
+
+/// What a worker sends for the slow path.
+#[derive(Debug)]
+pub enum ToSend {
+    /// A complete frame, by this port.
+    Frame(PortId, Mbuf),
+    /// A packet of the director's own, to a real server as a client's would go.
+    Inject(Named, Mbuf),
+}
 
 /// Ends of rings, by [`Lane`].
 type Lanes<End> = Vec<End>;
@@ -82,7 +92,7 @@ pub struct Channels {
 pub struct WorkerEnd {
     bell: Arc<Bell>,
     punts: Lanes<Producer<Punt<Mbuf>>>,
-    frames: Consumer<(PortId, Mbuf)>,
+    frames: Consumer<ToSend>,
     /// By worker; none to itself.
     to_peers: Vec<Option<Post>>,
     from_peers: Vec<Consumer<PeerMessage<Mbuf>>>,
@@ -114,7 +124,7 @@ pub struct SlowEnd {
 struct SlowLine {
     bell: Arc<Bell>,
     punts: Lanes<Consumer<Punt<Mbuf>>>,
-    frames: Producer<(PortId, Mbuf)>,
+    frames: Producer<ToSend>,
 }
 
 /// Control's end to one worker.
@@ -243,7 +253,7 @@ impl WorkerEnd {
     }
 
     /// From the slow path.
-    pub fn next_frame(&mut self) -> Option<(PortId, Mbuf)> {
+    pub fn next_frame(&mut self) -> Option<ToSend> {
         self.frames.pop().ok()
     }
 
@@ -282,10 +292,31 @@ impl SlowEnd {
     /// Gives a frame to a worker to send, each in turn but those with no room; every worker serves
     /// every port. Back when none has room.
     pub fn send(&mut self, port: PortId, frame: Mbuf) -> Result<(), Mbuf> {
-        let mut item = (port, frame);
+        match self.give(ToSend::Frame(port, frame), 0) {
+            Ok(()) => Ok(()),
+            Err(ToSend::Frame(_, frame) | ToSend::Inject(_, frame)) => Err(frame),
+        }
+    }
+
+    /// Gives a packet of the director's own to a worker, to be sent to a real server as a client's
+    /// would be: [`Pipeline::inject`](crate::pipeline::Pipeline::inject) says what it has to look like, and what
+    /// becomes of it. Back when no worker has room but for ARP and neighbor discovery.
+    pub fn inject(&mut self, real: Named, frame: Mbuf) -> Result<(), Mbuf> {
+        match self.give(ToSend::Inject(real, frame), RESERVED) {
+            Ok(()) => Ok(()),
+            Err(ToSend::Frame(_, frame) | ToSend::Inject(_, frame)) => Err(frame),
+        }
+    }
+
+    /// Gives a worker something to send, each in turn but those without so much room left.
+    fn give(&mut self, item: ToSend, reserved: usize) -> Result<(), ToSend> {
+        let mut item = item;
         for _ in 0..self.workers.len() {
             self.last = if self.last + 1 < self.workers.len() { self.last + 1 } else { 0 };
             let Some(worker) = self.workers.get_mut(self.last) else { break };
+            if worker.frames.slots() <= reserved {
+                continue;
+            }
             match taken_back(worker.frames.push(item)) {
                 Ok(()) => {
                     worker.bell.ring();
@@ -294,7 +325,7 @@ impl SlowEnd {
                 Err(back) => item = back,
             }
         }
-        Err(item.1)
+        Err(item)
     }
 }
 

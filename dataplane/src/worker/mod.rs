@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
 
-pub use channels::{Channels, ControlEnd, SlowEnd, WorkerEnd};
+pub use channels::{Channels, ControlEnd, SlowEnd, ToSend, WorkerEnd};
 pub use clock::Clock;
 pub use idle::Idle;
 pub use watch::Watch;
@@ -170,8 +170,11 @@ impl Worker {
     fn hear(pipeline: &mut Pipeline<Mbuf>, env: &mut Env<'_, Mempool, WorkerOutput>) -> usize {
         let (mut frames, mut messages, mut queries) = (0, 0, 0);
         while frames < FRAMES {
-            let Some((port, frame)) = env.out.channels.next_frame() else { break };
-            pipeline.send_for_slow_path(env, port, frame);
+            match env.out.channels.next_frame() {
+                Some(ToSend::Frame(port, frame)) => pipeline.send_for_slow_path(env, port, frame),
+                Some(ToSend::Inject(real, frame)) => pipeline.inject(env, real, frame),
+                None => break,
+            }
             frames += 1;
         }
         while messages < MESSAGES {

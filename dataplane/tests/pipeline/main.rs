@@ -13,6 +13,7 @@ mod wire;
 
 mod accounts;
 mod answers;
+mod awaited;
 mod changes;
 mod drops;
 mod flood;
@@ -20,6 +21,7 @@ mod flows;
 mod fragment_floods;
 mod fragments;
 mod icmp;
+mod inject;
 mod ipv6;
 mod ipv6_flows;
 mod learned;

@@ -127,7 +127,7 @@ impl Bench {
         let dropped = dropped.values().filter_map(Value::as_u64).sum();
         let verdicts =
             ["forwarded", "punted", "handed_over", "held"].map(event).iter().sum::<u64>() + dropped;
-        let received = event("rx_packets") + event("taken_over");
+        let received = event("rx_packets") + event("taken_over") + event("injected");
         Ok(Seen { received, verdicts, dropped, at: Instant::now() })
     }
 
