@@ -79,7 +79,7 @@ fn what_is_awaited_is_punted_and_nothing_else() {
     for (name, frame, verdict) in table {
         for worker in [0, 1] {
             let mut director = director();
-            let outcome = director.receive_at(worker, &[frame.clone()]);
+            let outcome = director.receive_at(worker, std::slice::from_ref(&frame));
             assert_eq!(outcome.verdict(), verdict, "{name}");
             if verdict == punted {
                 assert_eq!(outcome.punted[0].bytes, frame, "{name}: as received");
