@@ -116,7 +116,7 @@ counter_list! {
     Event {
         RxPackets = "rx_packets", Counter: "Packets received.",
         RxBytes = "rx_bytes", Counter: "Bytes received.",
-        Forwarded = "forwarded", Counter: "Packets sent on to a real server, the director's own among them.",
+        Forwarded = "forwarded", Counter: "Packets sent on to a real server, clients' and the director's own.",
         Punted = "punted", Counter: "Packets given to the slow path.",
         HandedOver = "handed_over", Counter: "Packets given to another worker, which may have their flow.",
         TakenOver = "taken_over", Counter: "Packets taken from another worker.",
