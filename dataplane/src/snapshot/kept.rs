@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::{Absent, Awaited};
 use super::address_filter::AddressFilter;
 use super::index::{LocalIndex, ServiceIndex};
 use super::learned::{Effect, News, Over, Overlay, RealName};
@@ -13,6 +12,7 @@ use super::route::RouteError;
 use super::slots::Slots;
 use super::spec::{ServiceSpec, Spec};
 use super::tables::Tables;
+use super::{Absent, Awaited};
 use crate::forward::Labels;
 use crate::schedule::{BuildError, Member, Options, Scheduler};
 use crate::types::{Ports, Protocol, RealId, ServiceId, ServiceKey};

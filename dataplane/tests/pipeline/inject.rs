@@ -7,6 +7,7 @@ use dataplane::packet::build::Build;
 use dataplane::packet::tcp::Flags;
 use dataplane::pipeline::Pipeline;
 use dataplane::snapshot::Named;
+use dataplane::snapshot::learned::Standing;
 use dataplane::snapshot::neighbors::NextHop;
 use dataplane::stats::{DropReason, Event};
 use dataplane::types::{Mac, PuntReason, RealId};
@@ -186,4 +187,17 @@ fn many_go_in_bursts_and_each_is_counted() {
     });
     assert_eq!(outcome.event(Event::Injected), 1000);
     assert_eq!((outcome.event(Event::Forwarded), outcome.drops(DropReason::TxFull)), (900, 100));
+}
+
+#[test]
+fn a_real_server_that_is_out_of_use_is_reached_all_the_same() {
+    for (config, ipv6) in WAYS {
+        let mut director = Director::new(&[config]);
+        let address = director.spec.services[0].reals[0].address;
+        for standing in [Standing::Draining, Standing::Removed] {
+            director.hear(&address.to_string(), standing, None);
+            let outcome = inject(&mut director, &probe(ipv6).finish());
+            assert_eq!(outcome.reals_of_either(), [address], "{config} {standing:?}");
+        }
+    }
 }
