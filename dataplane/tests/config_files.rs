@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::config::{
@@ -50,7 +51,7 @@ fn full() -> Config {
         address: [192, 0, 2, 23].into(),
         mac: Mac([2, 0, 0, 0, 0, 0x23]),
     }];
-    config.services = vec![Service {
+    let service = Service {
         protocol: Protocol::Tcp,
         address: "192.0.2.100:80".parse().unwrap(),
         scheduler: SchedulerKind::Mh,
@@ -76,10 +77,11 @@ fn full() -> Config {
                 lower_threshold: 0,
             },
         ],
-    }];
+    };
+    config.services = vec![Arc::new(service)];
     let udp = "192.0.2.100:53".parse().unwrap();
     let udp = Service::new(Protocol::Udp, udp, SchedulerKind::Wrr);
-    config.services.push(Service { one_packet: true, ..udp });
+    config.services.push(Arc::new(Service { one_packet: true, ..udp }));
     config
 }
 
@@ -223,11 +225,12 @@ fn differences_are_named_and_those_that_need_a_restart_marked() {
     new.scheduling.no_server = NoServer::Drop;
     new.ports.remove(1);
     new.neighbors[0].mac = Mac([2, 0, 0, 0, 0, 0x24]);
-    new.services[0].scheduler = SchedulerKind::Rr;
-    new.services[0].reals[0].gre = None;
-    new.services[0].reals.remove(1);
-    new.services
-        .push(Service { address: "192.0.2.101:80".parse().unwrap(), ..old.services[0].clone() });
+    let first = Arc::make_mut(&mut new.services[0]);
+    first.scheduler = SchedulerKind::Rr;
+    first.reals[0].gre = None;
+    first.reals.remove(1);
+    let more = Service { address: "192.0.2.101:80".parse().unwrap(), ..(*old.services[0]).clone() };
+    new.services.push(Arc::new(more));
     let changes: Vec<_> = old.diff(&new).iter().map(ToString::to_string).collect();
     assert_eq!(
         changes,
@@ -260,7 +263,7 @@ fn differences_are_named_and_those_that_need_a_restart_marked() {
 fn the_order_of_ports_matters_and_that_of_services_and_servers_does_not() {
     let old = full();
     let mut new = old.clone();
-    new.services[0].reals.reverse();
+    Arc::make_mut(&mut new.services[0]).reals.reverse();
     assert_eq!(old.diff(&new), []);
     new.ports.reverse();
     let changes = old.diff(&new);
@@ -360,6 +363,7 @@ proptest! {
         tcp_ms in 1000..2_000_000_000u64,
         key in prop::option::of(any::<[u8; 16]>()),
     ) {
+        let services = services.into_iter().map(Arc::new).collect();
         let mut config = Config { services, ..full() };
         config.timeouts.tcp = Duration::from_millis(tcp_ms);
         config.scheduling.hash_key = key;

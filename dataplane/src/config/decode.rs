@@ -2,6 +2,8 @@
 //!
 //! Each table is read on its own, so that one wrong key does not hide those in other tables.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -26,7 +28,10 @@ pub(super) fn config(source: &Source<'_>, root: &DeTable<'_>) -> Result<Config, 
             "scheduling" => reader.read_into(value, &mut config.scheduling),
             "port" => config.ports = reader.tables::<Port>(name, value),
             "neighbor" => config.neighbors = reader.tables::<Neighbor>(name, value),
-            "service" => config.services = reader.services(name, value),
+            "service" => {
+                let services = reader.services(name, value);
+                config.services = services.into_iter().map(Arc::new).collect();
+            }
             unknown => {
                 let tables = TABLES.map(|t| format!("`{t}`")).join(", ");
                 let message =

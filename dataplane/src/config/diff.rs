@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +66,9 @@ impl Config {
         table("timeouts", &self.timeouts, &new.timeouts, false, &mut changes);
         table("scheduling", &self.scheduling, &new.scheduling, false, &mut changes);
         self.diff_ports(new, &mut changes);
-        self.diff_neighbors(new, &mut changes);
+        if self.neighbors != new.neighbors {
+            self.diff_neighbors(new, &mut changes);
+        }
         self.diff_services(new, &mut changes);
         changes
     }
@@ -119,7 +122,7 @@ impl Config {
 
     fn diff_services(&self, new: &Config, changes: &mut Vec<Change>) {
         let (old, new) = differing(&self.services, &new.services);
-        let index = |services: &[Service]| -> HashMap<_, _> {
+        let index = |services: &[Arc<Service>]| -> HashMap<_, _> {
             services.iter().enumerate().map(|(i, s)| (s.key(), i)).collect()
         };
         let (before, after) = (index(old), index(new));
@@ -198,7 +201,16 @@ fn change(action: Action, subject: String, detail: impl Into<String>, restart: b
 }
 
 /// A change of each key of a table with one name, such as `timeouts.tcp`.
-fn table<T: Serialize>(name: &str, old: &T, new: &T, restart: bool, changes: &mut Vec<Change>) {
+fn table<T: Serialize + PartialEq>(
+    name: &str,
+    old: &T,
+    new: &T,
+    restart: bool,
+    changes: &mut Vec<Change>,
+) {
+    if old == new {
+        return;
+    }
     changes.extend(
         fields(old, new)
             .into_iter()

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::check::{self, Around, Findings};
 use super::error::ConfigError;
@@ -28,8 +29,8 @@ pub struct Draft {
 
 #[derive(Debug)]
 struct Entry {
-    /// Without its real servers once they are open.
-    service: Service,
+    /// Its real servers are not those of the draft any more once they are open.
+    service: Arc<Service>,
     open: Option<Open>,
 }
 
@@ -43,11 +44,10 @@ struct Open {
 
 impl Entry {
     fn open(&mut self) -> (&Service, &mut Open) {
-        let reals = &mut self.service.reals;
+        let reals = &self.service.reals;
         let open = self.open.get_or_insert_with(|| {
-            let reals = std::mem::take(reals);
             let places = reals.iter().enumerate().map(|(at, real)| (real.address, at)).collect();
-            Open { reals: reals.into_iter().map(Some).collect(), places }
+            Open { reals: reals.iter().cloned().map(Some).collect(), places }
         });
         (&self.service, open)
     }
@@ -56,16 +56,17 @@ impl Entry {
         self.open.as_ref().map_or(self.service.reals.len(), |open| open.places.len())
     }
 
-    fn addresses(&self) -> impl Iterator<Item = &Real> {
-        let open = self.open.iter().flat_map(|open| open.reals.iter().flatten());
-        self.service.reals.iter().chain(open)
+    fn reals(&self) -> impl Iterator<Item = &Real> {
+        let untouched = self.service.reals.iter().filter(|_| self.open.is_none());
+        untouched.chain(self.open.iter().flat_map(|open| open.reals.iter().flatten()))
     }
 
-    fn close(self) -> Service {
+    fn close(self) -> Arc<Service> {
         match self.open {
             None => self.service,
             Some(open) => {
-                Service { reals: open.reals.into_iter().flatten().collect(), ..self.service }
+                let reals = open.reals.into_iter().flatten().collect();
+                Arc::new(Service { reals, ..self.service.without_reals() })
             }
         }
     }
@@ -92,7 +93,7 @@ impl Draft {
             reals: 0,
         };
         for service in &config.services {
-            draft.insert(service.clone());
+            draft.insert(Arc::clone(service));
         }
         draft
     }
@@ -123,8 +124,8 @@ impl Draft {
         let vip = key.vip;
         if !self.by_vip.contains_key(&vip) {
             for entry in self.services.iter().flatten() {
-                for real in entry.addresses().filter(|real| real.address == vip) {
-                    let of = (&entry.service, 0, 0);
+                for real in entry.reals().filter(|real| real.address == vip) {
+                    let of = (&*entry.service, 0, 0);
                     check::real(real, of, (Some(key), &self.around), &mut findings);
                 }
             }
@@ -141,7 +142,7 @@ impl Draft {
         }
         check::sizes(&self.rest, self.places.len() + 1, self.reals, &mut findings);
         unlocated(findings)?;
-        self.insert(service);
+        self.insert(Arc::new(service));
         Ok(())
     }
 
@@ -163,10 +164,14 @@ impl Draft {
         let mut findings = Findings::default();
         check::service(&service, members, (0, &self.around), &mut findings);
         unlocated(findings)?;
-        service.reals = std::mem::take(&mut entry.service.reals);
+        // Those of the draft, where they are open.
+        service.reals = match &entry.open {
+            None => entry.service.reals.clone(),
+            Some(_) => Vec::new(),
+        };
         service.address = before.address;
         service.protocol = before.protocol;
-        entry.service = service;
+        entry.service = Arc::new(service);
         Ok(true)
     }
 
@@ -268,7 +273,7 @@ impl Draft {
         self.by_vip.get(&address)?.first().copied()
     }
 
-    fn insert(&mut self, service: Service) {
+    fn insert(&mut self, service: Arc<Service>) {
         let key = service.key();
         self.places.insert(key, self.services.len());
         self.by_vip.entry(key.vip).or_default().insert(key);

@@ -12,6 +12,7 @@ mod error;
 mod locate;
 mod model;
 pub mod read;
+mod specs;
 mod text;
 mod warn;
 mod write;
@@ -29,6 +30,7 @@ pub use model::{
     Config, Control, DEFAULT_HASH_KEY, DEFAULT_SOCKET, Dataplane, Gre, Neighbor, Port, Real,
     Scheduling, Service, Timeouts, default_forward, default_scheduler, default_weight,
 };
+pub use specs::Specs;
 pub(crate) use text::{Text, option as text_option, value as text_value};
 pub use write::Saved;
 
@@ -91,12 +93,16 @@ impl Config {
     /// use of each started port, in the order of [`Config::ports`]; one that is missing there has
     /// the address zero and its configured MTU.
     pub fn spec(&self, ports: &[(Mac, u16)]) -> Spec {
+        self.spec_of(ports, self.services.iter().map(|s| Arc::new(service_spec(s))).collect())
+    }
+
+    fn spec_of(&self, ports: &[(Mac, u16)], services: Vec<Arc<ServiceSpec>>) -> Spec {
         let neighbor =
             |n: &Neighbor| StaticNeighbor { port: n.port.clone(), address: n.address, mac: n.mac };
         let Timeouts { tcp, tcp_fin, udp } = self.timeouts;
         Spec {
             ports: self.port_specs(ports),
-            services: self.services.iter().map(|s| Arc::new(service_spec(s))).collect(),
+            services,
             neighbors: self.neighbors.iter().map(neighbor).collect(),
             timeouts: spec::Timeouts { tcp, tcp_fin, udp },
             hash_key: self.scheduling.hash_key.unwrap_or(DEFAULT_HASH_KEY),

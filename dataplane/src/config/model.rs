@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -31,9 +32,10 @@ pub struct Config {
     /// Every `[[neighbor]]`.
     #[serde(rename = "neighbor", skip_serializing_if = "Vec::is_empty")]
     pub neighbors: Vec<Neighbor>,
-    /// Every `[[service]]`.
+    /// Every `[[service]]`. Those that two configurations share are known to be alike without a look
+    /// at them.
     #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
-    pub services: Vec<Service>,
+    pub services: Vec<Arc<Service>>,
 }
 
 /// `[dataplane]`: what is sized and started once.

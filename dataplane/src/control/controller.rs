@@ -15,7 +15,7 @@ use super::protocol::{
     ServiceRow, ServiceSelect, Shown, VERSION, Version,
 };
 use super::tally::{Subject, Tally};
-use crate::config::{self, Change, Config, ConfigError, Draft, Real, Service};
+use crate::config::{self, Change, Config, ConfigError, Draft, Real, Service, Specs};
 use crate::snapshot::differing;
 use crate::snapshot::learned::{News, RealName};
 use crate::stats::Traffic;
@@ -47,7 +47,8 @@ const LOGGED: usize = 100;
 /// point leaves both as they were.
 pub struct Controller {
     running: RwLock<Arc<Config>>,
-    changing: Mutex<()>,
+    /// Held while something is changed; with what was published last.
+    changing: Mutex<Specs>,
     file: OwnFile,
     ports: Vec<(Mac, u16)>,
     tally: Tally,
@@ -111,7 +112,7 @@ impl Controller {
     ) -> Controller {
         Controller {
             running: RwLock::new(Arc::new(config)),
-            changing: Mutex::new(()),
+            changing: Mutex::default(),
             file: OwnFile::new(file),
             ports,
             tally: Tally::default(),
@@ -193,13 +194,13 @@ impl Controller {
         &self,
         edit: impl FnOnce(&mut Draft) -> Result<T, Error>,
     ) -> Result<(T, Done), Error> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut specs = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.config();
         let mut draft = Draft::of(&running);
         let told = edit(&mut draft)?;
         let config = draft.finish();
         let changes = running.diff(&config);
-        let generation = self.publish(config, &changes)?;
+        let generation = self.publish(&mut specs, config, &changes)?;
         Ok((told, Done { generation }))
     }
 
@@ -229,7 +230,7 @@ impl Controller {
         // Before the lock, lest a file that cannot be read hold all other changes up. Two who read
         // the file apply it in the order they read it.
         let (config, _turn) = self.read(source)?;
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut specs = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.config();
         let changes = running.diff(&config);
         let restart: Vec<_> =
@@ -246,13 +247,14 @@ impl Controller {
         if config == *running {
             return Ok(Applied { generation: self.plane.generation(), changes });
         }
-        let generation = self.publish(config, &changes)?;
+        let generation = self.publish(&mut specs, config, &changes)?;
         Ok(Applied { generation, changes })
     }
 
-    /// Publishes `config`, then makes it the running one. The caller holds `changing`.
-    fn publish(&self, config: Config, changes: &[Change]) -> Result<u64, Error> {
-        let outcome = self.plane.apply(&config.spec(&self.ports));
+    /// Publishes `config`, then makes it the running one. The caller holds `changing`, whose content
+    /// is `specs`.
+    fn publish(&self, specs: &mut Specs, config: Config, changes: &[Change]) -> Result<u64, Error> {
+        let outcome = self.plane.apply(&specs.of(&config, &self.ports));
         let generation = match &outcome {
             Ok(generation) | Err(ApplyError::Late { generation, .. }) => *generation,
             Err(error) => return Err(error.clone().into()),
@@ -321,7 +323,7 @@ impl Controller {
     fn services(&self, select: &ServiceSelect) -> Vec<ServiceRow> {
         let config = self.config();
         let templates = self.templates(&config, select);
-        let row = |service: &Service| {
+        let row = |service: &Arc<Service>| {
             let key = service.key();
             let (traffic, rate) = self.tally.since((key, None), self.plane.service_traffic(&key));
             ServiceRow {
@@ -497,7 +499,7 @@ impl Checked {
 }
 
 /// Every virtual service, and every real server of each.
-fn subjects(services: &[Service]) -> impl Iterator<Item = Subject> {
+fn subjects(services: &[Arc<Service>]) -> impl Iterator<Item = Subject> {
     services.iter().flat_map(|service| {
         let reals = service.reals.iter().map(|real| Some(real.address));
         std::iter::once(None).chain(reals).map(|real| (service.key(), real))

@@ -1,7 +1,7 @@
 //! The slow path's thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::plane::{AddressRow, NeighborRow};
@@ -24,7 +24,8 @@ const NAP: Duration = Duration::from_micros(500);
 /// between two pieces ([`LoadBoard::piece`]) ARP has its turn. With a nap, or batches, in between,
 /// workers use sums up to 5 ms old.
 const LOADS_EVERY: Duration = Duration::from_millis(4);
-/// The listing of neighbors and addresses is brought up to date this often.
+/// The listing of addresses and path MTUs is brought up to date this often; that of neighbors, which
+/// may be tens of thousands, when somebody asks for it.
 const LIST_EVERY: Duration = Duration::from_millis(100);
 /// Links are looked at this often.
 const LINKS_EVERY: Duration = Duration::from_secs(1);
@@ -32,35 +33,70 @@ const LINKS_EVERY: Duration = Duration::from_secs(1);
 /// What the slow path tells of itself.
 #[derive(Debug, Default)]
 struct Listing {
-    neighbors: Vec<NeighborRow>,
     addresses: Vec<AddressView>,
     path_mtus: PathMtus,
 }
 
 /// The slow path as last listed.
 #[derive(Debug, Default)]
-pub(super) struct SlowBoard(Mutex<Listing>);
+pub(super) struct SlowBoard {
+    listing: Mutex<Listing>,
+    neighbors: Mutex<Neighbors>,
+    listed: Condvar,
+    /// Whether somebody waits for a listing of neighbors.
+    asked: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Neighbors {
+    rows: Arc<[NeighborRow]>,
+    /// Grows with each listing.
+    number: u64,
+}
+
+/// How long the slow path may take to list its neighbors, which it does between two batches.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl SlowBoard {
-    /// All neighbors.
+    /// All neighbors as they are now; as they were last listed if the slow path is late.
     pub(super) fn neighbors(&self) -> Vec<NeighborRow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).neighbors.clone()
+        let listed = self.neighbors.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = listed.number;
+        self.asked.store(true, Ordering::Release);
+        let waits = |listed: &mut Neighbors| listed.number == before;
+        let waited = self.listed.wait_timeout_while(listed, PATIENCE, waits);
+        let (listed, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let rows = Arc::clone(&listed.rows);
+        drop(listed);
+        rows.to_vec()
+    }
+
+    /// Whether somebody waits for a listing of neighbors. The slow path asks, and lists them.
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Acquire)
+    }
+
+    fn write_neighbors(&self, rows: Arc<[NeighborRow]>) {
+        let mut listed = self.neighbors.lock().unwrap_or_else(PoisonError::into_inner);
+        *listed = Neighbors { rows, number: listed.number + 1 };
+        drop(listed);
+        self.listed.notify_all();
     }
 
     /// The IPv6 addresses of a port.
     pub(super) fn addresses(&self, port: PortId) -> Vec<AddressRow> {
-        let listing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
         let row = |v: &AddressView| AddressRow { address: v.address, state: v.state };
         listing.addresses.iter().filter(|v| v.port == port).map(row).collect()
     }
 
     /// What routers have told of the ways to real servers.
     pub(super) fn path_mtus(&self) -> PathMtus {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).path_mtus.clone()
+        self.listing.lock().unwrap_or_else(PoisonError::into_inner).path_mtus.clone()
     }
 
     fn write(&self, listing: Listing) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listing;
+        *self.listing.lock().unwrap_or_else(PoisonError::into_inner) = listing;
     }
 }
 
@@ -98,8 +134,6 @@ impl SlowThread {
                 // given to others.
                 let changed = self.configure();
                 self.reader.acknowledge();
-                // A listing names all neighbors, so one that nothing has changed can wait: the next
-                // change of many in a row would wait for it.
                 if changed {
                     list_at = self.started;
                 }
@@ -120,6 +154,9 @@ impl SlowThread {
             if now >= list_at {
                 self.list();
                 list_at = now + LIST_EVERY;
+            }
+            if self.board.is_asked() {
+                self.list_neighbors();
             }
             if handled == 0 && summed == 0 {
                 std::thread::sleep(NAP);
@@ -148,7 +185,7 @@ impl SlowThread {
     fn configure(&mut self) -> bool {
         // Nearly all changes, a learned path MTU among them, are none to the slow path.
         let links = &self.reader.current().links;
-        if self.links.as_ref().is_some_and(|had| Arc::ptr_eq(had, links) || had == links) {
+        if self.links.as_ref().is_some_and(|had| Arc::ptr_eq(had, links)) {
             return false;
         }
         self.links = Some(Arc::clone(links));
@@ -201,7 +238,7 @@ impl SlowThread {
         }
     }
 
-    fn list(&self) {
+    fn list_neighbors(&self) {
         let now = self.now();
         let names = &self.reader.current().links.ports;
         let neighbors = self.slow.neighbors().into_iter().map(|n| NeighborRow {
@@ -212,9 +249,13 @@ impl SlowThread {
             confirmed_ms: n.confirmed.map(|at| now.since(at)),
             waiting: n.waiting as u32,
         });
+        self.board.write_neighbors(neighbors.collect());
+    }
+
+    fn list(&self) {
         let addresses = self.slow.addresses();
         let path_mtus = self.slow.path_mtus().into_iter().map(|p| (p.real, p.mtu)).collect();
-        self.board.write(Listing { neighbors: neighbors.collect(), addresses, path_mtus });
+        self.board.write(Listing { addresses, path_mtus });
     }
 
     fn finish(&mut self) {

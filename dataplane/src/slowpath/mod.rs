@@ -121,19 +121,25 @@ impl<B: PacketBuf, P: BufPool<B>> SlowPath<B, P> {
         }
     }
 
-    /// Takes up a new configuration. Neighbors that stay keep their state, others are asked for at
-    /// once; addresses that are new are announced, IPv6 addresses of ports once they were probed.
+    /// Takes up a new configuration, by what differs from the one before. Neighbors that stay keep
+    /// their state, others are asked for at once, and those that failed when the addresses to ask
+    /// from are others; addresses that are new are announced, IPv6 addresses of ports once they were probed.
     /// Packets waiting for a neighbor that is gone are dropped (`neighbor_unresolved`).
     pub fn configure(&mut self, links: &Links, now: Millis, out: &mut impl FnMut(PortId, B)) {
-        self.own = Own::of(links, NotReady::new());
+        let before = std::mem::replace(&mut self.own, Own::of(links, NotReady::new()));
         self.path_mtus.configure(&self.own);
         self.addresses.configure(&mut self.own, now);
         let mut cx = context!(self, now, out);
         // Before the probes, which are answered to a group (RFC 4862 5.4.2).
         self.listener.configure(&cx);
         self.listener.poll(&mut cx);
-        self.addresses.announce(&cx);
+        if !cx.own.announces_as(&before) {
+            self.addresses.announce(&cx);
+        }
         self.neighbors.configure(&links.neighbors, &mut cx);
+        if !cx.own.asks_as(&before) {
+            self.neighbors.addresses_changed(&mut cx);
+        }
         self.poll(now, out);
     }
 

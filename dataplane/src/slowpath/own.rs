@@ -65,6 +65,16 @@ impl Own {
         Own { ports: links.ports.clone(), speaks_ipv6, vips, tunnels, not_ready }
     }
 
+    /// Whether the same addresses are announced as by another.
+    pub(super) fn announces_as(&self, other: &Own) -> bool {
+        self.asks_as(other) && self.vips == other.vips && self.not_ready == other.not_ready
+    }
+
+    /// Whether neighbors are asked from the same addresses as by another, ready or not.
+    pub(super) fn asks_as(&self, other: &Own) -> bool {
+        self.ports == other.ports && self.speaks_ipv6 == other.speaks_ipv6
+    }
+
     /// Sets which IPv6 addresses of ports are not to be used.
     pub(super) fn set_not_ready(&mut self, not_ready: NotReady) {
         self.not_ready = not_ready;

@@ -2,7 +2,7 @@
 
 /// Two lists without what they begin and end with alike. Of lists of `Arc`s of what is [`Eq`], what
 /// is shared is not looked at.
-pub fn differing<'a, T: PartialEq>(old: &'a [T], new: &'a [T]) -> (&'a [T], &'a [T]) {
+pub fn differing<'a, 'b, T: PartialEq>(old: &'a [T], new: &'b [T]) -> (&'a [T], &'b [T]) {
     let first = old.iter().zip(new).take_while(|(old, new)| old == new).count();
     let (old, new) = (&old[first..], &new[first..]);
     let last = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();

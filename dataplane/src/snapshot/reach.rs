@@ -1,7 +1,7 @@
 //! What the slow path needs, kept from one snapshot to the next: next hops, tunnels and VIPs, each
 //! with how many need it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,20 +38,22 @@ impl Need {
 #[derive(Debug, Clone)]
 pub(super) struct Counted<K> {
     users: BTreeMap<K, u32>,
-    /// Whether there are others than when it was last asked.
-    changed: bool,
+    /// Those that came or went since [`Counted::settle`].
+    changed: BTreeSet<K>,
 }
 
-impl<K: Ord> Counted<K> {
+impl<K: Ord + Copy> Counted<K> {
     pub(super) const fn new() -> Counted<K> {
-        Counted { users: BTreeMap::new(), changed: false }
+        Counted { users: BTreeMap::new(), changed: BTreeSet::new() }
     }
 
     /// One more needs it.
     pub(super) fn add(&mut self, key: K) {
         let users = self.users.entry(key).or_default();
-        self.changed |= *users == 0;
         *users += 1;
+        if *users == 1 {
+            self.changed.insert(key);
+        }
     }
 
     /// One fewer needs it; true when nobody does any more.
@@ -61,7 +63,7 @@ impl<K: Ord> Counted<K> {
         let gone = *users == 0;
         if gone {
             self.users.remove(key);
-            self.changed = true;
+            self.changed.insert(*key);
         }
         gone
     }
@@ -71,10 +73,35 @@ impl<K: Ord> Counted<K> {
         self.users.get(key).copied().unwrap_or_default()
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
-        self.users.keys()
+    /// All of them in order, as `make` says it: `list`, which is so of those that were there when
+    /// it was last settled, is changed where they are not the same. `key` finds what one is of.
+    fn settle<T: Clone>(
+        &mut self,
+        list: &[T],
+        key: impl Fn(&T) -> K,
+        make: impl Fn(&K) -> T,
+    ) -> Vec<T> {
+        let changed = std::mem::take(&mut self.changed);
+        if changed.len() > PATCHED {
+            return self.users.keys().map(make).collect();
+        }
+        let mut all = Vec::with_capacity(list.len() + changed.len());
+        all.extend_from_slice(list);
+        for one in changed {
+            let there = self.users.contains_key(&one).then(|| make(&one));
+            match (all.binary_search_by_key(&one, &key), there) {
+                (Ok(at), Some(new)) => all[at] = new,
+                (Ok(at), None) => drop(all.remove(at)),
+                (Err(at), Some(new)) => all.insert(at, new),
+                (Err(_), None) => {}
+            }
+        }
+        all
     }
 }
+
+/// Up to so many changes of a list are made one by one; of more it is made anew.
+const PATCHED: usize = 8;
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -122,7 +149,9 @@ impl Reach {
         for hop in before.keys() {
             self.leave(*hop, generation);
         }
-        self.hops.changed = true;
+        // Their Ethernet addresses may be others.
+        let all = before.keys().chain(self.fixed.keys());
+        self.hops.changed.extend(all.map(|hop| (hop.0.0, hop.1)));
     }
 
     /// One more real server needs this.
@@ -161,23 +190,28 @@ impl Reach {
     /// For the slow path; the same as before when nothing of it has changed.
     pub(super) fn links(&mut self, ports: &[PortSpec]) -> Arc<Links> {
         let changed = [
-            std::mem::take(&mut self.hops.changed),
-            std::mem::take(&mut self.tunnels.changed),
-            std::mem::take(&mut self.vips.changed),
+            !self.hops.changed.is_empty(),
+            !self.tunnels.changed.is_empty(),
+            !self.vips.changed.is_empty(),
             self.links.ports != ports,
         ];
         if changed.contains(&true) {
+            let (slots, fixed) = (&self.slots, &self.fixed);
             let neighbor = |&(port, address): &(u16, IpAddr)| {
                 let hop = (PortId(port), address);
-                let fixed = self.fixed.get(&hop).copied();
-                NeighborSpec { id: self.neighbor(&hop), port: hop.0, address, fixed }
+                let id = NeighborId(slots.get(&hop).unwrap_or(u32::MAX));
+                NeighborSpec { id, port: hop.0, address, fixed: fixed.get(&hop).copied() }
             };
-            self.links = Arc::new(Links {
+            let had = &self.links;
+            let links = Links {
                 ports: ports.to_vec(),
-                vips: self.vips.keys().copied().collect(),
-                neighbors: self.hops.keys().map(neighbor).collect(),
-                tunnels: self.tunnels.keys().copied().collect(),
-            });
+                vips: self.vips.settle(&had.vips, |vip| *vip, |vip| *vip),
+                neighbors: self.hops.settle(&had.neighbors, |n| (n.port.0, n.address), neighbor),
+                tunnels: self.tunnels.settle(&had.tunnels, |tunnel| *tunnel, |tunnel| *tunnel),
+            };
+            if links != **had {
+                self.links = Arc::new(links);
+            }
         }
         Arc::clone(&self.links)
     }

@@ -20,6 +20,7 @@ use state::{Advertised, Ask, Heard, Neighbor};
 use crate::hash::Random;
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::{arp, ethernet, ndp};
+use crate::snapshot::differing;
 use crate::snapshot::neighbors::{NeighborSpec, NextHop, NextHops};
 use crate::stats::{DropReason, Event, Stats};
 use crate::types::{Mac, Millis, NeighborId, PortId};
@@ -94,6 +95,8 @@ impl<B> Entry<B> {
 pub(super) struct Neighbors<B> {
     entries: BTreeMap<NeighborId, Entry<B>>,
     by_address: HashMap<(PortId, IpAddr), NeighborId>,
+    /// What it was configured with last.
+    specs: Vec<NeighborSpec>,
     timers: Timers<NeighborId>,
     next_hops: Arc<NextHops>,
     random: Random,
@@ -108,6 +111,7 @@ impl<B: PacketBuf> Neighbors<B> {
         Neighbors {
             entries: BTreeMap::new(),
             by_address: HashMap::new(),
+            specs: Vec::new(),
             timers: Timers::new(),
             next_hops,
             random,
@@ -146,16 +150,19 @@ impl<B: PacketBuf> Neighbors<B> {
         self.timers.first().map(|due| self.pace.opens(due))
     }
 
-    /// Takes up a new set of next hops. Those that stay keep their state.
+    /// Takes up a new set of next hops, by what differs. Those that stay keep their state.
     pub(super) fn configure<P: BufPool<B>>(
         &mut self,
         specs: &[NeighborSpec],
         cx: &mut Context<'_, B, P>,
     ) {
-        let wanted: HashMap<NeighborId, &NeighborSpec> = specs.iter().map(|s| (s.id, s)).collect();
-        let stays = |id: &NeighborId, e: &Entry<B>| wanted.get(id).is_some_and(|s| e.is(s));
-        let gone: Vec<_> =
-            self.entries.iter().filter(|(id, e)| !stays(id, e)).map(|(id, _)| *id).collect();
+        let (old, new) = differing(&self.specs, specs);
+        let wanted: HashMap<NeighborId, &NeighborSpec> = new.iter().map(|s| (s.id, s)).collect();
+        let stays = |id: &NeighborId| {
+            let entry = self.entries.get(id);
+            wanted.get(id).is_some_and(|spec| entry.is_some_and(|e| e.is(spec)))
+        };
+        let gone: Vec<_> = old.iter().map(|spec| spec.id).filter(|id| !stays(id)).collect();
         for id in gone {
             self.remove(id, cx);
         }
@@ -169,12 +176,12 @@ impl<B: PacketBuf> Neighbors<B> {
                     entry.neighbor = Neighbor::fixed(mac);
                 }
                 (None, NeighborState::Static) => entry.neighbor = Neighbor::new(cx.now),
-                // The configuration may have removed what was in the way.
-                (None, NeighborState::Failed) => entry.neighbor.doubt(cx.now),
                 (None, _) => {}
             }
             self.settle(spec.id, cx);
         }
+        self.specs.clear();
+        self.specs.extend_from_slice(specs);
         if fixed > 0 {
             log::info!("static neighbors: {fixed} new or changed");
         }
@@ -201,6 +208,11 @@ impl<B: PacketBuf> Neighbors<B> {
         let failed =
             |e: &Entry<B>| e.address.is_ipv6() && e.neighbor.state() == NeighborState::Failed;
         self.doubt(failed, cx);
+    }
+
+    /// There are other addresses to ask from: asks the neighbors that failed.
+    pub(super) fn addresses_changed<P: BufPool<B>>(&mut self, cx: &mut Context<'_, B, P>) {
+        self.doubt(|entry| entry.neighbor.state() == NeighborState::Failed, cx);
     }
 
     fn doubt<P: BufPool<B>>(
