@@ -278,6 +278,30 @@ fn a_port_without_an_address_cannot_ask() {
 }
 
 #[test]
+fn a_change_elsewhere_asks_nobody_again_that_failed() {
+    let mut bench = Bench::empty();
+    bench.configure(&links(2));
+    bench.run(10_000);
+    assert_eq!(bench.state(0), NeighborState::Failed);
+    bench.sent.clear();
+    // Another neighbor and another VIP come, one goes.
+    let mut more = links(3);
+    more.neighbors.remove(1);
+    more.vips.push([203, 0, 113, 99].into());
+    bench.configure(&more);
+    let asked: Vec<_> = bench.arps().iter().map(|(_, _, p)| p.tpa).collect();
+    assert!(asked.contains(&rip(2)) && !asked.contains(&rip(0)), "{asked:?}");
+    assert_eq!(
+        (bench.state(0), bench.state(2)),
+        (NeighborState::Failed, NeighborState::Incomplete)
+    );
+    assert_eq!(bench.hops.get(NeighborId(1)), NextHop::Unknown, "gone");
+    // Taken back, it is asked as a new one.
+    bench.configure(&links(2));
+    assert!(bench.arps().iter().any(|(_, _, p)| p.tpa == rip(1)));
+}
+
+#[test]
 fn a_link_that_comes_up_has_its_neighbors_checked() {
     let mut bench = Bench::with(1);
     bench.link_up(WAN);
