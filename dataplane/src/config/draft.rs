@@ -39,21 +39,66 @@ struct Entry {
 struct Open {
     /// In the order of the configuration; `None` was removed.
     reals: Vec<Option<Real>>,
-    places: HashMap<IpAddr, usize>,
+    /// How many are there.
+    len: usize,
+    /// Where each is; made once many were looked for.
+    places: Option<HashMap<IpAddr, usize>>,
+    looks: usize,
+}
+
+/// So many real servers of a virtual service are looked for one by one: for a single change it
+/// takes longer to index thousands of them.
+const LOOKS: usize = 8;
+
+impl Open {
+    fn of(reals: &[Real]) -> Open {
+        let len = reals.len();
+        Open { reals: reals.iter().cloned().map(Some).collect(), len, places: None, looks: 0 }
+    }
+
+    fn find(&mut self, address: IpAddr) -> Option<usize> {
+        let there = |(at, real): (usize, &Option<Real>)| Some((real.as_ref()?.address, at));
+        let mut all = self.reals.iter().enumerate().filter_map(there);
+        if self.places.is_none() && self.looks < LOOKS {
+            self.looks += 1;
+            return all.find(|(found, _)| *found == address).map(|(_, at)| at);
+        }
+        self.places.get_or_insert_with(|| all.collect()).get(&address).copied()
+    }
+
+    fn get_mut(&mut self, address: IpAddr) -> Option<&mut Real> {
+        let at = self.find(address)?;
+        self.reals.get_mut(at)?.as_mut()
+    }
+
+    fn add(&mut self, real: Real) {
+        if let Some(places) = &mut self.places {
+            places.insert(real.address, self.reals.len());
+        }
+        self.reals.push(Some(real));
+        self.len += 1;
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, address: IpAddr) -> bool {
+        let found = self.find(address).and_then(|at| self.reals.get_mut(at)?.take());
+        if let Some(places) = &mut self.places {
+            places.remove(&address);
+        }
+        self.len -= usize::from(found.is_some());
+        found.is_some()
+    }
 }
 
 impl Entry {
     fn open(&mut self) -> (&Service, &mut Open) {
         let reals = &self.service.reals;
-        let open = self.open.get_or_insert_with(|| {
-            let places = reals.iter().enumerate().map(|(at, real)| (real.address, at)).collect();
-            Open { reals: reals.iter().cloned().map(Some).collect(), places }
-        });
+        let open = self.open.get_or_insert_with(|| Open::of(reals));
         (&self.service, open)
     }
 
     fn len(&self) -> usize {
-        self.open.as_ref().map_or(self.service.reals.len(), |open| open.places.len())
+        self.open.as_ref().map_or(self.service.reals.len(), |open| open.len)
     }
 
     fn reals(&self) -> impl Iterator<Item = &Real> {
@@ -112,7 +157,7 @@ impl Draft {
     /// A real server of a virtual service; `None` when either is not there.
     pub fn real(&mut self, key: &ServiceKey, address: IpAddr) -> Option<&Real> {
         let (_, open) = self.entry(key)?.open();
-        open.reals.get(*open.places.get(&address)?)?.as_ref()
+        open.get_mut(address).map(|real| &*real)
     }
 
     /// Adds a virtual service that is not there, without real servers.
@@ -213,8 +258,7 @@ impl Draft {
         check::members(service, members, (0, &self.around), &mut findings);
         check::sizes(&self.rest, self.places.len(), self.reals + 1, &mut findings);
         unlocated(findings)?;
-        open.places.insert(real.address, open.reals.len());
-        open.reals.push(Some(real));
+        open.add(real);
         self.reals += 1;
         Ok(())
     }
@@ -233,10 +277,7 @@ impl Draft {
             return Ok(false);
         };
         let (service, open) = entry.open();
-        let place = open.places.get(&address).copied();
-        let Some(old) = place.and_then(|at| open.reals.get_mut(at)?.as_mut()) else {
-            return Ok(false);
-        };
+        let Some(old) = open.get_mut(address) else { return Ok(false) };
         let mut real = old.clone();
         edit(&mut real);
         real.address = address;
@@ -250,9 +291,9 @@ impl Draft {
     pub fn remove_real(&mut self, key: &ServiceKey, address: IpAddr) -> bool {
         let Some(entry) = self.entry(key) else { return false };
         let (_, open) = entry.open();
-        let gone = open.places.remove(&address).and_then(|at| open.reals.get_mut(at)?.take());
-        self.reals -= usize::from(gone.is_some());
-        gone.is_some()
+        let gone = open.remove(address);
+        self.reals -= usize::from(gone);
+        gone
     }
 
     /// Changes flow timers.
