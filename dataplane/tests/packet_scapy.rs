@@ -138,6 +138,7 @@ fn found(what: &str, frame: &[u8]) -> String {
             };
             return format!("{},{sha},{spa},{tha},{tpa}", operation as u16);
         }
+        Ok(Parsed::Ipv6) => panic!("IPv6 is read by another parser"),
         Ok(Parsed::Ipv4(ip)) => ip,
     };
     if what == "quoted" {

@@ -25,6 +25,8 @@ pub enum Parsed {
     Arp,
     /// A well formed IPv4 packet.
     Ipv4(Ipv4Packet),
+    /// IPv6, by its Ethernet type; [`parse6`](super::parse6::parse) reads it.
+    Ipv6,
 }
 
 /// What the pipeline needs to know of an IPv4 packet. Numbers are in host byte order.
@@ -145,9 +147,6 @@ pub enum ParseError {
     /// A VLAN tag.
     #[error("VLAN tag")]
     Vlan,
-    /// IPv6.
-    #[error("IPv6")]
-    Ipv6,
 }
 
 const IP: usize = ethernet::HEADER_LEN;
@@ -175,7 +174,7 @@ fn parse_uncommon(first: &[u8], frame_len: usize, rx: RxChecksum) -> Result<Pars
     match EtherType(get16(eth, 12)) {
         EtherType::IPV4 => {}
         EtherType::ARP => return Ok(Parsed::Arp),
-        EtherType::IPV6 => return Err(ParseError::Ipv6),
+        EtherType::IPV6 => return Ok(Parsed::Ipv6),
         EtherType::VLAN | EtherType::QINQ => return Err(ParseError::Vlan),
         _ => return Err(ParseError::EtherTypeUnknown),
     }

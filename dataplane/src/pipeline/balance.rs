@@ -1,7 +1,8 @@
 //! Step three: the real server of a packet, by its flow or by the scheduler.
 
 use super::family::{FlowTable, Key};
-use super::{Env, FlowOf, Output, Pipeline};
+use super::verdict::Verdict;
+use super::{Env, FlowOf, Pipeline};
 use crate::flow::{
     Cause, Event as FlowEvent, FlowFlags, FlowRef, Lookup, Removed, State, Transition,
 };
@@ -10,7 +11,7 @@ use crate::schedule::{Load, Loads, Thresholds};
 use crate::snapshot::spec::Reuse;
 use crate::snapshot::{Named, Service, Snapshot};
 use crate::stats::{Counter, DropReason, Event};
-use crate::types::{PortId, PuntReason, RealId, ServiceId, Tick, WorkerId};
+use crate::types::{PuntReason, RealId, ServiceId, Tick, WorkerId};
 use crate::vocabulary::NoServer;
 
 use super::loads::{LoadBoard, Others};
@@ -138,57 +139,35 @@ fn is_reused(snapshot: &Snapshot, state: State) -> bool {
 /// One in so many ACKs and datagrams makes a flow in a flood.
 const LET_IN: u32 = 32;
 
-/// Why a packet has no real server.
-pub(super) enum NoTarget {
-    Drop(DropReason),
-    /// It is of a connection that nobody knows.
-    Reset,
-    /// No real server takes it.
-    Reject,
-}
-
-/// The same of a packet that no real server takes.
-const fn unserved(answer: NoServer, event: FlowEvent) -> NoTarget {
+/// What becomes of a packet that no real server takes.
+const fn unserved(answer: NoServer, event: FlowEvent) -> Verdict {
     match (answer, event) {
         // Never to a reset.
-        (NoServer::Drop, _) | (_, FlowEvent::Rst) => NoTarget::Drop(DropReason::NoRealServer),
+        (NoServer::Drop, _) | (_, FlowEvent::Rst) => Verdict::Drop(DropReason::NoRealServer),
         // As `ip_vs_leave` of LVS, for TCP too: a client that is about to connect takes it for a
         // refusal.
-        (NoServer::Reject, FlowEvent::Syn | FlowEvent::Datagram) => NoTarget::Reject,
+        (NoServer::Reject, FlowEvent::Syn | FlowEvent::Datagram) => {
+            Verdict::Punt(PuntReason::NoRealServer)
+        }
         // A connection that is open would go on in spite of that. LVS does not schedule these, and
         // its director's own stack resets them.
-        (NoServer::Reject, FlowEvent::Ack | FlowEvent::Fin | FlowEvent::Other) => NoTarget::Reset,
+        (NoServer::Reject, FlowEvent::Ack | FlowEvent::Fin | FlowEvent::Other) => {
+            Verdict::Punt(PuntReason::TcpReset)
+        }
     }
 }
 
 impl<B: PacketBuf> Pipeline<B> {
-    /// Finds or schedules the real server; a packet without one is dealt with here.
+    /// Finds or schedules the real server of a packet.
     #[inline]
-    pub(super) fn balance<K: Key, P, O: Output<B>>(
+    pub(super) fn balance<K: Key, P, O>(
         &mut self,
-        env: &mut Env<'_, P, O>,
-        ingress: PortId,
-        buf: B,
+        env: &Env<'_, P, O>,
         flow: &FlowOf<K>,
-    ) -> Option<(B, RealId)> {
-        let found = match self.find(env, flow) {
-            Some(real) => Ok(real),
+    ) -> Verdict {
+        match self.find(env, flow) {
+            Some(real) => Verdict::Forward(real),
             None => self.schedule(env, flow, false),
-        };
-        match found {
-            Ok(real) => Some((buf, real)),
-            Err(NoTarget::Drop(reason)) => {
-                self.drop_packet(reason, buf);
-                None
-            }
-            Err(NoTarget::Reset) => {
-                self.punt(env, ingress, PuntReason::TcpReset, buf);
-                None
-            }
-            Err(NoTarget::Reject) => {
-                self.punt(env, ingress, PuntReason::NoRealServer, buf);
-                None
-            }
         }
     }
 
@@ -322,9 +301,9 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &Env<'_, P, O>,
         flow: &FlowOf<K>,
         absent: bool,
-    ) -> Result<RealId, NoTarget> {
+    ) -> Verdict {
         let Some(service) = env.snapshot.service(flow.service) else {
-            return Err(NoTarget::Drop(DropReason::NoService));
+            return Verdict::Drop(DropReason::NoService);
         };
         // One-packet scheduling makes no flow anyway.
         if service.finds_again
@@ -332,7 +311,7 @@ impl<B: PacketBuf> Pipeline<B> {
             && K::shard_mut(self).is_flooded(flow.event, env.now)
         {
             if let Some(real) = self.without_flow(env, service, flow, absent) {
-                return Ok(real);
+                return Verdict::Forward(real);
             }
         }
         self.schedule_flow(env, service, flow)
@@ -377,17 +356,17 @@ impl<B: PacketBuf> Pipeline<B> {
         env: &Env<'_, P, O>,
         service: &Service,
         flow: &FlowOf<K>,
-    ) -> Result<RealId, NoTarget> {
+    ) -> Verdict {
         let opens = matches!(flow.event, FlowEvent::Syn | FlowEvent::Datagram);
         if !opens {
             self.stats.event(Event::MissNotSyn).add(1);
             // A hash finds the real server another director, or this one before its restart,
             // chose. Without one, the answer is that of LVS's director: a reset (never to a reset).
             if !service.scheduler.kind().is_hash() && !self.picks_up(env, flow.event) {
-                return Err(match flow.event {
-                    FlowEvent::Rst => NoTarget::Drop(DropReason::ErrorSuppressed),
-                    _ => NoTarget::Reset,
-                });
+                return match flow.event {
+                    FlowEvent::Rst => Verdict::Drop(DropReason::ErrorSuppressed),
+                    _ => Verdict::Punt(PuntReason::TcpReset),
+                };
             }
         }
         let picked = match &service.persistence {
@@ -400,7 +379,7 @@ impl<B: PacketBuf> Pipeline<B> {
             if let Some(stats) = self.stats.service(flow.service) {
                 stats.no_real_server.add(1);
             }
-            return Err(unserved(env.snapshot.switches.no_server, flow.event));
+            return unserved(env.snapshot.switches.no_server, flow.event);
         };
         if service.is_one_packet(flow.event) {
             self.count_connection(flow.service, real);
@@ -412,7 +391,7 @@ impl<B: PacketBuf> Pipeline<B> {
             self.remember(env, flow, real, flags);
             self.note_full(env.snapshot, service, real);
         }
-        Ok(real)
+        Verdict::Forward(real)
     }
 
     /// Whether any scheduler takes up a connection in the middle: by any segment but a RST, as

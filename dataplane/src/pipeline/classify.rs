@@ -3,6 +3,7 @@
 use super::family::{FlowTable, Key, Packet};
 use super::fast::Info;
 use super::icmp::is_handed_on;
+use super::verdict::Verdict;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::icmpv4;
@@ -21,8 +22,7 @@ impl From<ParseError> for DropReason {
             ParseError::BadIpv4Checksum => DropReason::BadIpv4Checksum,
             ParseError::BadL4Header => DropReason::BadL4Header,
             ParseError::BadSource => DropReason::BadSource,
-            // IPv6 is read by its own parser.
-            ParseError::EtherTypeUnknown | ParseError::Ipv6 => DropReason::EtherType,
+            ParseError::EtherTypeUnknown => DropReason::EtherType,
             ParseError::Vlan => DropReason::Vlan,
         }
     }
@@ -80,7 +80,7 @@ impl<B: PacketBuf> Pipeline<B> {
                 self.punt(env, ingress, PuntReason::Arp, buf);
                 return None;
             }
-            Err(ParseError::Ipv6) => {
+            Ok(Parsed::Ipv6) => {
                 self.classify6(env, ingress, mac, buf);
                 return None;
             }
@@ -138,48 +138,59 @@ impl<B: PacketBuf> Pipeline<B> {
     ) {
         // RFC 1812 5.3.4: a packet in a link-layer broadcast or multicast is not forwarded, nor
         // answered.
-        if ip.l2_group {
-            return self.drop_packet(DropReason::L2Group, buf);
-        }
-        if let Some(flow) = flow {
-            return self.first_fragment(env, ingress, buf, ip, &flow);
-        }
-        let Some(local) = env.snapshot.local(ip.dst) else {
-            return self.drop_packet(DropReason::NotLocal, buf);
-        };
-        match (ip.l4, local) {
-            (L4::Icmp { kind: icmpv4::kind::ECHO_REQUEST, .. }, _) => {
-                self.punt(env, ingress, PuntReason::Echo, buf);
-            }
-            (L4::Icmp { .. }, Local::Dip(_)) => {
-                self.punt(env, ingress, PuntReason::IcmpToDirector, buf);
-            }
-            (L4::Icmp { kind, .. }, Local::Vip) if is_handed_on(kind) => {
-                self.icmp_error(env, ingress, buf, ip, self.me);
-            }
-            (L4::Icmp { kind: icmpv4::kind::REDIRECT, .. }, Local::Vip) => {
-                self.drop_packet(DropReason::IcmpRedirect, buf);
-            }
-            (L4::Icmp { .. }, Local::Vip) => self.drop_packet(DropReason::IcmpType, buf),
-            (L4::LaterFragment, Local::Vip) if Protocol::from_number(ip.protocol).is_some() => {
-                self.later_fragment(env, ingress, buf, ip);
-            }
-            (L4::LaterFragment, local)
-                if ip.protocol == protocol::ICMP || matches!(local, Local::Dip(_)) =>
-            {
-                self.drop_packet(DropReason::FragmentToDirector, buf);
-            }
-            (l4, Local::Dip(_)) => match !ip.fragment.is_fragment() && is_awaited(env.snapshot, l4)
-            {
-                true => self.punt(env, ingress, PuntReason::Awaited, buf),
-                false => self.drop_packet(DropReason::ToDirector, buf),
+        let verdict = match flow {
+            _ if ip.l2_group => DropReason::L2Group.into(),
+            Some(flow) => return self.first_fragment(env, ingress, buf, ip, &flow),
+            None => match fate_without_flow(env.snapshot, ip) {
+                Fate::Is(verdict) => verdict,
+                Fate::IcmpError => return self.icmp_error(env, ingress, buf, ip, self.me),
+                Fate::LaterFragment => return self.later_fragment(env, ingress, buf, ip),
             },
-            (L4::Tcp { .. } | L4::Udp { .. }, Local::Vip) => {
-                self.drop_packet(DropReason::NoService, buf);
-            }
-            (L4::LaterFragment | L4::Other, Local::Vip) => {
-                self.drop_packet(DropReason::ProtocolUnsupported, buf);
-            }
+        };
+        self.dispose(env, ingress, buf, ip, verdict);
+    }
+}
+
+/// What is to become of a packet that is no TCP or UDP packet to a virtual service.
+pub(super) enum Fate {
+    /// This.
+    Is(Verdict),
+    /// It is an ICMP error to a VIP, and goes to the real server of the flow it is about.
+    IcmpError,
+    /// It is a later fragment of a packet to a VIP, and goes where the first one went.
+    LaterFragment,
+}
+
+impl<T: Into<Verdict>> From<T> for Fate {
+    fn from(verdict: T) -> Fate {
+        Fate::Is(verdict.into())
+    }
+}
+
+/// Of an IPv4 packet that has no flow, for what it is.
+fn fate_without_flow(snapshot: &Snapshot, ip: &Ipv4Packet) -> Fate {
+    let Some(local) = snapshot.local(ip.dst) else { return DropReason::NotLocal.into() };
+    match (ip.l4, local) {
+        (L4::Icmp { kind: icmpv4::kind::ECHO_REQUEST, .. }, _) => PuntReason::Echo.into(),
+        (L4::Icmp { .. }, Local::Dip(_)) => PuntReason::IcmpToDirector.into(),
+        (L4::Icmp { kind, .. }, Local::Vip) if is_handed_on(kind) => Fate::IcmpError,
+        (L4::Icmp { kind: icmpv4::kind::REDIRECT, .. }, Local::Vip) => {
+            DropReason::IcmpRedirect.into()
         }
+        (L4::Icmp { .. }, Local::Vip) => DropReason::IcmpType.into(),
+        (L4::LaterFragment, Local::Vip) if Protocol::from_number(ip.protocol).is_some() => {
+            Fate::LaterFragment
+        }
+        (L4::LaterFragment, local)
+            if ip.protocol == protocol::ICMP || matches!(local, Local::Dip(_)) =>
+        {
+            DropReason::FragmentToDirector.into()
+        }
+        (l4, Local::Dip(_)) if !ip.fragment.is_fragment() && is_awaited(snapshot, l4) => {
+            PuntReason::Awaited.into()
+        }
+        (_, Local::Dip(_)) => DropReason::ToDirector.into(),
+        (L4::Tcp { .. } | L4::Udp { .. }, Local::Vip) => DropReason::NoService.into(),
+        (L4::LaterFragment | L4::Other, Local::Vip) => DropReason::ProtocolUnsupported.into(),
     }
 }

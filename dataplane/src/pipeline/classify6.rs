@@ -3,8 +3,9 @@
 //! Packets of flows go through fewer stages than IPv4's, but go through them together: read all
 //! and ask for flow buckets, then look up and forward one by one.
 
-use super::classify::is_awaited;
+use super::classify::{Fate, is_awaited};
 use super::family::Packet;
+use super::verdict::Verdict;
 use super::{Env, FlowOf, Output, Pipeline};
 use crate::flow::Passed;
 use crate::packet::buf::{BufPool, PacketBuf};
@@ -13,7 +14,7 @@ use crate::packet::icmpv6::{self, kind};
 use crate::packet::parse::L4;
 use crate::packet::parse6::{Ipv6Packet, ParseError, parse};
 use crate::packet::{ipv6, ndp};
-use crate::snapshot::Local;
+use crate::snapshot::{Local, Snapshot};
 use crate::stats::DropReason;
 use crate::types::{FlowKey6, Mac, PortId, Protocol, PuntReason, RealId};
 
@@ -198,9 +199,8 @@ impl<B: PacketBuf> Pipeline<B> {
         if ip.ext_len > 0 && self.workers > 1 {
             return self.first_fragment(env, ingress, buf, &ip, &flow);
         }
-        if let Some((buf, real)) = self.balance(env, ingress, buf, &flow) {
-            self.forward(env, ingress, buf, &ip, real);
-        }
+        let verdict = self.balance(env, &flow);
+        self.dispose(env, ingress, buf, &ip, verdict);
     }
 
     /// A packet of a flow that the short way did not rewrite: its real server may be gone since.
@@ -235,85 +235,81 @@ impl<B: PacketBuf> Pipeline<B> {
         buf: B,
         ip: &Ipv6Packet,
     ) {
-        let to = match env.snapshot.local6(ip.dst) {
-            Some(Local::Vip) => To::Vip,
-            Some(Local::Dip(_)) => To::Director,
-            None if ip.dst.is_multicast() => To::Group,
-            None if ip.dst == ipv6::link_local(mac) => To::Director,
-            None => To::Stranger,
-        };
-        // What neighbors tell one another comes to groups; nothing else that does is for us.
-        let from_neighbor = match ip.l4 {
-            L4::Icmp { kind, .. } => self.neighborly(ip, kind, &to),
-            _ => None,
-        };
-        match from_neighbor {
-            Some(Ok(reason)) => return self.punt(env, ingress, reason, buf),
-            Some(Err(reason)) => return self.drop_packet(reason, buf),
-            None if ip.l2_group => return self.drop_packet(DropReason::L2Group, buf),
-            None => {}
-        }
-        match (ip.l4, to) {
-            (_, To::Group | To::Stranger) => self.drop_packet(DropReason::NotLocal, buf),
-            (L4::Icmp { kind: kind::ECHO_REQUEST, .. }, _) => {
-                self.punt(env, ingress, PuntReason::Echo, buf);
-            }
-            (L4::Icmp { .. }, To::Director) => {
-                self.punt(env, ingress, PuntReason::IcmpToDirector, buf);
-            }
-            (L4::Icmp { kind, .. }, To::Vip) if icmpv6::is_error(kind) => {
+        let verdict = match fate_without_flow(env.snapshot, mac, ip) {
+            Fate::Is(verdict) => verdict,
+            Fate::IcmpError => {
                 self.pass6(env, ingress, mac);
-                self.icmp_error(env, ingress, buf, ip, self.me);
+                return self.icmp_error(env, ingress, buf, ip, self.me);
             }
-            (L4::Icmp { .. }, To::Vip) => self.drop_packet(DropReason::IcmpType, buf),
-            (L4::LaterFragment, To::Vip)
-                if ip.may_be(Protocol::Tcp) || ip.may_be(Protocol::Udp) =>
-            {
+            Fate::LaterFragment => {
                 self.pass6(env, ingress, mac);
-                self.later_fragment(env, ingress, buf, ip);
+                return self.later_fragment(env, ingress, buf, ip);
             }
-            (L4::LaterFragment, to)
-                if ip.protocol == ipv6::next::ICMPV6 || matches!(to, To::Director) =>
-            {
-                self.drop_packet(DropReason::FragmentToDirector, buf);
-            }
-            (l4, To::Director) if !ip.is_fragment() && is_awaited(env.snapshot, l4) => {
-                self.punt(env, ingress, PuntReason::Awaited, buf);
-            }
-            (_, To::Director) => self.drop_packet(DropReason::ToDirector, buf),
-            (L4::Tcp { .. } | L4::Udp { .. }, To::Vip) => {
-                self.drop_packet(DropReason::NoService, buf);
-            }
-            (L4::LaterFragment | L4::Other, To::Vip) => {
-                self.drop_packet(DropReason::ProtocolUnsupported, buf);
-            }
-        }
+        };
+        self.dispose(env, ingress, buf, ip, verdict);
     }
+}
 
-    /// What becomes of neighbor discovery and multicast listener discovery; `None` for all else.
-    fn neighborly(
-        &self,
-        ip: &Ipv6Packet,
-        kind: u8,
-        to: &To,
-    ) -> Option<Result<PuntReason, DropReason>> {
-        Some(match (kind, to) {
-            (kind::ROUTER_SOLICITATION..=kind::REDIRECT, To::Stranger) => Err(DropReason::NotLocal),
-            (kind::ROUTER_SOLICITATION..=kind::REDIRECT, _) => {
-                // RFC 4861 7.1: one with a lower hop limit has crossed a router. RFC 6980 5: one in
-                // fragments is ignored.
-                let valid = ip.hop_limit == ndp::HOP_LIMIT && ip.fragment.is_none();
-                match kind {
-                    _ if !valid => Err(DropReason::NdpInvalid),
-                    kind::NEIGHBOR_SOLICITATION | kind::NEIGHBOR_ADVERTISEMENT => {
-                        Ok(PuntReason::Ndp)
-                    }
-                    // Nobody reads them; they must not take the queue from the others.
-                    _ => Err(DropReason::NdpRouter),
-                }
-            }
-            (kind::LISTENER_QUERY, To::Group | To::Director) => Ok(PuntReason::Mld),
-            _ => return None,
-        })
+/// Of an IPv6 packet that has no flow, for what it is; `mac` is the Ethernet address of the port it
+/// came in by.
+fn fate_without_flow(snapshot: &Snapshot, mac: Mac, ip: &Ipv6Packet) -> Fate {
+    let to = match snapshot.local6(ip.dst) {
+        Some(Local::Vip) => To::Vip,
+        Some(Local::Dip(_)) => To::Director,
+        None if ip.dst.is_multicast() => To::Group,
+        None if ip.dst == ipv6::link_local(mac) => To::Director,
+        None => To::Stranger,
+    };
+    // What neighbors tell one another comes to groups; nothing else that does is for us.
+    let from_neighbor = match ip.l4 {
+        L4::Icmp { kind, .. } => neighborly(ip, kind, &to),
+        _ => None,
+    };
+    if let Some(verdict) = from_neighbor {
+        return verdict.into();
     }
+    match (ip.l4, to) {
+        _ if ip.l2_group => DropReason::L2Group.into(),
+        (_, To::Group | To::Stranger) => DropReason::NotLocal.into(),
+        (L4::Icmp { kind: kind::ECHO_REQUEST, .. }, _) => PuntReason::Echo.into(),
+        (L4::Icmp { .. }, To::Director) => PuntReason::IcmpToDirector.into(),
+        (L4::Icmp { kind, .. }, To::Vip) if icmpv6::is_error(kind) => Fate::IcmpError,
+        (L4::Icmp { .. }, To::Vip) => DropReason::IcmpType.into(),
+        (L4::LaterFragment, To::Vip) if ip.may_be(Protocol::Tcp) || ip.may_be(Protocol::Udp) => {
+            Fate::LaterFragment
+        }
+        (L4::LaterFragment, to)
+            if ip.protocol == ipv6::next::ICMPV6 || matches!(to, To::Director) =>
+        {
+            DropReason::FragmentToDirector.into()
+        }
+        (l4, To::Director) if !ip.is_fragment() && is_awaited(snapshot, l4) => {
+            PuntReason::Awaited.into()
+        }
+        (_, To::Director) => DropReason::ToDirector.into(),
+        (L4::Tcp { .. } | L4::Udp { .. }, To::Vip) => DropReason::NoService.into(),
+        (L4::LaterFragment | L4::Other, To::Vip) => DropReason::ProtocolUnsupported.into(),
+    }
+}
+
+/// What becomes of neighbor discovery and multicast listener discovery; `None` for all else.
+fn neighborly(ip: &Ipv6Packet, kind: u8, to: &To) -> Option<Verdict> {
+    Some(match (kind, to) {
+        (kind::ROUTER_SOLICITATION..=kind::REDIRECT, To::Stranger) => DropReason::NotLocal.into(),
+        (kind::ROUTER_SOLICITATION..=kind::REDIRECT, _) => {
+            // RFC 4861 7.1: one with a lower hop limit has crossed a router. RFC 6980 5: one in
+            // fragments is ignored.
+            let valid = ip.hop_limit == ndp::HOP_LIMIT && ip.fragment.is_none();
+            match kind {
+                _ if !valid => DropReason::NdpInvalid.into(),
+                kind::NEIGHBOR_SOLICITATION | kind::NEIGHBOR_ADVERTISEMENT => {
+                    PuntReason::Ndp.into()
+                }
+                // Nobody reads them; they must not take the queue from the others.
+                _ => DropReason::NdpRouter.into(),
+            }
+        }
+        (kind::LISTENER_QUERY, To::Group | To::Director) => PuntReason::Mld.into(),
+        _ => return None,
+    })
 }

@@ -3,8 +3,9 @@
 use arrayvec::ArrayVec;
 
 use super::family::Packet;
+use super::verdict::Verdict;
 use super::{BURST, Env, Output, Pipeline};
-use crate::forward::{self, Fit, ForwardError, FragmentError};
+use crate::forward::{self, DualTunnel, Fit, ForwardError, FragmentError, Inner};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet;
 use crate::packet::parse::Ipv4Packet;
@@ -22,6 +23,24 @@ impl From<ForwardError> for DropReason {
             ForwardError::NoIpHeader => DropReason::TooShort,
         }
     }
+}
+
+/// How a packet leaves for its real server.
+enum Leaves<'a> {
+    /// As it is.
+    Whole,
+    /// Cut into fragments first.
+    InPieces(Cut<'a>),
+    /// By the slow path, once the next hop's Ethernet address is known.
+    Resolved,
+}
+
+/// What of a packet is cut into fragments.
+enum Cut<'a> {
+    /// The packet with its outer header, to the egress port's MTU.
+    Outer,
+    /// The client's packet, to `mtu` bytes, before each piece goes into the tunnel.
+    Inner { mtu: u16, tunnel: &'a DualTunnel, inner: Inner, dst: Mac },
 }
 
 /// Who has sent a packet to a real server.
@@ -74,6 +93,21 @@ impl<B: PacketBuf> Pipeline<B> {
         }
     }
 
+    /// Carries out what was decided of a packet.
+    pub(super) fn dispose<I: Packet, P: BufPool<B>, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        buf: B,
+        ip: &I,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Forward(real) => self.forward(env, ingress, buf, ip, real),
+            otherwise => self.dispose_unsent(env, ingress, buf, otherwise),
+        }
+    }
+
     /// Forwards a packet as received to a real server of the snapshot.
     #[inline]
     pub(super) fn forward<I: Packet, P: BufPool<B>, O: Output<B>>(
@@ -100,72 +134,88 @@ impl<B: PacketBuf> Pipeline<B> {
         (target, real): (RealId, &Real),
         whose: Whose,
     ) {
-        let snapshot = env.snapshot;
-        // RFC 1812 5.3.1, RFC 8200 3: a packet whose TTL would reach 0 is not forwarded.
-        if ip.ttl() <= 1 {
-            if whose == Whose::Director {
-                return self.drop_packet(DropReason::ErrorSuppressed, buf);
-            }
-            return self.punt(env, ingress, PuntReason::TtlExceeded, buf);
-        }
-        let dual = match &real.tunnel {
-            Some(Tunnel::Dual(tunnel)) => Some((tunnel, ip.inner(&snapshot.labels))),
-            None | Some(Tunnel::Narrow(_)) => None,
+        let leaves = match self.rewrite(env, &mut buf, ip, real, whose) {
+            Ok(leaves) => leaves,
+            Err(verdict) => return self.dispose_unsent(env, ingress, buf, verdict),
         };
-        let fit = dual.map_or_else(|| ip.fit(real), |(tunnel, inner)| tunnel.fit(&inner, real.mtu));
-        match fit {
-            Fit::Whole | Fit::FragmentOuter | Fit::FragmentInner { .. } => {}
-            Fit::TooBig { .. } if whose == Whose::Director => {
-                return self.drop_packet(DropReason::TooLong, buf);
-            }
-            Fit::TooBig { mtu } => {
-                return self.punt(env, ingress, PuntReason::FragmentationNeeded { mtu }, buf);
-            }
-            // Configuration refuses a port whose MTU leads here.
-            Fit::Never => return self.drop_packet(DropReason::TooLong, buf),
-        }
-        let hop = env.hops.get(real.neighbor);
-        let dst = match hop {
-            NextHop::Known(mac) => mac,
-            NextHop::Failed => return self.drop_packet(DropReason::NeighborFailed, buf),
-            NextHop::Unknown if fit == Fit::Whole => Mac::ZERO,
-            // Rare twice over; the slow path resolves every configured neighbor unasked.
-            NextHop::Unknown => return self.drop_packet(DropReason::NeighborUnresolved, buf),
-        };
-        if let (Fit::FragmentInner { mtu }, Some((tunnel, inner))) = (fit, dual) {
-            let sent = self.fragment(env, real, buf, mtu, |piece| {
-                let len = piece.len().saturating_sub(ethernet::HEADER_LEN) as u32;
-                tunnel.forward(piece, real.src_mac, dst, &inner.piece(len), 0)
-            });
+        if let Leaves::InPieces(cut) = leaves {
+            let sent = match cut {
+                Cut::Outer => self.fragment(env, real, buf, real.mtu, |_| Ok(())),
+                Cut::Inner { mtu, tunnel, inner, dst } => {
+                    self.fragment(env, real, buf, mtu, |piece| {
+                        let len = piece.len().saturating_sub(ethernet::HEADER_LEN) as u32;
+                        tunnel.forward(piece, real.src_mac, dst, &inner.piece(len), 0)
+                    })
+                }
+            };
             if sent {
                 self.count_forwarded(target, whose, ip.total_len());
             }
             return;
         }
+        self.count_forwarded(target, whose, ip.total_len());
+        if matches!(leaves, Leaves::Whole) {
+            return self.stage(env, real.port, buf);
+        }
+        let reason = PuntReason::Resolve { neighbor: real.neighbor, port: real.port };
+        self.punt(env, ingress, reason, buf);
+    }
+
+    /// Rewrites a packet for a real server, and tells how it leaves, or what becomes of it instead;
+    /// then it is as it was.
+    #[inline]
+    fn rewrite<'a, I: Packet, P, O>(
+        &mut self,
+        env: &Env<'_, P, O>,
+        buf: &mut B,
+        ip: &I,
+        real: &'a Real,
+        whose: Whose,
+    ) -> Result<Leaves<'a>, Verdict> {
+        // RFC 1812 5.3.1, RFC 8200 3: a packet whose TTL would reach 0 is not forwarded.
+        if ip.ttl() <= 1 {
+            return Err(match whose {
+                Whose::Client => PuntReason::TtlExceeded.into(),
+                Whose::Director => DropReason::ErrorSuppressed.into(),
+            });
+        }
+        let dual = match &real.tunnel {
+            Some(Tunnel::Dual(tunnel)) => Some((tunnel, ip.inner(&env.snapshot.labels))),
+            None | Some(Tunnel::Narrow(_)) => None,
+        };
+        let fit = dual.map_or_else(|| ip.fit(real), |(tunnel, inner)| tunnel.fit(&inner, real.mtu));
+        match fit {
+            Fit::Whole | Fit::FragmentOuter | Fit::FragmentInner { .. } => {}
+            Fit::TooBig { mtu } if whose == Whose::Client => {
+                return Err(PuntReason::FragmentationNeeded { mtu }.into());
+            }
+            // Of a client's packets: configuration refuses a port whose MTU leads here.
+            Fit::TooBig { .. } | Fit::Never => return Err(DropReason::TooLong.into()),
+        }
+        let hop = env.hops.get(real.neighbor);
+        let dst = match hop {
+            NextHop::Known(mac) => mac,
+            NextHop::Failed => return Err(DropReason::NeighborFailed.into()),
+            NextHop::Unknown if fit == Fit::Whole => Mac::ZERO,
+            // Rare twice over; the slow path resolves every configured neighbor unasked.
+            NextHop::Unknown => return Err(DropReason::NeighborUnresolved.into()),
+        };
+        if let (Fit::FragmentInner { mtu }, Some((tunnel, inner))) = (fit, dual) {
+            return Ok(Leaves::InPieces(Cut::Inner { mtu, tunnel, inner, dst }));
+        }
         let rewritten = match dual {
-            None => ip.rewrite(&mut buf, real, dst, &mut self.ip_id),
+            None => ip.rewrite(buf, real, dst, &mut self.ip_id),
             Some((tunnel, inner)) => {
                 self.ip_id = self.ip_id.wrapping_add(1);
-                tunnel.forward(&mut buf, real.src_mac, dst, &inner, self.ip_id)
+                tunnel.forward(buf, real.src_mac, dst, &inner, self.ip_id)
             }
         };
-        if let Err(error) = rewritten {
-            return self.drop_packet(error.into(), buf);
-        }
-        if let (NextHop::Known(_), Fit::FragmentOuter) = (hop, fit) {
-            if self.fragment(env, real, buf, real.mtu, |_| Ok(())) {
-                self.count_forwarded(target, whose, ip.total_len());
-            }
-            return;
-        }
-        self.count_forwarded(target, whose, ip.total_len());
-        match hop {
-            NextHop::Known(_) => self.stage(env, real.port, buf),
-            _ => {
-                let reason = PuntReason::Resolve { neighbor: real.neighbor, port: real.port };
-                self.punt(env, ingress, reason, buf);
-            }
-        }
+        rewritten.map_err(DropReason::from)?;
+        Ok(match (hop, fit) {
+            (NextHop::Known(_), Fit::FragmentOuter) => Leaves::InPieces(Cut::Outer),
+            (NextHop::Known(_), _) => Leaves::Whole,
+            _ => Leaves::Resolved,
+        })
     }
 
     /// What real servers count is their clients' packets.

@@ -10,13 +10,13 @@ use arrayvec::ArrayVec;
 use super::classify::{Classified, is_for, may_go_on};
 use super::emit::transmit;
 use super::family::{FlowTable, Key};
+use super::verdict::Verdict;
 use super::{BURST, Env, FlowOf, Output, Pipeline};
 use crate::flow::{Event as FlowEvent, Lookup, Passed};
 use crate::packet::buf::{BufPool, PacketBuf};
 use crate::packet::ethernet::{self, EtherType};
 use crate::packet::fast::{self, Ethernet, Head};
 use crate::packet::parse::{Ipv4Packet, L4, Parsed, parse};
-use crate::pipeline::balance::NoTarget;
 use crate::snapshot::{Adjacency, Local, Snapshot};
 use crate::stats::{DropReason, Event, Forwarded};
 use crate::types::{FlowKey, Mac, PortId, PuntReason, RealId};
@@ -31,16 +31,17 @@ pub(super) struct Info {
     hash: u64,
     /// Where it goes, or [`NOWHERE`].
     real: RealId,
-    /// Of one that goes nowhere.
-    fate: Fate,
+    /// Of one that goes nowhere: what becomes of it instead.
+    otherwise: Otherwise,
 }
 
 /// No real server: there are never so many.
 const NOWHERE: RealId = RealId(u32::MAX);
 
-/// What becomes of a packet that goes to no real server.
-#[derive(Clone, Copy, PartialEq)]
-enum Fate {
+/// The [`Verdict`] on a packet that goes to no real server, in two bytes: the steps go through arrays
+/// of [`Info`].
+#[derive(Clone, Copy)]
+enum Otherwise {
     Drop(DropReason),
     /// Is answered by a TCP reset.
     Reset,
@@ -50,9 +51,36 @@ enum Fate {
     Awaited,
 }
 
+impl Otherwise {
+    /// Of what was decided of a packet that has no flow.
+    const fn of(verdict: Verdict) -> Otherwise {
+        match verdict {
+            Verdict::Punt(PuntReason::TcpReset) => Otherwise::Reset,
+            Verdict::Punt(PuntReason::NoRealServer) => Otherwise::Reject,
+            Verdict::Punt(PuntReason::Awaited) => Otherwise::Awaited,
+            Verdict::Drop(reason) => Otherwise::Drop(reason),
+            // Never: nothing else is decided of such a packet.
+            Verdict::Punt(_) | Verdict::Forward(_) => Otherwise::Drop(DropReason::RealServerGone),
+        }
+    }
+
+    const fn verdict(self) -> Verdict {
+        match self {
+            Otherwise::Drop(reason) => Verdict::Drop(reason),
+            Otherwise::Reset => Verdict::Punt(PuntReason::TcpReset),
+            Otherwise::Reject => Verdict::Punt(PuntReason::NoRealServer),
+            Otherwise::Awaited => Verdict::Punt(PuntReason::Awaited),
+        }
+    }
+}
+
 impl Info {
-    pub(super) const NONE: Info =
-        Info { head: Head::NONE, hash: 0, real: NOWHERE, fate: Fate::Drop(DropReason::NoService) };
+    pub(super) const NONE: Info = Info {
+        head: Head::NONE,
+        hash: 0,
+        real: NOWHERE,
+        otherwise: Otherwise::Drop(DropReason::NoService),
+    };
 
     /// Of a packet that the general parser has read.
     pub(super) fn of(ip: &Ipv4Packet, flow: &FlowOf) -> Info {
@@ -348,31 +376,29 @@ impl<B: PacketBuf> Pipeline<B> {
         let Head { addresses, ports, signal, .. } = info.head;
         info.real = NOWHERE;
         if info.head.has_bad_source() {
-            info.fate = Fate::Drop(DropReason::BadSource);
+            info.otherwise = Otherwise::Drop(DropReason::BadSource);
             return;
         }
         let key = FlowKey::from_words(addresses, ports);
         let Some(service) = env.snapshot.find_service(key.vip, key.vip_port, key.protocol) else {
-            info.fate = match env.snapshot.local(key.vip) {
-                Some(Local::Vip) => Fate::Drop(DropReason::NoService),
+            info.otherwise = match env.snapshot.local(key.vip) {
+                Some(Local::Vip) => Otherwise::Drop(DropReason::NoService),
                 Some(Local::Dip(_))
                     if env.snapshot.awaited.is_awaited(key.protocol, key.vip_port) =>
                 {
-                    Fate::Awaited
+                    Otherwise::Awaited
                 }
-                Some(Local::Dip(_)) => Fate::Drop(DropReason::ToDirector),
-                None => Fate::Drop(DropReason::NotLocal),
+                Some(Local::Dip(_)) => Otherwise::Drop(DropReason::ToDirector),
+                None => Otherwise::Drop(DropReason::NotLocal),
             };
             return;
         };
         let event = FlowEvent::of_signal(signal);
         let flow = FlowOf { key, hash: info.hash, service, event };
         let found = if absent { None } else { self.find(env, &flow) };
-        match found.map_or_else(|| self.schedule(env, &flow, absent), Ok) {
-            Ok(real) => info.real = real,
-            Err(NoTarget::Drop(reason)) => info.fate = Fate::Drop(reason),
-            Err(NoTarget::Reset) => info.fate = Fate::Reset,
-            Err(NoTarget::Reject) => info.fate = Fate::Reject,
+        match found.map_or_else(|| self.schedule(env, &flow, absent), Verdict::Forward) {
+            Verdict::Forward(real) => info.real = real,
+            otherwise => info.otherwise = Otherwise::of(otherwise),
         }
     }
 
@@ -452,12 +478,9 @@ impl<B: PacketBuf> Pipeline<B> {
             self.let_go(env, &key, info.hash);
             self.decide_slowly(env, &mut info, false);
         }
-        match info.fate {
-            _ if info.real != NOWHERE => self.forward_any(env, ingress, buf, info.real),
-            Fate::Drop(reason) => self.drop_packet(reason, buf),
-            Fate::Reset => self.punt(env, ingress, PuntReason::TcpReset, buf),
-            Fate::Awaited => self.punt(env, ingress, PuntReason::Awaited, buf),
-            Fate::Reject => self.punt(env, ingress, PuntReason::NoRealServer, buf),
+        match info.real {
+            NOWHERE => self.dispose_unsent(env, ingress, buf, info.otherwise.verdict()),
+            real => self.forward_any(env, ingress, buf, real),
         }
     }
 

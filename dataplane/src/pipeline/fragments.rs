@@ -289,8 +289,9 @@ impl<B: PacketBuf> Pipeline<B> {
         ip: &I,
         flow: &FlowOf<I::Key>,
     ) {
-        let Some((buf, real)) = self.balance(env, ingress, buf, flow) else { return };
-        self.forward(env, ingress, buf, ip, real);
+        let verdict = self.balance(env, flow);
+        self.dispose(env, ingress, buf, ip, verdict);
+        let Some(real) = verdict.real() else { return };
         self.learn_first(env, ip, real);
         // One that is over, one-packet scheduling and a flood make none.
         let made = I::Key::shard(self).find(&flow.key, flow.hash, env.now);

@@ -32,6 +32,7 @@ mod query;
 mod quota;
 mod replicas;
 mod room;
+mod verdict;
 
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ use limit::AnswerLimits;
 use peers::{Quotas, copies};
 use quota::Quota;
 use replicas::Replicas;
+use verdict::Verdict;
 
 use crate::flow::{Event as FlowEvent, Shard, Shard6};
 use crate::hash::Random;
@@ -215,6 +217,22 @@ impl<B: PacketBuf> Pipeline<B> {
     fn drop_packet(&self, reason: DropReason, buf: B) {
         self.stats.dropped(reason).add(1);
         drop(buf);
+    }
+
+    /// Carries out what was decided of a packet that goes to no real server.
+    fn dispose_unsent<P, O: Output<B>>(
+        &mut self,
+        env: &mut Env<'_, P, O>,
+        ingress: PortId,
+        buf: B,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Punt(reason) => self.punt(env, ingress, reason, buf),
+            Verdict::Drop(reason) => self.drop_packet(reason, buf),
+            // Never: whoever sends it has its headers, too.
+            Verdict::Forward(_) => self.drop_packet(DropReason::RealServerGone, buf),
+        }
     }
 
     /// Gives a packet to the slow path, unless it asks for more answers than there may be.
