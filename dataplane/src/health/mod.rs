@@ -30,6 +30,7 @@ mod numbers;
 mod segment;
 mod set;
 mod source_ports;
+mod standing;
 mod target;
 mod timers;
 
@@ -39,4 +40,5 @@ pub use numbers::{Numbers, Tuple};
 pub use segment::{HOPS, MAX_PACKET_LEN, Segment};
 pub use set::{Heard, MAX_CONNECTIONS, PER_POLL, Set};
 pub use source_ports::{FIRST_SOURCE_PORT, LAST_SOURCE_PORT, QUIET};
+pub use standing::standings;
 pub use target::{News, Subject, Target, Via};
