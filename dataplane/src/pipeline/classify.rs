@@ -168,6 +168,7 @@ impl<T: Into<Verdict>> From<T> for Fate {
 }
 
 /// Of an IPv4 packet that has no flow, for what it is.
+#[inline]
 fn fate_without_flow(snapshot: &Snapshot, ip: &Ipv4Packet) -> Fate {
     let Some(local) = snapshot.local(ip.dst) else { return DropReason::NotLocal.into() };
     match (ip.l4, local) {

@@ -252,6 +252,7 @@ impl<B: PacketBuf> Pipeline<B> {
 
 /// Of an IPv6 packet that has no flow, for what it is; `mac` is the Ethernet address of the port it
 /// came in by.
+#[inline]
 fn fate_without_flow(snapshot: &Snapshot, mac: Mac, ip: &Ipv6Packet) -> Fate {
     let to = match snapshot.local6(ip.dst) {
         Some(Local::Vip) => To::Vip,

@@ -220,6 +220,7 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Carries out what was decided of a packet that goes to no real server.
+    #[inline(always)]
     fn dispose_unsent<P, O: Output<B>>(
         &mut self,
         env: &mut Env<'_, P, O>,
