@@ -74,6 +74,7 @@ pub(crate) fn missing() -> Option<String> {
         "arping",
         "ipvsadm",
         "ldirectord",
+        "qemu-system-x86_64",
     ];
     for tool in tools {
         let found = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
@@ -108,6 +109,15 @@ impl Lab {
     /// When it does not come up.
     pub fn up6_queues(reals: Reals, queues: u16) -> Lab {
         Lab::with(reals, queues, &["--ipv6"])
+    }
+
+    /// Builds one with a whole machine for the director, node `machine`, by these options of
+    /// `scripts/lab up`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn up_machine(reals: Reals, options: &[&str]) -> Lab {
+        Lab::with(reals, 1, options)
     }
 
     fn with(reals: Reals, queues: u16, options: &[&str]) -> Lab {
