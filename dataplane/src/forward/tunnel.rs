@@ -1,4 +1,4 @@
-//! Tunnels of IPv4 in IPv4: [`ipip`](super::ipip) or [`gre`](super::gre), as configured.
+//! Tunnels of IPv4 in IPv4: [`ipip`] or [`gre`], as configured.
 
 use std::net::Ipv4Addr;
 

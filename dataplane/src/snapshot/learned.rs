@@ -1,7 +1,7 @@
 //! What was learned of real servers, as it lies over what is configured.
 //!
 //! A snapshot is compiled from the two: [`super::spec::Spec`] says what somebody configured, an
-//! [`Overlay`] what the director has found out since. News come as events ([`News`]), many at once if
+//! `Overlay` what the director has found out since. News come as events ([`News`]), many at once if
 //! they belong together, and a compilation goes through what they touch and no more. What is learned
 //! is never written into a configuration, so that none that is saved or shown has any of it; it ends
 //! with the real server it is about.
