@@ -138,7 +138,8 @@ fn found(what: &str, frame: &[u8]) -> String {
             };
             return format!("{},{sha},{spa},{tha},{tpa}", operation as u16);
         }
-        Ok(Parsed::Ipv6) => panic!("IPv6 is read by another parser"),
+        // By another parser.
+        Ok(Parsed::Ipv6) => return "Ipv6".into(),
         Ok(Parsed::Ipv4(ip)) => ip,
     };
     if what == "quoted" {
