@@ -165,7 +165,8 @@ fn each_nic_is_bound_serves_and_is_given_back() {
         stop(&lab, nic);
         // The kernel's driver works again: its interface reaches the router.
         let kernel = format!(
-            "set -e; udevadm settle; name=$(basename /sys/bus/pci/devices/{nic}/net/* /sys/bus/pci/devices/{nic}/virtio*/net/* | grep -v '[*]')
+            "set -e; udevadm settle
+             name=$(ls -d /sys/bus/pci/devices/{nic}/net/* /sys/bus/pci/devices/{nic}/virtio*/net/* 2>/dev/null | xargs -n 1 basename)
              readlink /sys/bus/pci/devices/{nic}/driver
              ip link set $name up; ip address add 192.0.2.10/24 dev $name
              for i in 1 2 3 4 5 6 7 8; do if ping -q -c 1 -W 2 192.0.2.1; then break; fi; done
