@@ -24,23 +24,28 @@ virtiofsd() {
 
 # The kernel's package is not installed here: its hooks would make a boot loader's files.
 machine_image() {
-    local package release work
+    local package release
     package=$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
     [[ -n $package ]] || die "apt-get knows no linux-image-amd64; run: apt-get update"
     release=${package#linux-image-}
     image=$MACHINE_CACHE/$release
     [[ ! -e $image/initrd ]] || return 0
     mkdir -p "$MACHINE_CACHE"
-    work=$(mktemp -d "$MACHINE_CACHE/new.XXXXXX")
     echo "lab: fetching $package, once" >&2
-    (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$package" >&2) || { rm -rf "$work"; die "cannot download $package"; }
-    dpkg-deb --fsys-tarfile "$work"/*.deb | tar -x -C "$work" ./boot ./lib/modules
-    rm "$work"/*.deb
-    mv "$work"/boot/vmlinuz-* "$work/vmlinuz"
-    depmod -b "$work" "$release"
-    machine_initrd "$work" "$release"
-    # Two labs may make it at once: the first stays.
-    mv -T "$work" "$image" 2>/dev/null || rm -rf "$work"
+    # In a shell of its own, which leaves nothing half done behind.
+    (
+        work=$(mktemp -d "$MACHINE_CACHE/new.XXXXXX")
+        trap 'rm -rf "$work"' EXIT
+        cd "$work"
+        apt-get -qq -o APT::Sandbox::User=root download "$package" >&2
+        dpkg-deb --fsys-tarfile ./*.deb | tar -x ./boot ./lib/modules
+        rm ./*.deb
+        mv boot/vmlinuz-* vmlinuz
+        depmod -b "$work" "$release"
+        machine_initrd "$work" "$release"
+        # Two labs may make it at once: the first stays.
+        mv -T "$work" "$image" 2>/dev/null || [[ -e $image/initrd ]]
+    )
 }
 
 # machine_initrd WORK RELEASE: no more than reaches the root.
