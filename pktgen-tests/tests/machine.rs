@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pktgen_tests::{Lab, Output, Reals, binary, can_run};
+use serde_json::Value;
 
 /// Number on the machine, model, and the driver that the kernel has for it.
 const NICS: [(u8, &str, &str); 4] = [
@@ -221,10 +222,14 @@ fn two_workers_on_two_queue_pairs_of_virtio() {
     for _ in 0..3 {
         serves(&lab, "two workers");
     }
-    let ports = on(&lab, "shunt port list").ok();
+    let stats = on(&lab, "shunt --json stats").ok();
     stop(&lab, nic);
-    let told = log(&lab);
-    assert!(told.contains("2 queue pair(s)"), "{ports}\n{told}");
+    let told: Value = serde_json::from_str(&stats).unwrap();
+    let workers = told["workers"].as_array().unwrap();
+    assert_eq!(workers.len(), 2, "{stats}");
+    for worker in workers {
+        assert!(worker["events"]["forwarded"].as_u64() > Some(0), "{stats}\n{}", log(&lab));
+    }
 }
 
 #[test]
